@@ -1,0 +1,1 @@
+//! A Linux userspace block device (ublk) driver, by hand down to the syscall.
