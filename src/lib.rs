@@ -1,1 +1,30 @@
 //! A Linux userspace block device (ublk) driver, by hand down to the syscall.
+mod backend;
+mod control;
+mod device;
+mod errno;
+mod error;
+mod features;
+mod geometry;
+mod handler;
+mod kernel;
+mod memory;
+mod queue;
+mod request;
+mod ring;
+mod shared;
+
+pub use backend::{Backend, Blocking, Memory, Null, Target};
+pub use control::{Control, DEFAULT_TIMEOUT, DeviceControl, DeviceInfo, DeviceState};
+pub use device::{Builder, Server};
+pub use errno::Errno;
+pub use error::{Error, ErrorKind};
+pub use features::Features;
+pub use geometry::{Durability, Geometry};
+pub use handler::{Completion, Handler, Io, Step};
+pub use kernel::{Kernel, Linux};
+pub use queue::{QueueError, QueueStats};
+pub use request::{Operation, Request};
+pub use ring::RingError;
+pub use shared::SharedBuffer;
+pub use ublkit_sys as sys;

@@ -1,0 +1,62 @@
+//! Finding the machine's devices, whoever serves them.
+
+use super::exit::Failure;
+use std::ffi::CString;
+use std::path::Path;
+use ublkit::{
+    Control, DeviceControl, DeviceInfo, DeviceState, Error, ErrorKind, Features, Linux,
+};
+
+/// The numbers of all devices, in order: the driver has no command that tells, sysfs does.
+pub(super) fn ids() -> Vec<u32> {
+    let nodes = ["/sys/class/ublk-char", "/dev"];
+    let entries = nodes.iter().find_map(|folder| std::fs::read_dir(folder).ok());
+    let mut ids: Vec<u32> = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix("ublkc")?.parse().ok())
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// Opens the control device.
+pub(super) fn control() -> Result<Control<Linux>, Failure> {
+    Ok(Control::open(Linux)?)
+}
+
+/// What the driver says of a device.
+pub(super) fn info(control: &mut Control<Linux>, id: u32) -> Result<DeviceInfo, Failure> {
+    match control.device(id).info() {
+        // An unprivileged device answers only those who name its node.
+        Err(Error::Command { errno, .. }) if errno != ublkit::Errno::ENODEV => {
+            Ok(control.device(id).info_by_path()?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// The commands about a device that [`info`] told of.
+pub(super) fn commands<'a>(
+    control: &'a mut Control<Linux>,
+    id: u32,
+    info: &DeviceInfo,
+) -> DeviceControl<'a, Linux> {
+    let commands = control.device(id);
+    let path = CString::new(format!("/dev/ublkc{id}"));
+    match path {
+        Ok(path) if info.features.contains(Features::UNPRIVILEGED_DEV) => commands.by_path(path),
+        _ => commands,
+    }
+}
+
+/// The process that serves the device now.
+pub(super) fn server(info: &DeviceInfo) -> Option<u32> {
+    let serving = info.state == DeviceState::Live;
+    info.server_pid.filter(|pid| serving && Path::new(&format!("/proc/{pid}")).exists())
+}
+
+/// Whether the device vanished while it was looked at.
+pub(super) fn is_gone(failure: &Failure) -> bool {
+    matches!(failure, Failure::Library(error) if error.kind() == ErrorKind::NotFound)
+}

@@ -1,0 +1,68 @@
+//! Exit codes, and the sentence that goes with them.
+
+use std::io::Write;
+use std::process::ExitCode;
+use ublkit::{Error, ErrorKind};
+
+/// The codes, as `--help` prints them.
+pub(super) const CODES: &str = "Exit codes:
+  0  done
+  1  failed
+  2  wrong usage, or a device that cannot be
+  3  not permitted
+  4  this machine or kernel cannot
+  5  no such device
+  6  the device or its number is in use
+  7  no answer in time
+  130, 143, …  ended at once by a second signal (128 + its number)";
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The library's error.
+    Library(Error),
+    /// A sentence of the command line's own.
+    Said(ErrorKind, String),
+    /// Standard output could not be written.
+    Output(std::io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Library(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// The process's exit code. A failure's sentence goes to standard error.
+pub(super) fn code(result: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = result else { return ExitCode::SUCCESS };
+    let (kind, sentence) = match failure {
+        Failure::Library(error) => (error.kind(), error.to_string()),
+        Failure::Said(kind, sentence) => (kind, sentence),
+        Failure::Output(error) => {
+            let remedy = "is the disk full, or the reader of a pipe gone?";
+            (ErrorKind::Failed, format!("cannot write to standard output: {error}; {remedy}"))
+        }
+    };
+    say(&sentence);
+    ExitCode::from(match kind {
+        ErrorKind::Usage => 2,
+        ErrorKind::Permission => 3,
+        ErrorKind::Unsupported => 4,
+        ErrorKind::NotFound => 5,
+        ErrorKind::Busy => 6,
+        ErrorKind::Timeout => 7,
+        _ => 1,
+    })
+}
+
+/// One line on standard error. Whether it can be written makes no difference to what is done.
+pub(super) fn say(sentence: &str) {
+    let _ = writeln!(std::io::stderr(), "ublkit: {sentence}");
+}

@@ -1,0 +1,171 @@
+//! `list`, `show` and `features`: what the driver tells, as text or JSON.
+
+use super::exit::Failure;
+use super::{Output, devices, size};
+use serde_json::{Value, json};
+use std::io::Write;
+use ublkit::sys::ublk as sys;
+use ublkit::sys::ublk::ublk_params;
+use ublkit::{Control, DeviceInfo, Features, Linux};
+
+/// Lists all devices.
+pub(super) fn list(output: Output) -> Result<(), Failure> {
+    let mut control = devices::control()?;
+    let mut found = Vec::new();
+    for id in devices::ids() {
+        match look(&mut control, id) {
+            Ok(device) => found.push(device),
+            Err(failure) if devices::is_gone(&failure) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    if output.json {
+        return print_json(&Value::Array(found.iter().map(Device::json).collect()));
+    }
+    let mut rows = vec![["DEVICE", "STATE", "SIZE", "QUEUES", "DEPTH", "SERVER"].map(String::from)];
+    rows.extend(found.iter().map(Device::row));
+    print_rows(&rows)
+}
+
+/// Shows one device.
+pub(super) fn show(id: u32, output: Output) -> Result<(), Failure> {
+    let device = look(&mut devices::control()?, id)?;
+    if output.json {
+        return print_json(&device.json());
+    }
+    print_rows(&device.lines())
+}
+
+/// Lists the driver's features.
+pub(super) fn features(output: Output) -> Result<(), Failure> {
+    let offered = devices::control()?.features()?;
+    let known = offered.unwrap_or_default();
+    let mut rows = vec![["BIT", "FEATURE", "KERNEL", "UBLKIT"].map(String::from)];
+    let mut values = Vec::new();
+    for bit in 0..u64::BITS {
+        let feature = Features::from_bits_retain(1 << bit);
+        let name = Features::all().iter_names().find(|(_, named)| *named == feature);
+        if name.is_none() && !known.contains(feature) {
+            continue;
+        }
+        let name = name.map_or_else(|| "(unknown to ublkit)".into(), |(name, _)| name.to_string());
+        let kernel = known.contains(feature);
+        let served = Features::SERVED.contains(feature);
+        let yes = |yes: bool| if yes { "yes" } else { "no" }.to_string();
+        values.push(json!({ "bit": bit, "name": name, "kernel": kernel, "served": served }));
+        rows.push([bit.to_string(), name, yes(kernel), yes(served)]);
+    }
+    if output.json {
+        return print_json(&Value::Array(values));
+    }
+    print_rows(&rows)
+}
+
+/// What the driver says of one device.
+struct Device {
+    id: u32,
+    info: DeviceInfo,
+    params: ublk_params,
+    server: Option<u32>,
+}
+
+fn look(control: &mut Control<Linux>, id: u32) -> Result<Device, Failure> {
+    let info = devices::info(control, id)?;
+    let params = devices::commands(control, id, &info).params()?;
+    Ok(Device { id, info, params, server: devices::server(&info) })
+}
+
+impl Device {
+    fn path(&self) -> String {
+        format!("/dev/ublkb{}", self.id)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.params.basic.dev_sectors.saturating_mul(sys::SECTOR_BYTES)
+    }
+
+    fn attr(&self, attr: u32) -> bool {
+        self.params.basic.attrs & attr != 0
+    }
+
+    fn logical_block_bytes(&self) -> u64 {
+        1_u64.checked_shl(self.params.basic.logical_bs_shift.into()).unwrap_or(0)
+    }
+
+    fn row(&self) -> [String; 6] {
+        [
+            self.path(),
+            self.info.state.to_string(),
+            size::show(self.size_bytes()),
+            self.info.queues.to_string(),
+            self.info.depth.to_string(),
+            self.server.map_or_else(|| "none".into(), |pid| format!("pid {pid}")),
+        ]
+    }
+
+    fn lines(&self) -> Vec<[String; 2]> {
+        let [path, state, size, queues, depth, server] = self.row();
+        let yes = |attr| if self.attr(attr) { "yes" } else { "no" }.to_string();
+        let info = &self.info;
+        [
+            ("device", path),
+            ("state", state),
+            ("size", size),
+            ("logical block", size::show(self.logical_block_bytes())),
+            ("read-only", yes(sys::UBLK_ATTR_READ_ONLY)),
+            ("volatile cache", yes(sys::UBLK_ATTR_VOLATILE_CACHE)),
+            ("FUA", yes(sys::UBLK_ATTR_FUA)),
+            ("queues", queues),
+            ("depth", depth),
+            ("largest request", size::show(info.max_io_bytes.into())),
+            ("server", server),
+            ("owner", format!("uid {}, gid {}", info.owner_uid, info.owner_gid)),
+            ("features", info.features.to_string()),
+        ]
+        .map(|(name, value)| [format!("{name}:"), value])
+        .to_vec()
+    }
+
+    fn json(&self) -> Value {
+        let info = &self.info;
+        let features: Vec<&str> = info.features.iter_names().map(|(name, _)| name).collect();
+        json!({
+            "id": self.id,
+            "path": self.path(),
+            "char_path": format!("/dev/ublkc{}", self.id),
+            "state": info.state.to_string(),
+            "size_bytes": self.size_bytes(),
+            "logical_block_bytes": self.logical_block_bytes(),
+            "read_only": self.attr(sys::UBLK_ATTR_READ_ONLY),
+            "volatile_cache": self.attr(sys::UBLK_ATTR_VOLATILE_CACHE),
+            "fua": self.attr(sys::UBLK_ATTR_FUA),
+            "queues": info.queues,
+            "depth": info.depth,
+            "max_io_bytes": info.max_io_bytes,
+            "server_pid": self.server,
+            "owner_uid": info.owner_uid,
+            "owner_gid": info.owner_gid,
+            "features": features,
+            "features_bits": info.features.bits(),
+        })
+    }
+}
+
+fn print_json(value: &Value) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{value:#}")?;
+    Ok(out.flush()?)
+}
+
+/// Prints columns, each as wide as its widest cell.
+fn print_rows<const N: usize>(rows: &[[String; N]]) -> Result<(), Failure> {
+    let widths: [usize; N] =
+        core::array::from_fn(|i| rows.iter().map(|row| row[i].len()).max().unwrap_or(0));
+    let mut out = std::io::stdout().lock();
+    for row in rows {
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(out.flush()?)
+}

@@ -1,0 +1,170 @@
+//! The command line: what can be said, and where it goes.
+
+mod delete;
+mod devices;
+mod exit;
+mod listing;
+mod serve;
+mod size;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use core::time::Duration;
+use std::process::ExitCode;
+
+/// Serves block devices from user space (Linux ublk).
+#[derive(Debug, Parser)]
+#[command(name = "ublkit", version, after_help = exit::CODES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes a block device and serves it until it is stopped
+    ///
+    /// Prints the device's path once it is live. Ctrl-C, SIGTERM and 'ublkit stop' stop it cleanly:
+    /// requests are answered, dirty pages are written, the device is deleted. A second signal ends
+    /// the server at once, and the kernel fails what is left.
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Serve),
+    /// Lists the ublk devices of this machine, whoever serves them
+    #[command(after_help = "Example:\n  ublkit list --json | jq '.[].path'")]
+    List(Output),
+    /// Shows all that the driver says of one device
+    #[command(after_help = "Example:\n  ublkit show 0")]
+    Show {
+        /// The number N in /dev/ublkbN
+        id: u32,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Stops a device: its disk goes away, and so does its server, if that is ublkit
+    #[command(after_help = "Example:\n  ublkit stop 0")]
+    Stop {
+        /// The number N in /dev/ublkbN
+        id: u32,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Deletes a device that is not served any more
+    ///
+    /// A device that a process still serves is left alone, except with --force.
+    #[command(after_help = DELETE_EXAMPLES)]
+    Delete {
+        /// The number N in /dev/ublkbN
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        id: Option<u32>,
+        /// All devices that no process serves; with --force, all
+        #[arg(long)]
+        all: bool,
+        /// Also a device that a process serves: its clients get errors
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Lists the driver's features: which this kernel has and which this ublkit can serve
+    #[command(after_help = "Example:\n  ublkit features")]
+    Features(Output),
+}
+
+const SERVE_EXAMPLES: &str = "Examples:
+  ublkit serve memory --size 1G
+  ublkit serve memory --size 1T --queues 4 --depth 64 --id 7
+  ublkit serve null --size 250G --block-size 4096";
+
+const DELETE_EXAMPLES: &str = "Examples:
+  ublkit delete 0
+  ublkit delete --all";
+
+/// How a listing is printed.
+#[derive(Args, Clone, Copy, Debug)]
+struct Output {
+    /// Print JSON: sizes in bytes, names as in the kernel's header
+    #[arg(long)]
+    json: bool,
+}
+
+/// How long a command waits for the kernel.
+#[derive(Args, Clone, Copy, Debug)]
+struct Patience {
+    /// Seconds to wait for the kernel at the most
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    timeout: u32,
+}
+
+impl Patience {
+    fn timeout(self) -> Duration {
+        Duration::from_secs(self.timeout.into())
+    }
+}
+
+#[derive(Args, Debug)]
+struct Serve {
+    /// What the disk's contents are
+    backend: BackendName,
+    /// The disk's size in bytes, or with K, M, G, T or P for powers of 1024: 512M, 1G
+    #[arg(long, value_parser = size::parse)]
+    size: u64,
+    /// The number N in /dev/ublkbN [default: the first free]
+    #[arg(long)]
+    id: Option<u32>,
+    /// Queues, each with a thread [default: the number of CPUs, 4 at the most]
+    #[arg(long)]
+    queues: Option<u16>,
+    /// Requests that each queue may have under way
+    #[arg(long, default_value_t = 128)]
+    depth: u16,
+    /// The largest request; the kernel splits larger ones
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "512K")]
+    max_io: u64,
+    /// The logical block in bytes: 512, 1024, 2048 or 4096
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "512")]
+    block_size: u64,
+    /// Refuse writes
+    #[arg(long)]
+    read_only: bool,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+/// The backends that the command line knows.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum BackendName {
+    /// Keeps nothing and answers at once
+    Null,
+    /// Keeps the disk in memory, and takes memory only for what was written
+    Memory,
+}
+
+/// Runs the command line of this process.
+pub(crate) fn run() -> ExitCode {
+    // Wrong usage ends here with a sentence and code 2; --help and --version with code 0.
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Serve(serve) => serve::run(&serve),
+        Command::List(output) => listing::list(output),
+        Command::Show { id, output } => listing::show(id, output),
+        Command::Stop { id, patience } => delete::stop(id, patience.timeout()),
+        Command::Delete { id: Some(id), force, patience, .. } => {
+            delete::one(id, force, patience.timeout())
+        }
+        Command::Delete { id: None, force, patience, .. } => {
+            delete::all(force, patience.timeout())
+        }
+        Command::Features(output) => listing::features(output),
+    };
+    exit::code(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

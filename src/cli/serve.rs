@@ -1,0 +1,118 @@
+//! `serve`: one device, in the foreground.
+
+use super::exit::{Failure, say};
+use super::{BackendName, Serve};
+use rustix::event::{PollFd, PollFlags, poll};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_shutdown;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use ublkit::{Blocking, Builder, ErrorKind, Geometry, Memory, Null, Server};
+
+/// The signals that stop the server.
+const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+
+/// Queues unless said otherwise: more than this rarely help, and each is a thread.
+const DEFAULT_QUEUES: usize = 4;
+
+/// Serves until a signal, or until somebody stops the device.
+pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
+    let signals = Signals::catch()?;
+    let builder = builder(serve)?;
+    let server = match serve.backend {
+        BackendName::Null => builder.serve(Blocking::new(Null::new(geometry(serve)?)))?,
+        BackendName::Memory => builder.serve(Blocking::new(memory(serve)?))?,
+    };
+    let mut out = std::io::stdout();
+    let told = writeln!(out, "{}", server.block_path()).and_then(|()| out.flush());
+    if told.is_ok() && !signals.wait(&server)? {
+        say(&format!("somebody stopped {}", server.block_path()));
+    }
+    server.stop()?;
+    Ok(told?) // a device that nobody was told of is not left running
+}
+
+fn refused(sentence: String) -> Failure {
+    Failure::Said(ErrorKind::Usage, sentence)
+}
+
+fn builder(serve: &Serve) -> Result<Builder, Failure> {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let queues = u16::try_from(cpus.min(DEFAULT_QUEUES)).unwrap_or(1);
+    let max_io_bytes = u32::try_from(serve.max_io)
+        .map_err(|_| refused(format!("requests of {} bytes are too large", serve.max_io)))?;
+    let builder = Builder::new()
+        .queues(serve.queues.unwrap_or(queues))
+        .depth(serve.depth)
+        .max_io_bytes(max_io_bytes)
+        .timeout(serve.patience.timeout());
+    Ok(match serve.id {
+        Some(id) => builder.id(id),
+        None => builder,
+    })
+}
+
+fn geometry(serve: &Serve) -> Result<Geometry, Failure> {
+    let block_bytes = u32::try_from(serve.block_size)
+        .map_err(|_| refused(format!("a block of {} bytes cannot be", serve.block_size)))?;
+    let mut geometry = Geometry::new(serve.size);
+    geometry.logical_block_bytes = block_bytes;
+    geometry.physical_block_bytes = block_bytes.max(4096);
+    geometry.read_only = serve.read_only;
+    Ok(geometry)
+}
+
+fn memory(serve: &Serve) -> Result<Memory, Failure> {
+    Memory::new(geometry(serve)?).map_err(|errno| {
+        refused(format!(
+            "cannot map {} bytes of memory: {errno}; choose a smaller size, or see sysctl \
+             vm.overcommit_memory and 'ulimit -v'",
+            serve.size
+        ))
+    })
+}
+
+/// The signals that stop the server: the first is noted, the second ends the process.
+struct Signals {
+    noted: UnixStream,
+}
+
+impl Signals {
+    fn catch() -> Result<Self, Failure> {
+        let failed =
+            |error| Failure::Said(ErrorKind::Failed, format!("cannot catch signals: {error}"));
+        let (noted, note) = UnixStream::pair().map_err(failed)?;
+        let armed = Arc::new(AtomicBool::new(false));
+        for signal in SIGNALS {
+            // A signal's actions are taken in this order: the first finds it not armed yet.
+            let first = Arc::clone(&armed);
+            register_conditional_shutdown(signal, 128 + signal, first).map_err(failed)?;
+            signal_hook::flag::register(signal, Arc::clone(&armed)).map_err(failed)?;
+            let note = note.try_clone().map_err(failed)?;
+            signal_hook::low_level::pipe::register(signal, note).map_err(failed)?;
+        }
+        Ok(Self { noted })
+    }
+
+    /// Waits for a signal or for the device's end; whether it was a signal.
+    fn wait(&self, server: &Server) -> Result<bool, Failure> {
+        let mut polled =
+            [PollFd::new(&self.noted, PollFlags::IN), PollFd::new(server, PollFlags::IN)];
+        loop {
+            match poll(&mut polled, None) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(Failure::Output(error.into())),
+            }
+            if polled[0].revents().contains(PollFlags::IN) {
+                let _ = (&self.noted).read(&mut [0]);
+                return Ok(true);
+            }
+            if polled[1].revents().contains(PollFlags::IN) {
+                return Ok(false);
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! [`Payload`]: the memory of one control command, until its completion.
+#![expect(unsafe_code, reason = "hands an address to the kernel; docs/safety.md, `control`")]
+
+use crate::errno::Errno;
+use crate::memory::Pages;
+use crate::ring::Address;
+use core::mem::ManuallyDrop;
+
+/// The buffer that a control command names: the device's path, if it needs one, then the data.
+///
+/// The kernel reads and writes it until the command completes, however long that takes and whoever
+/// still waits. So it belongs to the [`Control`](super::Control), which says when it
+/// [`ended`](Self::ended); dropped before that, it is leaked.
+#[derive(Debug)]
+pub(super) struct Payload {
+    pages: ManuallyDrop<Pages>,
+    path_bytes: u16,
+    len_bytes: u16,
+}
+
+impl Payload {
+    /// Copies `path` and `data` one behind the other. `Err(E2BIG)` when a command cannot carry that
+    /// much: its length is 16 bits.
+    pub(super) fn new(path: &[u8], data: &[u8]) -> Result<Self, Errno> {
+        let total = path.len().checked_add(data.len()).ok_or(Errno::E2BIG)?;
+        let len_bytes = u16::try_from(total).map_err(|_| Errno::E2BIG)?;
+        let path_bytes = u16::try_from(path.len()).map_err(|_| Errno::E2BIG)?;
+        let pages = ManuallyDrop::new(Pages::new(total)?);
+        let base = pages.base();
+        // SAFETY: the mapping is at least `total` long and nobody else knows of it yet.
+        unsafe {
+            core::ptr::copy_nonoverlapping(path.as_ptr(), base.as_ptr(), path.len());
+        }
+        // SAFETY: as above; path.len() + data.len() == total.
+        unsafe {
+            let data_start = base.as_ptr().add(path.len());
+            core::ptr::copy_nonoverlapping(data.as_ptr(), data_start, data.len());
+        }
+        Ok(Self { pages, path_bytes, len_bytes })
+    }
+
+    /// What the command's `addr` is.
+    pub(super) fn address(&self) -> Address {
+        if self.len_bytes == 0 {
+            return Address::NONE;
+        }
+        // SAFETY: `len_bytes` are mapped, no reference to them exists, and they are unmapped only by
+        // `ended`, or never.
+        unsafe { Address::new(self.pages.base()) }
+    }
+
+    /// What the command's `len` is: path and data.
+    pub(super) fn len_bytes(&self) -> u16 {
+        self.len_bytes
+    }
+
+    /// What the command's `dev_path_len` is.
+    pub(super) fn path_bytes(&self) -> u16 {
+        self.path_bytes
+    }
+
+    /// The command has completed, the kernel does not touch the memory again: here is the data.
+    pub(super) fn ended(mut self) -> Vec<u8> {
+        let mut data = vec![0; usize::from(self.len_bytes - self.path_bytes)];
+        // SAFETY: as long as `data`, mapped, and the kernel is done (the completion said so).
+        unsafe {
+            let start = self.pages.base().as_ptr().add(usize::from(self.path_bytes));
+            core::ptr::copy_nonoverlapping(start, data.as_mut_ptr(), data.len());
+        }
+        // SAFETY: `self` is consumed here, and has no other way to drop the pages.
+        unsafe { ManuallyDrop::drop(&mut self.pages) };
+        data
+    }
+}

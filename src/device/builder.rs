@@ -1,0 +1,157 @@
+//! [`Builder`]: what a device shall be, and bringing it to life.
+
+use super::server::Server;
+use crate::backend::Target;
+use crate::control::{Control, DeviceInfo};
+use crate::error::Error;
+use crate::features::Features;
+use crate::kernel::{Kernel, Linux};
+use crate::memory::page_bytes;
+use core::time::Duration;
+use ublkit_sys::ublk::{UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH};
+
+/// How long the kernel may take to make a device: it allocates and names things, no more.
+const ADD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest request that can be chosen.
+const MAX_IO_BYTES: u32 = 32 << 20;
+
+/// What a device shall be.
+///
+/// ```no_run
+/// use ublkit::{Blocking, Builder, Geometry, Memory};
+///
+/// let memory = Memory::new(Geometry::new(1 << 30))?;
+/// let server = Builder::new().queues(2).serve(Blocking::new(memory))?;
+/// println!("{}", server.block_path());
+/// server.wait(); // until somebody stops it
+/// server.stop()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Builder {
+    id: Option<u32>,
+    queues: u16,
+    depth: u16,
+    max_io_bytes: u32,
+    features: Features,
+    timeout: Duration,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Builder {
+    /// A device with any number, one queue of 128 slots, and requests of up to 512 KiB.
+    pub const fn new() -> Self {
+        Self {
+            id: None,
+            queues: 1,
+            depth: 128,
+            max_io_bytes: 512 << 10,
+            features: Features::empty(),
+            timeout: Duration::from_secs(30),
+        }
+    }
+
+    /// The number N in `/dev/ublkbN`, below 2^20; without one the kernel chooses.
+    #[must_use]
+    pub const fn id(mut self, id: u32) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// How many queues, each with a thread: 1 to 4096. The kernel grants no more than there are CPUs.
+    #[must_use]
+    pub const fn queues(mut self, queues: u16) -> Self {
+        self.queues = queues;
+        self
+    }
+
+    /// How many requests each queue may have under way: 1 to 4096.
+    #[must_use]
+    pub const fn depth(mut self, depth: u16) -> Self {
+        self.depth = depth;
+        self
+    }
+
+    /// The largest read or write: a page to 32 MiB, rounded down to whole pages. Each slot has a
+    /// buffer of that size, which takes memory only where it was used.
+    #[must_use]
+    pub const fn max_io_bytes(mut self, bytes: u32) -> Self {
+        self.max_io_bytes = bytes;
+        self
+    }
+
+    /// Features to ask for, of those that are [`SERVED`](Features::SERVED). The driver drops what it
+    /// does not know; [`Server::info`] says what came of it.
+    #[must_use]
+    pub const fn features(mut self, features: Features) -> Self {
+        self.features = features;
+        self
+    }
+
+    /// How long starting and stopping may take, 30 seconds unless said otherwise.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Makes the device on the running kernel and serves `target` until it is stopped.
+    ///
+    /// Returns once the block device is there. Blocks for the timeout at the most, or a few seconds
+    /// more when it fails and what was begun is undone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] before anything is tried; [`Error::Open`], [`Error::Command`],
+    /// [`Error::Queue`], [`Error::Timeout`] and [`Error::Thread`] from the step that failed.
+    pub fn serve<T: Target>(&self, target: T) -> Result<Server<Linux>, Error> {
+        self.serve_on(Linux, target)
+    }
+
+    /// The same on any kernel.
+    pub fn serve_on<K: Kernel, T: Target>(
+        &self,
+        kernel: K,
+        target: T,
+    ) -> Result<Server<K>, Error> {
+        let geometry = target.geometry();
+        geometry.check().and_then(|()| self.check()).map_err(Error::Refused)?;
+        let wish = DeviceInfo {
+            id: self.id,
+            features: self.features,
+            ..DeviceInfo::wish(self.queues, self.depth, self.max_io_bytes)
+        };
+        let mut control = Control::open(kernel)?;
+        let granted = control.add(&wish, ADD_TIMEOUT)?;
+        Server::start(control, granted, geometry, self.timeout, target)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let within = |what: &str, value: u16, most: u16| {
+            if (1..=most).contains(&value) {
+                return Ok(());
+            }
+            Err(format!("{value} {what} cannot be: choose 1 to {most}"))
+        };
+        within("queues", self.queues, UBLK_MAX_NR_QUEUES)?;
+        within("slots in a queue", self.depth, UBLK_MAX_QUEUE_DEPTH)?;
+        if !(page_bytes()..=MAX_IO_BYTES as usize).contains(&(self.max_io_bytes as usize)) {
+            return Err(format!(
+                "requests of up to {} bytes cannot be: choose {} to {MAX_IO_BYTES}",
+                self.max_io_bytes,
+                page_bytes()
+            ));
+        }
+        let unserved = self.features - Features::SERVED;
+        if !unserved.is_empty() {
+            return Err(format!("this version of ublkit does not serve {unserved}"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! [`Geometry`]: what a disk is and can do, and the kernel's parameters made from it.
+
+use crate::memory::page_bytes;
+use ublkit_sys::ublk::SECTOR_BYTES;
+use ublkit_sys::ublk as sys;
+use ublkit_sys::ublk::{ublk_param_basic, ublk_param_discard, ublk_params};
+
+/// What a completed write is worth: declared by the backend, and the kernel is told just that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// A completed write is as durable as it ever gets. The kernel sends no FLUSH.
+    #[default]
+    WriteThrough,
+    /// A completed write is durable after the next FLUSH. The kernel turns FUA into FLUSH.
+    Flush,
+    /// The same, and a write with FUA is durable when it completes.
+    FlushAndFua,
+}
+
+/// A disk: its size, its blocks, and what it can do. All in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Geometry {
+    /// The disk's size, a multiple of the logical block.
+    pub size_bytes: u64,
+    /// The unit of addressing: a power of two from 512 to the page size.
+    pub logical_block_bytes: u32,
+    /// The unit that is written without reading first: a power of two, at least the logical block.
+    pub physical_block_bytes: u32,
+    /// What a completed write is worth.
+    pub durability: Durability,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// Whether the disk can forget contents, in units of so many bytes (a power of two); 0 if not.
+    pub discard_bytes: u32,
+    /// Whether the disk can zero a range without being sent zeros.
+    pub write_zeroes: bool,
+}
+
+/// The longest range of one DISCARD: short enough to be answered soon.
+const MAX_DISCARD_BYTES: u64 = 1 << 31;
+/// The longest range of one WRITE_ZEROES, which may really have to write.
+const MAX_WRITE_ZEROES_BYTES: u64 = 1 << 27;
+
+impl Geometry {
+    /// A disk of `size_bytes` with 512-byte blocks that can be read, written and no more.
+    pub const fn new(size_bytes: u64) -> Self {
+        Self {
+            size_bytes,
+            logical_block_bytes: 512,
+            physical_block_bytes: 512,
+            durability: Durability::WriteThrough,
+            read_only: false,
+            discard_bytes: 0,
+            write_zeroes: false,
+        }
+    }
+
+    /// Why no such disk can be, in a sentence.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let logical = self.logical_block_bytes;
+        let physical = self.physical_block_bytes;
+        let page = page_bytes();
+        if !logical.is_power_of_two() || logical < 512 || logical as usize > page {
+            return Err(format!(
+                "a block size of {logical} bytes cannot be: choose 512, 1024, 2048 or {page}"
+            ));
+        }
+        if !physical.is_power_of_two() || !(logical..=1 << 28).contains(&physical) {
+            return Err(format!("a physical block of {physical} bytes cannot be"));
+        }
+        if self.size_bytes == 0 {
+            return Err("a disk of 0 bytes cannot be: give a size such as 512M or 1G".into());
+        }
+        if !self.size_bytes.is_multiple_of(u64::from(logical)) {
+            return Err(format!(
+                "a size of {} bytes is no multiple of the block size of {logical}",
+                self.size_bytes
+            ));
+        }
+        if self.size_bytes > i64::MAX as u64 {
+            return Err(format!("a disk of {} bytes is too large", self.size_bytes));
+        }
+        let discard = self.discard_bytes;
+        if discard != 0 && !discard.is_power_of_two() {
+            return Err(format!("a discard unit of {discard} bytes cannot be"));
+        }
+        Ok(())
+    }
+
+    /// The parameters for the kernel. `self` was checked.
+    pub(crate) fn params(&self, max_io_bytes: u32) -> ublk_params {
+        let mut attrs = match self.durability {
+            Durability::WriteThrough => 0,
+            Durability::Flush => sys::UBLK_ATTR_VOLATILE_CACHE,
+            Durability::FlushAndFua => sys::UBLK_ATTR_VOLATILE_CACHE | sys::UBLK_ATTR_FUA,
+        };
+        if self.read_only {
+            attrs |= sys::UBLK_ATTR_READ_ONLY;
+        }
+        let physical_bs_shift = shift(self.physical_block_bytes);
+        let mut types = sys::UBLK_PARAM_TYPE_BASIC;
+        let mut discard = ublk_param_discard::default();
+        if self.discard_bytes != 0 || self.write_zeroes {
+            types |= sys::UBLK_PARAM_TYPE_DISCARD;
+            discard.discard_granularity = self.discard_bytes.max(self.logical_block_bytes);
+            if self.discard_bytes != 0 {
+                discard.max_discard_sectors = sectors(MAX_DISCARD_BYTES);
+                discard.max_discard_segments = 1;
+            }
+            if self.write_zeroes {
+                discard.max_write_zeroes_sectors = sectors(MAX_WRITE_ZEROES_BYTES);
+            }
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "152 bytes")]
+        let len = size_of::<ublk_params>() as u32;
+        ublk_params {
+            len,
+            types,
+            basic: ublk_param_basic {
+                attrs,
+                logical_bs_shift: shift(self.logical_block_bytes),
+                physical_bs_shift,
+                io_opt_shift: physical_bs_shift,
+                io_min_shift: physical_bs_shift,
+                max_sectors: sectors(u64::from(max_io_bytes)),
+                dev_sectors: self.size_bytes / SECTOR_BYTES,
+                ..ublk_param_basic::default()
+            },
+            discard,
+            ..ublk_params::default()
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a shift is at most 31")]
+const fn shift(power_of_two: u32) -> u8 {
+    power_of_two.trailing_zeros() as u8
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "callers stay below 2 TiB")]
+const fn sectors(bytes: u64) -> u32 {
+    (bytes / SECTOR_BYTES) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_disks_are_refused_in_words() {
+        let good = Geometry::new(1 << 20);
+        assert_eq!(good.check(), Ok(()));
+        let bad = [
+            Geometry { size_bytes: 0, ..good },
+            Geometry { size_bytes: 1000, ..good },
+            Geometry { size_bytes: 1 << 63, ..good },
+            Geometry { logical_block_bytes: 256, ..good },
+            Geometry { logical_block_bytes: 1000, ..good },
+            Geometry { logical_block_bytes: 1 << 20, ..good },
+            Geometry { physical_block_bytes: 0, ..good },
+            Geometry { logical_block_bytes: 4096, ..good },
+            Geometry { discard_bytes: 3000, ..good },
+        ];
+        for geometry in bad {
+            assert!(geometry.check().is_err(), "{geometry:?}");
+        }
+    }
+
+    #[test]
+    fn attributes_follow_durability() {
+        let attrs = |durability| {
+            Geometry { durability, ..Geometry::new(512) }.params(1 << 20).basic.attrs
+        };
+        assert_eq!(attrs(Durability::WriteThrough), 0);
+        assert_eq!(attrs(Durability::Flush), sys::UBLK_ATTR_VOLATILE_CACHE);
+        let both = sys::UBLK_ATTR_VOLATILE_CACHE | sys::UBLK_ATTR_FUA;
+        assert_eq!(attrs(Durability::FlushAndFua), both);
+    }
+
+    #[test]
+    fn bytes_become_sectors_of_512_whatever_the_block() {
+        let geometry = Geometry {
+            logical_block_bytes: 4096,
+            physical_block_bytes: 4096,
+            discard_bytes: 4096,
+            ..Geometry::new(1 << 30)
+        };
+        let params = geometry.params(1 << 19);
+        assert_eq!(params.basic.dev_sectors, 1 << 21);
+        assert_eq!(params.basic.max_sectors, 1 << 10);
+        assert_eq!(params.basic.logical_bs_shift, 12);
+        assert_eq!(params.discard.discard_granularity, 4096);
+        assert_eq!(params.discard.max_write_zeroes_sectors, 0);
+    }
+}

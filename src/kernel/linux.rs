@@ -1,0 +1,206 @@
+//! [`Linux`]: the seam answered by system calls.
+#![expect(unsafe_code, reason = "system calls take addresses; docs/safety.md, island `kernel`")]
+
+use super::{Access, Kernel, Memory, Registration, RingName};
+use crate::errno::Errno;
+use core::ffi::CStr;
+use core::ptr::{NonNull, from_mut, from_ref};
+use core::time::Duration;
+use rustix::event::EventfdFlags;
+use rustix::fs::{Mode, OFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::time::ClockId;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use ublkit_sys::io_uring::{
+    IORING_ENTER_EXT_ARG, IORING_ENTER_REGISTERED_RING, IORING_REGISTER_FILES,
+    IORING_REGISTER_RING_FDS, IORING_SETUP_NO_MMAP, IORING_UNREGISTER_RING_FDS, io_uring_getevents_arg, io_uring_params,
+    io_uring_rsrc_update,
+};
+
+/// The running kernel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Linux;
+
+/// The answer of a system call that returns -1 and sets errno on failure.
+fn answer(result: libc::c_long) -> Result<u32, Errno> {
+    match u32::try_from(result) {
+        Ok(count) => Ok(count),
+        Err(_) => Err(std::io::Error::last_os_error().into()),
+    }
+}
+
+// SAFETY: mappings come from mmap with exactly that length and are unmapped only in Mapping::drop;
+// the kernel touches what SQEs name, from submission to completion, and nothing else.
+unsafe impl Kernel for Linux {
+    type File = OwnedFd;
+    type Mapping = Mapping;
+
+    fn task(&self) -> Self {
+        *self
+    }
+
+    fn open(&self, path: &CStr) -> Result<OwnedFd, Errno> {
+        Ok(rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
+    fn event(&self) -> Result<OwnedFd, Errno> {
+        Ok(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+    }
+
+    fn signal(&self, event: &OwnedFd) {
+        // It can fail only with EAGAIN, when the counter is full: then it is readable already.
+        let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
+    }
+
+    fn ring_setup(&self, entries: u32, params: &mut io_uring_params) -> Result<OwnedFd, Errno> {
+        if params.flags & IORING_SETUP_NO_MMAP != 0 {
+            return Err(Errno::EINVAL); // it would let a caller choose the memory that is written
+        }
+        // SAFETY: `params` is a whole io_uring_params that outlives the call, which alone uses it.
+        let result = unsafe { libc::syscall(libc::SYS_io_uring_setup, entries, from_mut(params)) };
+        let fd = answer(result)?;
+        // SAFETY: the kernel just made this file for us (with O_CLOEXEC), nobody else closes it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) })
+    }
+
+    fn ring_enter(
+        &self,
+        ring: RingName<'_, OwnedFd>,
+        to_submit: u32,
+        min_complete: u32,
+        flags: u32,
+        wait: Option<&io_uring_getevents_arg>,
+    ) -> Result<u32, Errno> {
+        let (argument, len_bytes, wait_flags) = match wait {
+            Some(wait) => (from_ref(wait), size_of_val(wait), IORING_ENTER_EXT_ARG),
+            None => (core::ptr::null(), 0, 0),
+        };
+        let (number, name_flags) = match ring {
+            RingName::File(file) => (file.as_raw_fd(), 0),
+            RingName::Registered(index) => (index.cast_signed(), IORING_ENTER_REGISTERED_RING),
+        };
+        // SAFETY: `wait` outlives the call, which only reads it (and the timespec that its maker
+        // keeps alive). What the submitted SQEs name is the promise of `ring::Address`.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_enter,
+                number,
+                to_submit,
+                min_complete,
+                flags | name_flags | wait_flags,
+                argument,
+                len_bytes,
+            )
+        };
+        answer(result)
+    }
+
+    fn ring_register(&self, ring: &OwnedFd, what: Registration<'_>) -> Result<u32, Errno> {
+        let register = |opcode: u32, argument: *mut libc::c_void, count: usize| {
+            // SAFETY: each arm below passes an array of `count` elements of the type that the
+            // opcode wants, which lives through the call; the kernel keeps no pointer to it.
+            answer(unsafe {
+                libc::syscall(
+                    libc::SYS_io_uring_register,
+                    ring.as_raw_fd(),
+                    opcode,
+                    argument,
+                    count,
+                )
+            })
+        };
+        let mut update = io_uring_rsrc_update::default();
+        match what {
+            Registration::Files(files) => register(
+                IORING_REGISTER_FILES,
+                files.as_ptr().cast_mut().cast(), // only read
+                files.len(),
+            ),
+            Registration::RingFd => {
+                update.offset = u32::MAX; // any free index
+                update.data = u64::from(ring.as_raw_fd().cast_unsigned());
+                register(IORING_REGISTER_RING_FDS, from_mut(&mut update).cast(), 1)?;
+                Ok(update.offset)
+            }
+            Registration::UnregisterRingFd(index) => {
+                update.offset = index;
+                register(IORING_UNREGISTER_RING_FDS, from_mut(&mut update).cast(), 1)
+            }
+        }
+    }
+
+    fn map(
+        &self,
+        file: &OwnedFd,
+        offset_bytes: u64,
+        len_bytes: usize,
+        access: Access,
+    ) -> Result<Mapping, Errno> {
+        let protection = match access {
+            Access::Read => ProtFlags::READ,
+            Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        };
+        // SAFETY: a new mapping at an address that the kernel chooses disturbs no other memory.
+        let base = unsafe {
+            rustix::mm::mmap(
+                core::ptr::null_mut(),
+                len_bytes,
+                protection,
+                MapFlags::SHARED | MapFlags::POPULATE,
+                file,
+                offset_bytes,
+            )
+        }?;
+        let base = NonNull::new(base.cast()).ok_or(Errno::EFAULT)?;
+        let mapping = Mapping { base, len_bytes };
+        // A forked child must not keep the char device alive: DEL_DEV would wait for it.
+        // SAFETY: advice on our own fresh mapping; DONTFORK does not change what it holds.
+        unsafe { rustix::mm::madvise(base.as_ptr().cast(), len_bytes, Advice::LinuxDontFork) }?;
+        Ok(mapping)
+    }
+
+    fn number(&self, file: &OwnedFd) -> i32 {
+        file.as_raw_fd()
+    }
+
+    fn now(&self) -> Duration {
+        let now = rustix::time::clock_gettime(ClockId::Monotonic);
+        // The monotonic clock begins at boot: neither part is ever negative.
+        Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+    }
+
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+}
+
+/// A shared mapping of a file.
+#[derive(Debug)]
+pub struct Mapping {
+    base: NonNull<u8>,
+    len_bytes: usize,
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread; access is the user's business.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; this type itself never reads or writes the memory.
+unsafe impl Sync for Mapping {}
+
+// SAFETY: mmap returned this page-aligned stretch, which only Drop unmaps.
+unsafe impl Memory for Mapping {
+    fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    fn len_bytes(&self) -> usize {
+        self.len_bytes
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the stretch is ours since Kernel::map, and nobody uses it after this value.
+        let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len_bytes) };
+        debug_assert!(unmapped.is_ok(), "munmap of our own mapping: {unmapped:?}");
+    }
+}

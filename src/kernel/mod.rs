@@ -1,0 +1,134 @@
+//! The seam: everything this crate asks of a kernel.
+//!
+//! [`Linux`] answers with system calls. A simulated kernel can answer from memory instead: it plays
+//! io_uring and the driver in the same shared pages, so that the code above runs unchanged, down to
+//! its index arithmetic and the bytes of its SQEs.
+
+mod linux;
+
+pub use linux::Linux;
+
+use crate::errno::Errno;
+use core::ffi::CStr;
+use core::fmt::Debug;
+use core::ptr::NonNull;
+use core::time::Duration;
+use ublkit_sys::io_uring::{io_uring_getevents_arg, io_uring_params};
+
+/// A kernel, as one task (one thread) of a process sees it.
+///
+/// All calls but [`open`](Self::open)'s relatives are the system calls of the same name; errors are
+/// theirs and are listed where they are handled (`ring`).
+///
+/// # Safety
+///
+/// The implementor's mappings really are that long and stay so while the mapping lives; and it
+/// touches only its own mappings and the memory that SQEs and registrations name, only from their
+/// submission to their completion.
+#[expect(unsafe_code, reason = "a false answer would break memory safety")]
+pub unsafe trait Kernel: Debug + Send + Sync + Sized + 'static {
+    /// An open file: the control device, a char device, a ring, an event.
+    type File: Debug + Send + Sync + 'static;
+    /// A stretch of memory shared with the kernel.
+    type Mapping: Memory;
+
+    /// The kernel as another task of the same process sees it: a new thread takes one of its own.
+    fn task(&self) -> Self;
+
+    /// `open(path, O_RDWR | O_CLOEXEC)`.
+    fn open(&self, path: &CStr) -> Result<Self::File, Errno>;
+
+    /// `eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)`: readable once it was signalled.
+    fn event(&self) -> Result<Self::File, Errno>;
+
+    /// Makes an event readable, for ever. Never blocks.
+    fn signal(&self, event: &Self::File);
+
+    /// `io_uring_setup`; `params` is asked and answered. Makes the ring of the calling task.
+    fn ring_setup(&self, entries: u32, params: &mut io_uring_params) -> Result<Self::File, Errno>;
+
+    /// `io_uring_enter`, with an `io_uring_getevents_arg` where the wait has an end. Blocks as its
+    /// arguments say.
+    fn ring_enter(
+        &self,
+        ring: RingName<'_, Self::File>,
+        to_submit: u32,
+        min_complete: u32,
+        flags: u32,
+        wait: Option<&io_uring_getevents_arg>,
+    ) -> Result<u32, Errno>;
+
+    /// `io_uring_register`, for those registrations that name no memory of the caller beyond the
+    /// call itself.
+    fn ring_register(&self, ring: &Self::File, what: Registration<'_>) -> Result<u32, Errno>;
+
+    /// `mmap(MAP_SHARED)` of `len_bytes` of `file` from `offset_bytes` on.
+    fn map(
+        &self,
+        file: &Self::File,
+        offset_bytes: u64,
+        len_bytes: usize,
+        access: Access,
+    ) -> Result<Self::Mapping, Errno>;
+
+    /// The number that an SQE names `file` by.
+    fn number(&self, file: &Self::File) -> i32;
+
+    /// The time since some fixed moment; never goes back.
+    fn now(&self) -> Duration;
+
+    /// Blocks the calling task for at least `time`.
+    fn sleep(&self, time: Duration);
+}
+
+/// A stretch of memory shared with the kernel, unmapped when dropped.
+///
+/// # Safety
+///
+/// `base` is page aligned and stays valid for `len_bytes` bytes while the value lives; the memory is
+/// never accessed through Rust references by the implementor.
+#[expect(unsafe_code, reason = "a false address would break memory safety")]
+pub unsafe trait Memory: Debug + Send + Sync + 'static {
+    /// Where it begins.
+    fn base(&self) -> NonNull<u8>;
+    /// How long it is.
+    fn len_bytes(&self) -> usize;
+}
+
+/// What may be done with a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// `PROT_READ`.
+    Read,
+    /// `PROT_READ | PROT_WRITE`.
+    ReadWrite,
+}
+
+/// How `io_uring_enter` is told which ring is meant.
+#[derive(Debug)]
+pub enum RingName<'a, File> {
+    /// By its file.
+    File(&'a File),
+    /// By the index that registering it gave (`IORING_ENTER_REGISTERED_RING`, since 5.18).
+    Registered(u32),
+}
+
+impl<File> Clone for RingName<'_, File> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<File> Copy for RingName<'_, File> {}
+
+/// What `io_uring_register` is asked.
+#[derive(Debug)]
+pub enum Registration<'a> {
+    /// `IORING_REGISTER_FILES`: the fixed files, by their numbers.
+    Files(&'a [i32]),
+    /// `IORING_REGISTER_RING_FDS`: lets the calling task name the ring by the answered index, which
+    /// spares a file look-up per `io_uring_enter`.
+    RingFd,
+    /// `IORING_UNREGISTER_RING_FDS`: takes the index back; until then the ring stays alive.
+    UnregisterRingFd(u32),
+}

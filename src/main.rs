@@ -1,0 +1,7 @@
+//! The `ublkit` command.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

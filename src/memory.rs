@@ -1,0 +1,102 @@
+//! [`Pages`]: private memory that the kernel may be told to use.
+#![expect(unsafe_code, reason = "owns an anonymous mapping; docs/safety.md, island `memory`")]
+
+use crate::errno::Errno;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+/// The size of a page here: asked, not assumed.
+pub(crate) fn page_bytes() -> usize {
+    static CACHED: AtomicUsize = AtomicUsize::new(0);
+    match CACHED.load(Ordering::Relaxed) {
+        0 => {
+            let asked = rustix::param::page_size();
+            CACHED.store(asked, Ordering::Relaxed);
+            asked
+        }
+        cached => cached,
+    }
+}
+
+/// An anonymous mapping: zeroed, page aligned, costs memory only where it was touched.
+///
+/// It hands out a raw pointer and never a reference, and is unmapped when dropped. Whoever lets the
+/// kernel use it drops it only after the kernel has finished, or never.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    base: NonNull<u8>,
+    len_bytes: usize,
+}
+
+// SAFETY: the mapping belongs to the process; this type hands out addresses and touches nothing.
+unsafe impl Send for Pages {}
+// SAFETY: as above.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    /// Maps at least `len_bytes`, rounded up to whole pages; one page when that is 0.
+    ///
+    /// Small pages only: a huge page would make memory of a single touched byte, and copying one
+    /// together later would stall the I/O path. A forked child does not inherit it.
+    pub(crate) fn new(len_bytes: usize) -> Result<Self, Errno> {
+        let len_bytes =
+            len_bytes.max(1).checked_next_multiple_of(page_bytes()).ok_or(Errno::ENOMEM)?;
+        // SAFETY: a new mapping at an address that the kernel chooses disturbs no other memory.
+        let base = unsafe {
+            rustix::mm::mmap_anonymous(
+                core::ptr::null_mut(),
+                len_bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        }?;
+        let pages = Self { base: NonNull::new(base.cast()).ok_or(Errno::EFAULT)?, len_bytes };
+        // A kernel without huge pages answers EINVAL, and needs no such advice.
+        let _ = pages.advise(0, len_bytes, Advice::LinuxNoHugepage);
+        pages.advise(0, len_bytes, Advice::LinuxDontFork)?;
+        Ok(pages)
+    }
+
+    /// Where it begins. Valid, readable and writable for `len_bytes`, while `self` lives.
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// How long it is.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.len_bytes
+    }
+
+    /// Gives the memory of whole pages back; they read as zeros afterwards.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not one of whole pages inside the mapping: a defect of the caller.
+    pub(crate) fn release(&self, offset: usize, len_bytes: usize) -> Result<(), Errno> {
+        assert!(offset.is_multiple_of(page_bytes()) && len_bytes.is_multiple_of(page_bytes()));
+        if len_bytes == 0 {
+            return Ok(());
+        }
+        self.advise(offset, len_bytes, Advice::LinuxDontNeed)
+    }
+
+    fn advise(&self, offset: usize, len_bytes: usize, advice: Advice) -> Result<(), Errno> {
+        assert!(offset.checked_add(len_bytes).is_some_and(|end| end <= self.len_bytes));
+        // SAFETY: the range lies in our own mapping (asserted). The advices used here change no
+        // address; DontNeed turns private anonymous pages to zeros, which every reader of this
+        // memory must expect, for it reads through pointers and atomics only.
+        Ok(unsafe {
+            let start = self.base.as_ptr().add(offset);
+            rustix::mm::madvise(start.cast(), len_bytes, advice)
+        }?)
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, unmapped once; the owner promised that nobody uses it any more.
+        let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len_bytes) };
+        debug_assert!(unmapped.is_ok(), "munmap of our own mapping: {unmapped:?}");
+    }
+}

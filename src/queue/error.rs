@@ -1,0 +1,76 @@
+//! [`QueueError`]: why a queue could not be set up, or ended although its device goes on.
+
+use crate::errno::Errno;
+use crate::ring::RingError;
+use core::fmt;
+
+/// Why a queue could not be set up, or ended although its device goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// Its ring could not be made or used.
+    Ring(RingError),
+    /// Its descriptors could not be mapped.
+    Descriptors(Errno),
+    /// Its buffers could not be mapped.
+    Buffers(Errno),
+    /// The backend made no handler for it.
+    Handler(Errno),
+    /// Its event could not be made.
+    Event(Errno),
+    /// The driver refused a fetch or a commit: the request, if there was one, is not answered.
+    Refused {
+        /// The slot.
+        tag: u16,
+        /// The driver's answer.
+        errno: Errno,
+    },
+    /// A completion came that fits nothing that was asked.
+    Unexpected {
+        /// What it carried.
+        user_data: u64,
+        /// Its result.
+        result: i32,
+    },
+    /// The queue's thread panicked outside of its handler: a defect.
+    Panicked,
+    /// The queue did not get ready, or did not end, in time.
+    Late,
+}
+
+impl fmt::Display for QueueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ring(error) => write!(f, "{error}"),
+            Self::Descriptors(errno) => write!(f, "mapping its I/O descriptors failed with {errno}"),
+            Self::Buffers(errno) => {
+                write!(
+                    f,
+                    "mapping its buffers failed with {errno}; use a smaller depth or --max-io, or \
+                     see sysctl vm.overcommit_memory"
+                )
+            }
+            Self::Handler(errno) => write!(f, "the backend cannot serve it: {errno}"),
+            Self::Event(errno) => write!(f, "making its event failed with {errno}"),
+            Self::Refused { tag, errno } => {
+                write!(f, "the driver refused a command for tag {tag} with {errno}")
+            }
+            Self::Unexpected { user_data, result } => {
+                write!(f, "a completion fits nothing: user_data {user_data:#x}, result {result}")
+            }
+            Self::Panicked => write!(f, "its thread panicked; this is a defect of ublkit"),
+            Self::Late => write!(
+                f,
+                "its thread did not answer in time: the backend may be stuck in a call"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for QueueError {}
+
+impl From<RingError> for QueueError {
+    fn from(error: RingError) -> Self {
+        Self::Ring(error)
+    }
+}

@@ -1,0 +1,83 @@
+//! [`Id`]: what a CQE is about, as the `user_data` that its SQE carried.
+
+/// What a CQE is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Id {
+    /// The command that a slot has with the driver: a fetch, or a commit and fetch.
+    Command {
+        /// The slot.
+        tag: u16,
+    },
+    /// An operation that a handler submitted for a request.
+    Operation {
+        /// The request's slot.
+        tag: u16,
+        /// The handler's own number.
+        cookie: u8,
+        /// Whether it is the slot's delay.
+        delay: bool,
+    },
+    /// The queue's wake-up event.
+    Wake,
+}
+
+const COMMAND: u8 = 1;
+const OPERATION: u8 = 2;
+const DELAY: u8 = 3;
+const WAKE: u8 = 4;
+
+impl Id {
+    /// Bytes from the lowest: kind, cookie, tag (two), zeros (four).
+    pub(crate) const fn encode(self) -> u64 {
+        let (kind, cookie, tag) = match self {
+            Self::Command { tag } => (COMMAND, 0, tag),
+            Self::Operation { tag, cookie, delay: false } => (OPERATION, cookie, tag),
+            Self::Operation { tag, cookie, delay: true } => (DELAY, cookie, tag),
+            Self::Wake => (WAKE, 0, 0),
+        };
+        let [low, high] = tag.to_le_bytes();
+        u64::from_le_bytes([kind, cookie, low, high, 0, 0, 0, 0])
+    }
+
+    /// `None` for what [`encode`](Self::encode) never made.
+    pub(crate) const fn decode(user_data: u64) -> Option<Self> {
+        let [kind, cookie, low, high, 0, 0, 0, 0] = user_data.to_le_bytes() else { return None };
+        let tag = u16::from_le_bytes([low, high]);
+        match (kind, cookie, tag) {
+            (COMMAND, 0, tag) => Some(Self::Command { tag }),
+            (OPERATION, cookie, tag) => Some(Self::Operation { tag, cookie, delay: false }),
+            (DELAY, cookie, tag) => Some(Self::Operation { tag, cookie, delay: true }),
+            (WAKE, 0, 0) => Some(Self::Wake),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Id;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn whatever_decodes_encodes_to_itself(user_data: u64) {
+            if let Some(id) = Id::decode(user_data) {
+                prop_assert_eq!(id.encode(), user_data);
+            }
+        }
+
+        #[test]
+        fn ids_survive(tag: u16, cookie: u8, delay: bool) {
+            for id in [Id::Command { tag }, Id::Operation { tag, cookie, delay }, Id::Wake] {
+                prop_assert_eq!(Id::decode(id.encode()), Some(id));
+            }
+        }
+    }
+
+    #[test]
+    fn nonsense_is_no_id() {
+        for user_data in [0, 5, 0x0100, 1 << 32, u64::MAX, 0x0101, 0x0001_0004] {
+            assert_eq!(Id::decode(user_data), None, "{user_data:#x}");
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! [`Slots`]: who owns each tag and its buffer, and so who may touch its memory.
+#![expect(unsafe_code, reason = "lends buffers to the kernel; docs/safety.md, island `queue`")]
+
+use crate::errno::Errno;
+use crate::memory::Pages;
+use crate::request::{Operation, Request};
+use crate::ring::Address;
+use core::mem::ManuallyDrop;
+use core::time::Duration;
+use ublkit_sys::io_uring::__kernel_timespec;
+
+/// Who owns a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nobody yet: it was never offered to the driver.
+    New,
+    /// The kernel: a command for it is under way, and the buffer may be written at any time.
+    Kernel,
+    /// The server: it has a request to answer.
+    Server,
+    /// Nobody any more: the driver took it away.
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    state: State,
+    /// Operations that were submitted for the request and have not ended.
+    operations: u8,
+    /// Whether one of them is the delay.
+    delayed: bool,
+    /// The answer, once it is known, until the operations have ended.
+    answer: Option<Result<(), Errno>>,
+    request: Request,
+}
+
+/// A queue's slots and their buffers.
+///
+/// The invariant that makes the buffers sound: the kernel may use a slot's buffer only while the
+/// state is [`State::Kernel`], and a reference to it is made only in [`State::Server`]. Buffers that
+/// the kernel may still use when the slots are dropped are leaked.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    slots: Box<[Slot]>,
+    buffers: ManuallyDrop<Pages>,
+    buffer_bytes: usize,
+    /// One `__kernel_timespec` for each slot.
+    delays: ManuallyDrop<Pages>,
+    /// Operations that a request may have under way at one time.
+    operations_max: u8,
+    /// Slots in [`State::Kernel`] and [`State::Server`].
+    live: u16,
+    /// Slots whose memory the kernel may use: in [`State::Kernel`], or with operations under way.
+    lent: u32,
+}
+
+const IDLE: Request = Request { operation: Operation::Flush, offset: 0, len_bytes: 0 };
+
+impl Slots {
+    /// `depth` slots that can hold requests of up to `buffer_bytes`. Touches no page of theirs.
+    pub(super) fn new(depth: u16, buffer_bytes: u32, operations_max: u8) -> Result<Self, Errno> {
+        let slot =
+            Slot { state: State::New, operations: 0, delayed: false, answer: None, request: IDLE };
+        let buffer_bytes = buffer_bytes as usize;
+        let depth = usize::from(depth);
+        let total = depth.checked_mul(buffer_bytes).ok_or(Errno::ENOMEM)?;
+        Ok(Self {
+            slots: vec![slot; depth].into_boxed_slice(),
+            buffers: ManuallyDrop::new(Pages::new(total)?),
+            buffer_bytes,
+            delays: ManuallyDrop::new(Pages::new(depth * size_of::<__kernel_timespec>())?),
+            operations_max,
+            live: 0,
+            lent: 0,
+        })
+    }
+
+    /// How many slots there are.
+    pub(super) fn depth(&self) -> u16 {
+        u16::try_from(self.slots.len()).expect("made from a u16")
+    }
+
+    /// How many slots the kernel or the server has.
+    pub(super) fn live(&self) -> u16 {
+        self.live
+    }
+
+    /// Whether there is such a tag: the kernel's word is checked before anything else.
+    pub(super) fn exists(&self, tag: u16) -> bool {
+        usize::from(tag) < self.slots.len()
+    }
+
+    fn slot(&mut self, tag: u16) -> &mut Slot {
+        &mut self.slots[usize::from(tag)]
+    }
+
+    /// Lends the slot's buffer to the kernel; the address belongs into the next command of the slot.
+    /// From here on the kernel owns the slot.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel has it already, or operations are under way: a defect of the queue.
+    pub(super) fn lend(&mut self, tag: u16) -> Address {
+        let slot = self.slot(tag);
+        assert!(matches!(slot.state, State::New | State::Server) && slot.operations == 0);
+        if slot.state == State::New {
+            self.live += 1;
+        }
+        let slot = self.slot(tag);
+        slot.state = State::Kernel;
+        slot.answer = None;
+        self.lent += 1;
+        let offset = usize::from(tag) * self.buffer_bytes;
+        // SAFETY: `buffer_bytes` from there lie inside the mapping (tag < depth: indexed above),
+        // which is unmapped only when nothing is lent. References are made in `data` alone, not
+        // while the state is Kernel; that ends with the command's completion (`take`, `gone`).
+        unsafe { Address::new(self.buffers.base().byte_add(offset)) }
+    }
+
+    /// The slot's command completed with a request: the server owns the slot again.
+    /// `false` when it had no command, so that this cannot be.
+    #[must_use]
+    pub(super) fn take(&mut self, tag: u16) -> bool {
+        self.leave_kernel(tag, State::Server)
+    }
+
+    /// The slot's command completed because the driver takes the slot away.
+    #[must_use]
+    pub(super) fn gone(&mut self, tag: u16) -> bool {
+        let was = self.leave_kernel(tag, State::Gone);
+        self.live -= u16::from(was);
+        was
+    }
+
+    fn leave_kernel(&mut self, tag: u16, to: State) -> bool {
+        let slot = self.slot(tag);
+        if slot.state != State::Kernel {
+            return false;
+        }
+        slot.state = to;
+        slot.request = IDLE;
+        self.lent -= 1;
+        true
+    }
+
+    /// Notes what the server is asked.
+    pub(super) fn set_request(&mut self, tag: u16, request: Request) {
+        assert!(request.data_bytes() as usize <= self.buffer_bytes, "decoded against the device");
+        self.slot(tag).request = request;
+    }
+
+    pub(crate) fn request(&self, tag: u16) -> Request {
+        self.slots[usize::from(tag)].request
+    }
+
+    /// The data of the server's request.
+    pub(crate) fn data(&mut self, tag: u16) -> &mut [u8] {
+        let offset = usize::from(tag) * self.buffer_bytes;
+        let slot = self.slot(tag);
+        assert!(slot.state == State::Server, "only the server's own requests have data");
+        let len = slot.request.data_bytes() as usize;
+        // SAFETY: inside the mapping (tag < depth; len <= buffer_bytes, checked by `set_request`),
+        // which is zeroed, so initialised. In State::Server the kernel does not use this buffer,
+        // other slots' buffers do not overlap it, and `&mut self` excludes a second reference.
+        unsafe {
+            let start = self.buffers.base().as_ptr().add(offset);
+            core::slice::from_raw_parts_mut(start, len)
+        }
+    }
+
+    /// Counts one more operation for the request, its delay, and gives the place of its time.
+    pub(crate) fn begin_delay(&mut self, tag: u16, time: Duration) -> Result<Address, Errno> {
+        let max = self.operations_max;
+        let slot = self.slot(tag);
+        assert!(slot.state == State::Server, "only the server's own requests have operations");
+        if slot.delayed {
+            return Err(Errno::EBUSY);
+        }
+        if slot.operations == max {
+            return Err(Errno::ENOSPC);
+        }
+        slot.delayed = true;
+        slot.operations += 1;
+        self.lent += u32::from(slot.operations == 1);
+        let time = __kernel_timespec {
+            tv_sec: time.as_secs().cast_signed(),
+            tv_nsec: i64::from(time.subsec_nanos()),
+        };
+        let offset = usize::from(tag) * size_of::<__kernel_timespec>();
+        // SAFETY: inside the mapping (tag < depth: indexed above). No reference to it is ever made,
+        // and the kernel is not reading it: the slot had no delay under way.
+        unsafe { self.delays.base().byte_add(offset).cast::<__kernel_timespec>().write(time) };
+        // SAFETY: as above, and unmapped only when no operation is under way (`lent`).
+        Ok(unsafe { Address::new(self.delays.base().byte_add(offset)) })
+    }
+
+    /// An operation of the request has ended. `false` when it had none, so that this cannot be.
+    #[must_use]
+    pub(super) fn end_operation(&mut self, tag: u16, delay: bool) -> bool {
+        let slot = self.slot(tag);
+        if slot.state != State::Server || slot.operations == 0 || (delay && !slot.delayed) {
+            return false;
+        }
+        slot.operations -= 1;
+        slot.delayed &= !delay;
+        self.lent -= u32::from(slot.operations == 0);
+        true
+    }
+
+    /// Operations of the request that have not ended.
+    pub(super) fn operations(&self, tag: u16) -> u8 {
+        self.slots[usize::from(tag)].operations
+    }
+
+    /// Settles what the client will be answered, once all operations have ended. The first answer
+    /// stands.
+    pub(super) fn settle(&mut self, tag: u16, answer: Result<(), Errno>) {
+        self.slot(tag).answer.get_or_insert(answer);
+    }
+
+    /// The answer, once it is settled.
+    pub(super) fn answer(&self, tag: u16) -> Option<Result<(), Errno>> {
+        self.slots[usize::from(tag)].answer
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        if self.lent > 0 {
+            return; // the kernel may still write: leaked
+        }
+        // SAFETY: dropped here only, once.
+        unsafe { ManuallyDrop::drop(&mut self.buffers) };
+        // SAFETY: dropped here only, once.
+        unsafe { ManuallyDrop::drop(&mut self.delays) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(len_bytes: u64) -> Request {
+        Request { operation: Operation::Read, offset: 0, len_bytes }
+    }
+
+    #[test]
+    fn a_slot_goes_round() {
+        let mut slots = Slots::new(2, 4096, 1).unwrap();
+        assert_eq!(slots.live(), 0);
+        let first = slots.lend(0);
+        assert_eq!(slots.lend(1).get() - first.get(), 4096);
+        assert_eq!((slots.live(), slots.lent), (2, 2));
+        assert!(slots.take(1));
+        assert!(!slots.take(1), "a second completion of one command cannot be");
+        slots.set_request(1, read(512));
+        assert_eq!(slots.data(1), [0; 512]);
+        slots.data(1).fill(7);
+        slots.lend(1);
+        assert!(slots.gone(0) && slots.gone(1));
+        assert!(!slots.gone(0));
+        assert_eq!((slots.live(), slots.lent), (0, 0));
+    }
+
+    #[test]
+    fn an_answer_waits_for_the_operations() {
+        let mut slots = Slots::new(1, 4096, 1).unwrap();
+        slots.lend(0);
+        assert!(slots.take(0));
+        slots.begin_delay(0, Duration::from_millis(3)).unwrap();
+        assert_eq!(slots.begin_delay(0, Duration::ZERO), Err(Errno::EBUSY));
+        slots.settle(0, Err(Errno::EIO));
+        slots.settle(0, Ok(()));
+        assert_eq!((slots.operations(0), slots.answer(0)), (1, Some(Err(Errno::EIO))));
+        assert!(slots.end_operation(0, true));
+        assert!(!slots.end_operation(0, true));
+        slots.lend(0);
+        assert_eq!(slots.answer(0), None);
+        assert!(slots.gone(0));
+    }
+
+    #[test]
+    fn operations_have_a_limit() {
+        let mut slots = Slots::new(1, 4096, 0).unwrap();
+        slots.lend(0);
+        assert!(slots.take(0));
+        assert_eq!(slots.begin_delay(0, Duration::ZERO), Err(Errno::ENOSPC));
+    }
+
+    #[test]
+    fn lent_buffers_are_leaked() {
+        let mut slots = Slots::new(1, 4096, 0).unwrap();
+        let address = slots.lend(0).get();
+        drop(slots);
+        let path = "/proc/self/maps";
+        let maps = std::fs::read_to_string(path).unwrap();
+        let mapped = maps.lines().any(|line| {
+            let (start, rest) = line.split_once('-').unwrap();
+            let end = rest.split(' ').next().unwrap();
+            let hex = |digits| u64::from_str_radix(digits, 16).unwrap();
+            (hex(start)..hex(end)).contains(&address)
+        });
+        assert!(mapped, "{address:#x} is not in {path}");
+    }
+}

@@ -1,0 +1,196 @@
+//! [`Request`]: an I/O descriptor, decoded once and checked once. Sectors end here.
+
+use crate::errno::Errno;
+use crate::geometry::Geometry;
+use ublkit_sys::ublk::SECTOR_BYTES;
+use ublkit_sys::ublk as sys;
+use ublkit_sys::ublk::ublksrv_io_desc;
+
+/// What a client asks of the disk.
+///
+/// Checked already: the range lies in the disk and is whole blocks, data fits its buffer, and the
+/// operation is one that the disk's geometry declares. Flushes have no range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Request {
+    /// What is to be done.
+    pub operation: Operation,
+    /// Where it begins, in bytes.
+    pub offset: u64,
+    /// How long it is, in bytes.
+    pub len_bytes: u64,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Fill the data from the disk.
+    Read,
+    /// Put the data on the disk.
+    Write {
+        /// It must be durable before the answer.
+        fua: bool,
+    },
+    /// Make all writes that were answered before durable.
+    Flush,
+    /// The contents are no longer needed.
+    Discard,
+    /// The range reads as zeros from now on.
+    WriteZeroes {
+        /// Its space may be given up.
+        may_unmap: bool,
+    },
+}
+
+/// What descriptors are checked against: the disk and the device that the kernel granted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) geometry: Geometry,
+    pub(crate) max_io_bytes: u32,
+}
+
+impl Request {
+    /// Decodes a descriptor that was copied out of the kernel's memory.
+    ///
+    /// The error is what the client gets: `EOPNOTSUPP` for an operation that this disk does not have
+    /// or that nobody knows, `EROFS` for a change to a read-only disk (the kernel only warns about
+    /// those and sends them on), `EINVAL` for a range that cannot be.
+    pub(crate) fn decode(descriptor: &ublksrv_io_desc, limits: &Limits) -> Result<Self, Errno> {
+        let geometry = &limits.geometry;
+        let flags = sys::flags(descriptor.op_flags);
+        let operation = match sys::op(descriptor.op_flags) {
+            sys::UBLK_IO_OP_READ => Operation::Read,
+            sys::UBLK_IO_OP_WRITE => Operation::Write { fua: flags & sys::UBLK_IO_F_FUA != 0 },
+            // A flush's sector is all ones and its count 0: neither means anything.
+            sys::UBLK_IO_OP_FLUSH => {
+                return Ok(Self { operation: Operation::Flush, offset: 0, len_bytes: 0 });
+            }
+            sys::UBLK_IO_OP_DISCARD if geometry.discard_bytes != 0 => Operation::Discard,
+            sys::UBLK_IO_OP_WRITE_ZEROES if geometry.write_zeroes => {
+                Operation::WriteZeroes { may_unmap: flags & sys::UBLK_IO_F_NOUNMAP == 0 }
+            }
+            _ => return Err(Errno::EOPNOTSUPP),
+        };
+        if geometry.read_only && operation != Operation::Read {
+            return Err(Errno::EROFS);
+        }
+        let offset =
+            descriptor.start_sector.checked_mul(SECTOR_BYTES).ok_or(Errno::EINVAL)?;
+        let len_bytes = u64::from(descriptor.nr_sectors) * SECTOR_BYTES;
+        let end = offset.checked_add(len_bytes).ok_or(Errno::EINVAL)?;
+        let whole = (offset | len_bytes).is_multiple_of(u64::from(geometry.logical_block_bytes));
+        if end > geometry.size_bytes || len_bytes == 0 || !whole {
+            return Err(Errno::EINVAL);
+        }
+        let request = Self { operation, offset, len_bytes };
+        if request.data_bytes() > limits.max_io_bytes {
+            return Err(Errno::EINVAL);
+        }
+        Ok(request)
+    }
+
+    /// How many bytes of data belong to the request; only reads and writes have any.
+    pub fn data_bytes(&self) -> u32 {
+        match self.operation {
+            // Saturated only until `decode` has compared it with the largest request.
+            Operation::Read | Operation::Write { .. } => {
+                u32::try_from(self.len_bytes).unwrap_or(u32::MAX)
+            }
+            _ => 0,
+        }
+    }
+
+    /// The result that tells the kernel of success: all of the data, never a part. What a part means
+    /// changed with Linux 7.3.
+    pub(crate) fn success(&self) -> i32 {
+        i32::try_from(self.data_bytes()).unwrap_or(i32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        let geometry =
+            Geometry { discard_bytes: 4096, write_zeroes: true, ..Geometry::new(1 << 20) };
+        Limits { geometry, max_io_bytes: 64 << 10 }
+    }
+
+    fn descriptor(op_flags: u32, start_sector: u64, nr_sectors: u32) -> ublksrv_io_desc {
+        ublksrv_io_desc { op_flags, start_sector, nr_sectors, addr: 0 }
+    }
+
+    fn decode(op_flags: u32, start: u64, count: u32) -> Result<Request, Errno> {
+        Request::decode(&descriptor(op_flags, start, count), &limits())
+    }
+
+    #[test]
+    fn flags_are_bits_of_the_whole_word() {
+        let write = |flags| decode(u32::from(sys::UBLK_IO_OP_WRITE) | flags, 0, 1).unwrap();
+        assert_eq!(write(1 << 13).operation, Operation::Write { fua: true });
+        assert_eq!(write(!(1 << 13) & !0xff).operation, Operation::Write { fua: false });
+        let zeroes = u32::from(sys::UBLK_IO_OP_WRITE_ZEROES);
+        let operation = |word| decode(word, 0, 1).unwrap().operation;
+        assert_eq!(operation(zeroes), Operation::WriteZeroes { may_unmap: true });
+        assert_eq!(operation(zeroes | 1 << 15), Operation::WriteZeroes { may_unmap: false });
+    }
+
+    #[test]
+    fn ranges_are_checked_without_overflow() {
+        let read = |start, count| decode(0, start, count);
+        assert_eq!(read(2047, 1).map(|r| r.offset), Ok(2047 * 512));
+        for (start, count) in
+            [(2048, 1), (2047, 2), (0, 0), (0, 129), (u64::MAX, 1), (u64::MAX / 512, u32::MAX)]
+        {
+            assert_eq!(read(start, count), Err(Errno::EINVAL), "{start} {count}");
+        }
+    }
+
+    #[test]
+    fn a_flush_has_no_range() {
+        let flush = decode(u32::from(sys::UBLK_IO_OP_FLUSH), u64::MAX, 0).unwrap();
+        assert_eq!(flush.operation, Operation::Flush);
+        assert_eq!(flush.success(), 0);
+    }
+
+    #[test]
+    fn long_ranges_are_for_operations_without_data() {
+        let discard = decode(u32::from(sys::UBLK_IO_OP_DISCARD), 0, 2048).unwrap();
+        assert_eq!((discard.len_bytes, discard.data_bytes(), discard.success()), (1 << 20, 0, 0));
+    }
+
+    #[test]
+    fn unknown_and_undeclared_operations() {
+        for op in [4, 6, 10, 13, 18, 0xff] {
+            assert_eq!(decode(op, 0, 1), Err(Errno::EOPNOTSUPP), "{op}");
+        }
+        let plain = Limits { geometry: Geometry::new(1 << 20), max_io_bytes: 4096 };
+        for op in [sys::UBLK_IO_OP_DISCARD, sys::UBLK_IO_OP_WRITE_ZEROES] {
+            let got = Request::decode(&descriptor(op.into(), 0, 1), &plain);
+            assert_eq!(got, Err(Errno::EOPNOTSUPP));
+        }
+    }
+
+    #[test]
+    fn a_read_only_disk_is_only_read() {
+        let mut limits = limits();
+        limits.geometry.read_only = true;
+        for op in [sys::UBLK_IO_OP_WRITE, sys::UBLK_IO_OP_DISCARD, sys::UBLK_IO_OP_WRITE_ZEROES] {
+            let got = Request::decode(&descriptor(op.into(), 0, 1), &limits);
+            assert_eq!(got, Err(Errno::EROFS));
+        }
+        assert!(Request::decode(&descriptor(0, 0, 1), &limits).is_ok());
+    }
+
+    #[test]
+    fn whole_blocks_of_4096() {
+        let mut limits = limits();
+        limits.geometry.logical_block_bytes = 4096;
+        let read = |start, count| Request::decode(&descriptor(0, start, count), &limits);
+        assert!(read(8, 8).is_ok());
+        assert_eq!(read(4, 8), Err(Errno::EINVAL));
+        assert_eq!(read(8, 4), Err(Errno::EINVAL));
+    }
+}

@@ -1,0 +1,71 @@
+//! [`RingError`]: why a ring could not be made or cannot go on.
+
+use crate::errno::Errno;
+use core::fmt;
+
+/// Why a ring could not be made or cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RingError {
+    /// `io_uring_setup` refused, whatever flags were left out.
+    Setup(Errno),
+    /// The rings could not be mapped.
+    Map(Errno),
+    /// The kernel described rings that cannot be: too small, misaligned, or without a feature that
+    /// every kernel with ublk has.
+    Impossible(&'static str),
+    /// `io_uring_enter` failed in a way that does not pass.
+    Enter(Errno),
+    /// `io_uring_enter` kept asking to try again although nothing was left to wait for.
+    Starved(Errno),
+    /// The submission queue is full: it was sized wrongly, which is a defect of this crate.
+    SubmissionsFull,
+    /// The completion queue's tail is further ahead than the queue is long.
+    CompletionsOverrun,
+}
+
+impl RingError {
+    /// What a person can do about it, or what the kernel meant by it.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Setup(Errno::EPERM) => {
+                "io_uring is switched off here: see sysctl kernel.io_uring_disabled, and seccomp \
+                 rules of a container"
+            }
+            Self::Setup(Errno::ENOSYS) => "this kernel was built without io_uring",
+            Self::Setup(Errno::ENOMEM) | Self::Map(Errno::ENOMEM | Errno::EAGAIN) => {
+                "there is too little memory, or the limit on locked memory is too low \
+                 (ulimit -l): use fewer queues or a smaller depth"
+            }
+            Self::Setup(Errno::EMFILE | Errno::ENFILE) => {
+                "too many files are open: raise the limit (ulimit -n)"
+            }
+            Self::Setup(Errno::EINVAL) => "this kernel's io_uring is too old: 6.0 is the least",
+            Self::Enter(Errno::EBADR) => "the kernel ran out of memory and dropped completions",
+            Self::Enter(Errno::EEXIST) => "the ring was used by a thread that does not own it",
+            Self::Enter(Errno::EBADFD) => "the ring was never enabled",
+            Self::Enter(Errno::EACCES | Errno::EPERM) => {
+                "a security policy forbids io_uring commands on this file"
+            }
+            Self::Starved(_) => "the kernel has no memory to accept requests with",
+            _ => "this is a defect of ublkit or of the kernel: please report it",
+        }
+    }
+}
+
+impl fmt::Display for RingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setup(errno) => write!(f, "io_uring_setup failed with {errno}")?,
+            Self::Map(errno) => write!(f, "mapping an io_uring failed with {errno}")?,
+            Self::Impossible(what) => write!(f, "the kernel made an impossible io_uring: {what}")?,
+            Self::Enter(errno) => write!(f, "io_uring_enter failed with {errno}")?,
+            Self::Starved(errno) => write!(f, "io_uring_enter answered {errno} again and again")?,
+            Self::SubmissionsFull => write!(f, "an io_uring's submission queue is full")?,
+            Self::CompletionsOverrun => write!(f, "an io_uring's completion queue was overrun")?,
+        }
+        write!(f, "; {}", self.remedy())
+    }
+}
+
+impl std::error::Error for RingError {}
