@@ -10,7 +10,7 @@ set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 cpus=2 memory=1G timeout=300 out='' icount=0
-boot_limit=${UBLKIT_VM_BOOT_SECONDS:-120} # to the start of the command
+boot_limit=${UBLKIT_VM_BOOT_SECONDS:-60}  # to the start of the command
 grace=20                                   # for the guest to report a timeout
 
 usage() {
@@ -66,7 +66,9 @@ else
   # The last -cpu wins. Without erms and fsrm the kernel copies in words: under
   # emulation a `rep movsb` costs one step a byte.
   qemu_opts="-cpu max,-erms,-fsrm -pidfile $out/.qemu.pid"
-  vng_opts+=(--disable-kvm)
+  # QEMU's emulation of several CPUs has races while the kernel sets up PCI and
+  # patches its code, so the other CPUs come up after that, in the guest script.
+  vng_opts+=(--disable-kvm --append maxcpus=1)
   if ((icount)); then
     # The guest's clocks count instructions; needs a single CPU.
     ((cpus == 1)) || die 2 "--icount needs --cpus 1"
@@ -82,6 +84,7 @@ write_guest_script() { # COMMAND...
   {
     echo 'out='"$(printf %q "$out")"
     echo 'limit='"$timeout"
+    echo 'cpus='"$cpus"
     echo 'repo='"$(printf %q "$repo_dir")"
     for name in PATH HOME TERM ${!UBLKIT_*} ${!RUST_*}; do
       if [[ -n ${!name+set} ]]; then printf 'export %s=%q\n' "$name" "${!name}"; fi
@@ -109,6 +112,10 @@ mountpoint -q /run || mount -t tmpfs tmpfs /run
 [ -w /tmp ] || mount -t tmpfs -o mode=1777 tmpfs /tmp
 mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
 modprobe configfs && { mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config; }
+for cpu in /sys/devices/system/cpu/cpu[0-9]*/online; do
+  [ "$(cat "$cpu")" = 1 ] || echo 1 >"$cpu"
+done
+[ "$(nproc)" = "$cpus" ] || echo "$(nproc) CPUs are up, not $cpus"
 if ! modprobe ublk_drv || ! cd "$repo"; then
   { echo "boot.sh: the guest could not be prepared:"; cat "$out/.setup"; } >>"$out/log"
   finish 70
@@ -124,10 +131,10 @@ follow=$!
   # Which tasks wait, and where: into the kernel's log.
   echo w >/proc/sysrq-trigger
   for p in /proc/[0-9]*; do
-    name=$(tr '\0' ' ' <"$p/cmdline")
-    [ -n "$name" ] || continue # a kernel thread; blocked ones are in the log
+    mapfile -d '' -t words <"$p/cmdline"
+    ((${#words[@]})) || continue # a kernel thread; blocked ones are in the log
     for t in "$p"/task/[0-9]*; do
-      echo "== ${t#/proc/} $(cat "$t/comm") ($name)"
+      echo "== ${t#/proc/} $(cat "$t/comm") (${words[*]})"
       grep State "$t/status"
       cat "$t/stack"
     done
@@ -255,13 +262,14 @@ rm -f -- "$out/console.first"
 write_guest_script "$@"
 state=''
 run_once
-if [[ $state == early ]]; then
+for _ in 1 2; do
+  [[ $state == early ]] || break
   cp -- "$out/console" "$out/console.first"
   # Into the test's own log: how often, and with what words, should be seen.
   tail -n 8 -- "$out/console.first" | tr -d '\r' >&2
-  say "the guest ended, or was not up after $boot_limit s, before the command started; booting once more"
+  say "the guest ended, or was not up after $boot_limit s, before the command started; booting again"
   run_once
-fi
+done
 
 case $state in
   done)
@@ -274,7 +282,7 @@ case $state in
     ;;
   early)
     last_words
-    say "the guest did not get as far as the command, twice"
+    say "the guest did not get as far as the command, three times"
     exit 70
     ;;
   crashed)

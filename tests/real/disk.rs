@@ -1,0 +1,83 @@
+//! A block device as its clients see it: direct, block-aligned reads and writes.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+
+/// A page-aligned buffer, as direct I/O needs.
+#[derive(Clone, Debug)]
+pub struct Aligned {
+    pages: Vec<Page>,
+    len: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(align(4096))]
+struct Page([u8; 4096]);
+
+impl Aligned {
+    /// Zeros.
+    pub fn new(len: usize) -> Self {
+        Self { pages: vec![Page([0; 4096]); len.div_ceil(4096)], len }
+    }
+
+    /// A copy of `bytes`.
+    pub fn from(bytes: &[u8]) -> Self {
+        let mut buffer = Self::new(bytes.len());
+        for (page, chunk) in buffer.pages.iter_mut().zip(bytes.chunks(4096)) {
+            page.0[..chunk.len()].copy_from_slice(chunk);
+        }
+        buffer
+    }
+
+    /// The bytes, copied out.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes: Vec<u8> = self.pages.iter().flat_map(|page| page.0).collect();
+        bytes.truncate(self.len);
+        bytes
+    }
+}
+
+/// Opens a block device for direct I/O, with more open flags.
+pub fn open(path: &str, flags: i32) -> File {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_DIRECT | flags)
+        .open(path)
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Reads `len` bytes, at most a page a call so that the buffer is one slice.
+pub fn read(file: &File, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
+    let mut buffer = Aligned::new(len);
+    let mut at = offset;
+    let mut left = len;
+    for page in &mut buffer.pages {
+        let now = left.min(4096);
+        file.read_exact_at(&mut page.0[..now], at)?;
+        at += now as u64;
+        left -= now;
+    }
+    Ok(buffer.to_vec())
+}
+
+/// Writes `bytes`, at most a page a call.
+pub fn write(file: &File, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+    let buffer = Aligned::from(bytes);
+    let mut at = offset;
+    let mut left = bytes.len();
+    for page in &buffer.pages {
+        let now = left.min(4096);
+        file.write_all_at(&page.0[..now], at)?;
+        at += now as u64;
+        left -= now;
+    }
+    Ok(())
+}
+
+/// A block that says who wrote it where: its index and a generation, all through.
+pub fn stamp(index: u64, generation: u64, len: usize) -> Vec<u8> {
+    let word = index.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ generation;
+    let words = (0..len as u64 / 8).map(|i| word.wrapping_add(i));
+    words.flat_map(u64::to_le_bytes).collect()
+}

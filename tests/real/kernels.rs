@@ -1,0 +1,39 @@
+//! The committed table of kernels: what each lacks, and how many cases must run on it.
+
+use ublkit::Features;
+
+/// What is known of a series of kernels.
+#[derive(Clone, Copy, Debug)]
+pub struct Series {
+    /// Such as `6.12`; the last row stands for all later ones.
+    pub name: &'static str,
+    /// Features that these kernels do not have, so that cases which need them do not run.
+    pub absent: Features,
+    /// How many cases run at least.
+    pub cases: usize,
+}
+
+/// Oldest first.
+pub const SERIES: &[Series] = &[
+    Series {
+        name: "6.12",
+        absent: Features::UPDATE_SIZE
+            .union(Features::QUIESCE)
+            .union(Features::SAFE_STOP_DEV)
+            .union(Features::NO_AUTO_PART_SCAN)
+            .union(Features::SHMEM_ZC),
+        cases: 1,
+    },
+    Series { name: "7.3", absent: Features::empty(), cases: 1 },
+];
+
+/// The row for a kernel's release, such as `6.12.107+deb13-amd64`: the last that is not newer.
+pub fn series(release: &str) -> Series {
+    let number = |text: &str| -> (u32, u32) {
+        let mut parts = text.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    };
+    let running = number(release);
+    let not_newer = |row: &&Series| number(row.name) <= running;
+    *SERIES.iter().rev().find(not_newer).unwrap_or(&SERIES[0])
+}

@@ -1,0 +1,58 @@
+//! Cases on real kernels.
+//!
+//! One program with two roles. On the host it fetches kernels, boots each once in a virtual machine
+//! and reads the verdicts; where the machine itself has ublk and root, it uses that. Inside, it runs
+//! the cases.
+//!
+//! `cargo test --test real -- [--full] [--kernel 6.12|newest|native]… [CASE…]`
+
+#![allow(unreachable_pub, reason = "a program: nobody else sees it")]
+
+mod alloc;
+mod cases;
+mod demo;
+mod disk;
+mod host;
+mod inside;
+mod kernels;
+mod tools;
+
+use std::process::ExitCode;
+
+/// How long the cases may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// A slice of everything, for every change.
+    Slice,
+    /// All there is.
+    Full,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+struct Wanted {
+    depth: Depth,
+    kernels: Vec<String>,
+    /// Only cases whose name contains one of these.
+    names: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1).peekable();
+    let role = words.next_if(|word| word == "inside" || word == "demo");
+    let mut wanted = Wanted { depth: Depth::Slice, kernels: Vec::new(), names: Vec::new() };
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--full" => wanted.depth = Depth::Full,
+            "--kernel" => wanted.kernels.extend(words.next()),
+            "inside" => return demo::inside(), // as in: demo inside
+            flag if flag.starts_with('-') => {} // the usual harness's, such as --nocapture
+            _ => wanted.names.push(word),
+        }
+    }
+    match role.as_deref() {
+        Some("inside") => inside::run(&wanted),
+        Some(_) => host::demo(&wanted),
+        None => host::run(&wanted),
+    }
+}
