@@ -126,9 +126,9 @@ impl Error {
                 _ => None,
             },
             Self::Command { command, errno, .. } => command_remedy(command, *errno),
-            Self::Timeout { what: "ADD_DEV", .. } => Some(
-                "kernels 6.18.4, 6.18.5 and some 6.17 crash here: look at dmesg and update",
-            ),
+            Self::Timeout { what: "ADD_DEV", .. } => {
+                Some("kernels 6.18.4, 6.18.5 and some 6.17 crash here: look at dmesg and update")
+            }
             Self::Timeout { what: "DEL_DEV", .. } => Some(
                 "something still holds the device: an open or mounted /dev/ublkb, or a server that \
                  does not end; it goes once they do",
@@ -143,11 +143,15 @@ impl Error {
 fn command_remedy(command: &str, errno: Errno) -> Option<&'static str> {
     Some(match (command, errno) {
         (_, Errno::EPERM) => "run as root: this needs CAP_SYS_ADMIN in the first user namespace",
-        ("ADD_DEV", Errno::EEXIST) => "the number is taken: choose another or none; see 'ublkit list'",
+        ("ADD_DEV", Errno::EEXIST) => {
+            "the number is taken: choose another or none; see 'ublkit list'"
+        }
         ("ADD_DEV", Errno::EACCES) => {
             "too many devices of ordinary users: see /sys/module/ublk_drv/parameters/ublks_max"
         }
-        ("ADD_DEV", Errno::EINVAL) => "the driver did not like the queues, the depth or the features",
+        ("ADD_DEV", Errno::EINVAL) => {
+            "the driver did not like the queues, the depth or the features"
+        }
         ("SET_PARAMS", Errno::EINVAL) => "the driver did not like the sizes or limits of the disk",
         ("START_DEV", Errno::EBUSY) => "the device was stopped while it started",
         (_, Errno::ENODEV) => "there is no such device: see 'ublkit list'",

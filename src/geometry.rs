@@ -1,8 +1,8 @@
 //! [`Geometry`]: what a disk is and can do, and the kernel's parameters made from it.
 
 use crate::memory::page_bytes;
-use ublkit_sys::ublk::SECTOR_BYTES;
 use ublkit_sys::ublk as sys;
+use ublkit_sys::ublk::SECTOR_BYTES;
 use ublkit_sys::ublk::{ublk_param_basic, ublk_param_discard, ublk_params};
 
 /// What a completed write is worth: declared by the backend, and the kernel is told just that.
@@ -169,9 +169,8 @@ mod tests {
 
     #[test]
     fn attributes_follow_durability() {
-        let attrs = |durability| {
-            Geometry { durability, ..Geometry::new(512) }.params(1 << 20).basic.attrs
-        };
+        let attrs =
+            |durability| Geometry { durability, ..Geometry::new(512) }.params(1 << 20).basic.attrs;
         assert_eq!(attrs(Durability::WriteThrough), 0);
         assert_eq!(attrs(Durability::Flush), sys::UBLK_ATTR_VOLATILE_CACHE);
         let both = sys::UBLK_ATTR_VOLATILE_CACHE | sys::UBLK_ATTR_FUA;

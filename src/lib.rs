@@ -7,7 +7,7 @@ mod error;
 mod features;
 mod geometry;
 mod handler;
-mod kernel;
+pub mod kernel;
 mod memory;
 mod queue;
 mod request;

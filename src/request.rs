@@ -2,8 +2,8 @@
 
 use crate::errno::Errno;
 use crate::geometry::Geometry;
-use ublkit_sys::ublk::SECTOR_BYTES;
 use ublkit_sys::ublk as sys;
+use ublkit_sys::ublk::SECTOR_BYTES;
 use ublkit_sys::ublk::ublksrv_io_desc;
 
 /// What a client asks of the disk.
@@ -75,8 +75,7 @@ impl Request {
         if geometry.read_only && operation != Operation::Read {
             return Err(Errno::EROFS);
         }
-        let offset =
-            descriptor.start_sector.checked_mul(SECTOR_BYTES).ok_or(Errno::EINVAL)?;
+        let offset = descriptor.start_sector.checked_mul(SECTOR_BYTES).ok_or(Errno::EINVAL)?;
         let len_bytes = u64::from(descriptor.nr_sectors) * SECTOR_BYTES;
         let end = offset.checked_add(len_bytes).ok_or(Errno::EINVAL)?;
         let whole = (offset | len_bytes).is_multiple_of(u64::from(geometry.logical_block_bytes));

@@ -35,7 +35,9 @@ pub(super) fn all(force: bool, timeout: Duration) -> Result<(), Failure> {
     for id in devices::ids() {
         match one(id, force, timeout) {
             Err(failure) if devices::is_gone(&failure) => {}
-            Err(Failure::Said(ErrorKind::Busy, sentence)) => say(&format!("left alone: {sentence}")),
+            Err(Failure::Said(ErrorKind::Busy, sentence)) => {
+                say(&format!("left alone: {sentence}"))
+            }
             Err(failure) => {
                 if let Err(Failure::Library(error)) = &result {
                     say(&error.to_string());

@@ -3,9 +3,7 @@
 use super::exit::Failure;
 use std::ffi::CString;
 use std::path::Path;
-use ublkit::{
-    Control, DeviceControl, DeviceInfo, DeviceState, Error, ErrorKind, Features, Linux,
-};
+use ublkit::{Control, DeviceControl, DeviceInfo, DeviceState, Error, ErrorKind, Features, Linux};
 
 /// The numbers of all devices, in order: the driver has no command that tells, sysfs does.
 pub(super) fn ids() -> Vec<u32> {

@@ -150,9 +150,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Delete { id: Some(id), force, patience, .. } => {
             delete::one(id, force, patience.timeout())
         }
-        Command::Delete { id: None, force, patience, .. } => {
-            delete::all(force, patience.timeout())
-        }
+        Command::Delete { id: None, force, patience, .. } => delete::all(force, patience.timeout()),
         Command::Features(output) => listing::features(output),
     };
     exit::code(result)

@@ -42,12 +42,18 @@ mod tests {
 
     #[test]
     fn sizes_of_people() {
-        for (text, bytes) in
-            [("0", 0), ("512", 512), ("4k", 4096), ("1M", 1 << 20), ("3GiB", 3 << 30), ("1T", 1 << 40)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("4k", 4096),
+            ("1M", 1 << 20),
+            ("3GiB", 3 << 30),
+            ("1T", 1 << 40),
+        ] {
             assert_eq!(parse(text), Ok(bytes), "{text}");
         }
-        for text in ["", "G", "1X", "-1", "1.5G", "1 G", "1GB", "iB", "1iB", "99999999999999999999"] {
+        for text in ["", "G", "1X", "-1", "1.5G", "1 G", "1GB", "iB", "1iB", "99999999999999999999"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse("16384P").unwrap_err().contains("too large"));

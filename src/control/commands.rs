@@ -8,9 +8,9 @@ use crate::kernel::Kernel;
 use crate::shared::SharedBuffer;
 use core::time::Duration;
 use std::ffi::CString;
-use ublkit_sys::ublk::SECTOR_BYTES;
 use ublkit_sys::abi::{Abi, as_bytes, from_bytes};
 use ublkit_sys::ublk as sys;
+use ublkit_sys::ublk::SECTOR_BYTES;
 use ublkit_sys::ublk::{ublk_params, ublk_shmem_buf_reg, ublksrv_ctrl_dev_info};
 
 /// Bytes of a CPU mask: 8,192 CPUs, the most that a kernel can be built for.
@@ -215,7 +215,9 @@ impl<K: Kernel> DeviceControl<'_, K> {
     /// `ENODEV`: there is no disk. [`Error::Refused`]: no multiple of 512 bytes.
     pub fn update_size(self, size_bytes: u64) -> Result<(), Error> {
         if !size_bytes.is_multiple_of(SECTOR_BYTES) {
-            return Err(Error::Refused(format!("a size of {size_bytes} bytes is no whole sectors")));
+            return Err(Error::Refused(format!(
+                "a size of {size_bytes} bytes is no whole sectors"
+            )));
         }
         let name = ("UPDATE_SIZE", sys::UBLK_U_CMD_UPDATE_SIZE);
         self.run(name, size_bytes / SECTOR_BYTES, &[]).map(drop)

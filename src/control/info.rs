@@ -3,8 +3,8 @@
 use crate::features::Features;
 use core::fmt;
 use ublkit_sys::ublk::{
-    UBLK_S_DEV_DEAD, UBLK_S_DEV_FAIL_IO, UBLK_S_DEV_LIVE, UBLK_S_DEV_QUIESCED, ublksrv_ctrl_dev_info,
-    ublksrv_io_desc,
+    UBLK_S_DEV_DEAD, UBLK_S_DEV_FAIL_IO, UBLK_S_DEV_LIVE, UBLK_S_DEV_QUIESCED,
+    ublksrv_ctrl_dev_info, ublksrv_io_desc,
 };
 
 /// What a device is: asked for with ADD_DEV, granted by its answer, and told by GET_DEV_INFO.

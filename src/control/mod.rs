@@ -78,8 +78,7 @@ impl<K: Kernel> Control<K> {
         let file = kernel
             .open(c"/dev/ublk-control")
             .map_err(|errno| Error::Open { path: "/dev/ublk-control".into(), errno })?;
-        let plan =
-            RingPlan { submissions: CAPACITY, completions: CAPACITY, one_task: false };
+        let plan = RingPlan { submissions: CAPACITY, completions: CAPACITY, one_task: false };
         let name = FileName::Number(kernel.number(&file));
         let ring = Ring::new(kernel, plan)?;
         Ok(Self { ring, name, waiting: Vec::new(), next_id: 0, _file: file })

@@ -115,11 +115,7 @@ impl Builder {
     }
 
     /// The same on any kernel.
-    pub fn serve_on<K: Kernel, T: Target>(
-        &self,
-        kernel: K,
-        target: T,
-    ) -> Result<Server<K>, Error> {
+    pub fn serve_on<K: Kernel, T: Target>(&self, kernel: K, target: T) -> Result<Server<K>, Error> {
         let geometry = target.geometry();
         geometry.check().and_then(|()| self.check()).map_err(Error::Refused)?;
         let wish = DeviceInfo {

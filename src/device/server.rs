@@ -7,7 +7,7 @@ use crate::errno::Errno;
 use crate::error::Error;
 use crate::geometry::Geometry;
 use crate::kernel::{Kernel, Linux};
-use crate::queue::{QueuePlan, QueueStats};
+use crate::queue::{QueueError, QueuePlan, QueueStats};
 use crate::request::Limits;
 use core::time::Duration;
 use std::ffi::CString;
@@ -17,8 +17,12 @@ use std::sync::Arc;
 /// How long the char device's node may take to appear, or to get its owner, where udev does that.
 const NODE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long threads and the driver get once they were told to end at once.
+/// How long threads get once they were told to end at once.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long the driver may take to forget a device that nobody serves any more. It waits for those
+/// who have the disk open; they may take for ever, and the device goes when they do.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A live device, served by threads of its own.
 ///
@@ -155,11 +159,8 @@ impl<K: Kernel> Server<K> {
         };
         // All that held the char device is gone now, except what a late thread holds: do not wait
         // for its sake.
-        let device = self.control.device(self.id).within(GRACE.max(left));
-        let late = matches!(
-            ended,
-            Err(Error::Queue { error: crate::queue::QueueError::Late, .. })
-        );
+        let device = self.control.device(self.id).within(DELETE_TIMEOUT);
+        let late = matches!(ended, Err(Error::Queue { error: QueueError::Late, .. }));
         let deleted = gone_is_fine(if late { device.delete_async() } else { device.delete() });
         ended.and_then(|stats| stopped.and(deleted).map(|()| stats))
     }

@@ -56,9 +56,8 @@ impl<K: Kernel> Shared<K> {
 impl<K: Kernel> Workers<K> {
     /// No threads yet, but their events.
     pub(super) fn new(kernel: K, device: u32, queues: u16) -> Result<Self, Error> {
-        let failed = |queue| {
-            move |errno| Error::Queue { device, queue, error: QueueError::Event(errno) }
-        };
+        let failed =
+            |queue| move |errno| Error::Queue { device, queue, error: QueueError::Event(errno) };
         let mut wakes = Vec::with_capacity(usize::from(queues));
         for queue in 0..queues {
             wakes.push(Arc::new(kernel.event().map_err(failed(queue))?));

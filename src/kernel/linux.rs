@@ -13,8 +13,8 @@ use rustix::time::ClockId;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use ublkit_sys::io_uring::{
     IORING_ENTER_EXT_ARG, IORING_ENTER_REGISTERED_RING, IORING_REGISTER_FILES,
-    IORING_REGISTER_RING_FDS, IORING_SETUP_NO_MMAP, IORING_UNREGISTER_RING_FDS, io_uring_getevents_arg, io_uring_params,
-    io_uring_rsrc_update,
+    IORING_REGISTER_RING_FDS, IORING_SETUP_NO_MMAP, IORING_UNREGISTER_RING_FDS,
+    io_uring_getevents_arg, io_uring_params, io_uring_rsrc_update,
 };
 
 /// The running kernel.

@@ -42,7 +42,9 @@ impl fmt::Display for QueueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ring(error) => write!(f, "{error}"),
-            Self::Descriptors(errno) => write!(f, "mapping its I/O descriptors failed with {errno}"),
+            Self::Descriptors(errno) => {
+                write!(f, "mapping its I/O descriptors failed with {errno}")
+            }
             Self::Buffers(errno) => {
                 write!(
                     f,
@@ -59,10 +61,9 @@ impl fmt::Display for QueueError {
                 write!(f, "a completion fits nothing: user_data {user_data:#x}, result {result}")
             }
             Self::Panicked => write!(f, "its thread panicked; this is a defect of ublkit"),
-            Self::Late => write!(
-                f,
-                "its thread did not answer in time: the backend may be stuck in a call"
-            ),
+            Self::Late => {
+                write!(f, "its thread did not answer in time: the backend may be stuck in a call")
+            }
         }
     }
 }

@@ -91,11 +91,7 @@ assert_not_impl_any!(Queue<crate::Linux, ()>: Send, Sync);
 
 impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Makes the queue of the calling thread, and offers nothing yet.
-    pub(crate) fn new(
-        kernel: K,
-        plan: QueuePlan<K::File>,
-        handler: H,
-    ) -> Result<Self, QueueError> {
+    pub(crate) fn new(kernel: K, plan: QueuePlan<K::File>, handler: H) -> Result<Self, QueueError> {
         // Each slot has its command or its operations under way, and the event its poll: sized for
         // all of them at one time, neither queue of the ring can be full.
         let most = u32::from(plan.depth) * u32::from(plan.operations.max(1)) + 1;
@@ -148,9 +144,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             let unexpected =
                 QueueError::Unexpected { user_data: cqe.user_data, result: cqe.result };
             match Id::decode(cqe.user_data) {
-                Some(Id::Command { tag }) if self.slots.exists(tag) => {
-                    self.command_ended(tag, cqe.result).map_err(|error| error.unwrap_or(unexpected))?
-                }
+                Some(Id::Command { tag }) if self.slots.exists(tag) => self
+                    .command_ended(tag, cqe.result)
+                    .map_err(|error| error.unwrap_or(unexpected))?,
                 Some(Id::Operation { tag, cookie, delay }) if self.slots.exists(tag) => {
                     if !self.slots.end_operation(tag, delay) {
                         return Err(unexpected);
@@ -245,8 +241,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         };
         let buffer = self.slots.lend(tag);
         let id = Id::Command { tag }.encode();
-        let commit =
-            Sqe::commit_and_fetch(self.char_device, self.queue, tag, result, buffer, id);
+        let commit = Sqe::commit_and_fetch(self.char_device, self.queue, tag, result, buffer, id);
         Ok(self.ring.submissions().push(commit)?)
     }
 }

@@ -5,9 +5,7 @@ use super::{Ring, RingError};
 use crate::errno::Errno;
 use crate::kernel::Kernel;
 use core::time::Duration;
-use ublkit_sys::io_uring::{
-    __kernel_timespec, IORING_ENTER_GETEVENTS, io_uring_getevents_arg,
-};
+use ublkit_sys::io_uring::{__kernel_timespec, IORING_ENTER_GETEVENTS, io_uring_getevents_arg};
 
 /// How often `io_uring_enter` may ask to try again, without any progress, before that is an error.
 const TRIES: u32 = 100;

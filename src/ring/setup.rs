@@ -8,8 +8,8 @@ use std::sync::Arc;
 use ublkit_sys::io_uring::{
     IORING_FEAT_EXT_ARG, IORING_FEAT_NODROP, IORING_FEAT_SINGLE_MMAP, IORING_OFF_SQ_RING,
     IORING_OFF_SQES, IORING_SETUP_COOP_TASKRUN, IORING_SETUP_CQSIZE, IORING_SETUP_DEFER_TASKRUN,
-    IORING_SETUP_NO_SQARRAY, IORING_SETUP_SINGLE_ISSUER, IORING_SETUP_SUBMIT_ALL,
-    io_uring_cqe, io_uring_params,
+    IORING_SETUP_NO_SQARRAY, IORING_SETUP_SINGLE_ISSUER, IORING_SETUP_SUBMIT_ALL, io_uring_cqe,
+    io_uring_params,
 };
 
 /// What a ring is for, and so how large it must be.

@@ -7,10 +7,7 @@
 //!   then implements [`Abi`], so that a struct that was not checked cannot reach the kernel;
 //! * [`constants!`](crate::constants) defines constants with the header's names and lists them;
 //! * [`io`], [`iow`], [`ior`] and [`iowr`] compute opcodes the way `asm-generic/ioctl.h` does.
-#![expect(
-    unsafe_code,
-    reason = "views kernel structs as bytes; the macro proves that it may"
-)]
+#![expect(unsafe_code, reason = "views kernel structs as bytes; the macro proves that it may")]
 
 use core::mem::size_of;
 
@@ -78,10 +75,7 @@ pub fn from_bytes<T: Abi>(bytes: &[u8]) -> Option<T> {
 }
 
 const fn encode(direction: u32, kind: u8, number: u8, size_bytes: usize) -> u32 {
-    assert!(
-        size_bytes < 1 << 14,
-        "an ioctl payload is at most 16383 bytes"
-    );
+    assert!(size_bytes < 1 << 14, "an ioctl payload is at most 16383 bytes");
     #[expect(clippy::cast_possible_truncation, reason = "checked in the line above")]
     let size = size_bytes as u32;
     direction << 30 | size << 16 | (kind as u32) << 8 | number as u32

@@ -135,11 +135,7 @@ constants! {
 }
 
 /// Every struct of this module.
-pub const LAYOUTS: &[Layout] = &[
-    blk_zone::LAYOUT,
-    blk_zone_report::LAYOUT,
-    blk_zone_range::LAYOUT,
-];
+pub const LAYOUTS: &[Layout] = &[blk_zone::LAYOUT, blk_zone_report::LAYOUT, blk_zone_range::LAYOUT];
 
 /// Every constant of this module, in groups.
 pub const CONSTANTS: &[&[Constant]] =

@@ -21,11 +21,7 @@
 //!   features backwards, so ask the kernel rather than its version.
 #![no_std]
 
-#[cfg(not(all(
-    target_os = "linux",
-    target_pointer_width = "64",
-    target_endian = "little"
-)))]
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
 compile_error!(
     "ublkit-sys describes 64-bit little-endian Linux: words and pointers differ elsewhere"
 );

@@ -46,12 +46,7 @@ fn opcodes_are_the_known_numbers() {
 #[test]
 fn legacy_opcodes_are_the_low_bytes() {
     let tables = [
-        (
-            LEGACY_CONTROL_OPCODES,
-            CONTROL_OPCODES,
-            "UBLK_CMD_",
-            "UBLK_U_CMD_",
-        ),
+        (LEGACY_CONTROL_OPCODES, CONTROL_OPCODES, "UBLK_CMD_", "UBLK_U_CMD_"),
         (LEGACY_IO_OPCODES, IO_OPCODES, "UBLK_IO_", "UBLK_U_IO_"),
     ];
     for (legacy, encoded, from, to) in tables {
@@ -81,16 +76,7 @@ fn op_and_flags_share_a_word_without_a_shift() {
 
 const QUEUES: [u16; 7] = [0, 1, 2, 63, 2048, 4094, 4095];
 const TAGS: [u16; 10] = [0, 1, 63, 64, 65, 127, 128, 4095, 4096, 65535];
-const BYTES: [u32; 8] = [
-    0,
-    1,
-    511,
-    512,
-    4096,
-    1 << 20,
-    (1 << 25) - 512,
-    (1 << 25) - 1,
-];
+const BYTES: [u32; 8] = [0, 1, 511, 512, 4096, 1 << 20, (1 << 25) - 512, (1 << 25) - 1];
 
 #[test]
 fn user_copy_offsets_are_sums_and_all_different() {
@@ -109,26 +95,18 @@ fn user_copy_offsets_are_sums_and_all_different() {
                 assert_eq!(taken >> UBLK_QID_OFF & UBLK_QID_BITS_MASK, u64::from(queue));
                 let integrity = user_copy_integrity_offset(queue, tag, byte);
                 assert_eq!(integrity, offset + (1 << 62));
-                assert!(
-                    i64::try_from(integrity).is_ok(),
-                    "an offset is a positive off_t"
-                );
+                assert!(i64::try_from(integrity).is_ok(), "an offset is a positive off_t");
             }
         }
     }
     // Tag 64 shares bit 31 with the start: an "or" would give what tag 0 has.
     assert_ne!(user_copy_offset(0, 64, 0), user_copy_offset(0, 0, 0));
-    assert_eq!(
-        UBLKSRV_IO_BUF_OFFSET | 64 << UBLK_TAG_OFF,
-        user_copy_offset(0, 0, 0)
-    );
+    assert_eq!(UBLKSRV_IO_BUF_OFFSET | 64 << UBLK_TAG_OFF, user_copy_offset(0, 0, 0));
 }
 
 #[test]
 fn every_tag_of_a_queue_has_its_own_user_copy_range() {
-    let starts: Vec<u64> = (0..=u16::MAX)
-        .map(|tag| user_copy_offset(9, tag, 0))
-        .collect();
+    let starts: Vec<u64> = (0..=u16::MAX).map(|tag| user_copy_offset(9, tag, 0)).collect();
     assert!(starts.windows(2).all(|pair| pair[1] - pair[0] == 32 << 20));
     assert_eq!(user_copy_offset(10, 0, 0) - starts[65535], 32 << 20);
 }
@@ -149,11 +127,7 @@ fn a_byte_beyond_the_encoding_panics() {
 fn the_auto_buffer_word_is_made_and_taken_apart() {
     for index in 0..=u16::MAX {
         for bits in [0, UBLK_AUTO_BUF_REG_FALLBACK] {
-            let reg = ublk_auto_buf_reg {
-                index,
-                flags: bits,
-                ..Default::default()
-            };
+            let reg = ublk_auto_buf_reg { index, flags: bits, ..Default::default() };
             let word = reg.to_sqe_addr();
             assert_eq!(word, u64::from(index) + (u64::from(bits) << 16));
             assert_eq!(ublk_auto_buf_reg::from_sqe_addr(word), reg);
@@ -161,18 +135,11 @@ fn the_auto_buffer_word_is_made_and_taken_apart() {
     }
     // Every bit survives, so that the driver can refuse what is reserved.
     for bit in 0..64 {
-        assert_eq!(
-            ublk_auto_buf_reg::from_sqe_addr(1 << bit).to_sqe_addr(),
-            1 << bit
-        );
+        assert_eq!(ublk_auto_buf_reg::from_sqe_addr(1 << bit).to_sqe_addr(), 1 << bit);
     }
     let all = ublk_auto_buf_reg::from_sqe_addr(0x8877_6655_4433_2211);
-    let expected = ublk_auto_buf_reg {
-        index: 0x2211,
-        flags: 0x33,
-        reserved0: 0x44,
-        reserved1: 0x8877_6655,
-    };
+    let expected =
+        ublk_auto_buf_reg { index: 0x2211, flags: 0x33, reserved0: 0x44, reserved1: 0x8877_6655 };
     assert_eq!(all, expected);
     // On a little-endian machine the word is the struct.
     assert_eq!(as_bytes(&all), 0x8877_6655_4433_2211_u64.to_le_bytes());
@@ -184,18 +151,12 @@ fn a_shared_memory_address_is_an_index_and_an_offset() {
         for offset_bytes in [0, 1, 4096, u32::MAX] {
             let addr = shmem_addr(index, offset_bytes);
             assert_eq!(addr, u64::from(index) << 32 | u64::from(offset_bytes));
-            assert_eq!(
-                (shmem_index(addr), shmem_offset_bytes(addr)),
-                (index, offset_bytes)
-            );
+            assert_eq!((shmem_index(addr), shmem_offset_bytes(addr)), (index, offset_bytes));
             // As the header's masks say, whatever the reserved bits are.
             let dirty = addr | 0xffff << 48;
             let by_masks = dirty >> UBLK_SHMEM_ZC_IDX_OFF & UBLK_SHMEM_ZC_IDX_MASK;
             assert_eq!(u64::from(shmem_index(dirty)), by_masks);
-            assert_eq!(
-                u64::from(shmem_offset_bytes(dirty)),
-                dirty & UBLK_SHMEM_ZC_OFF_MASK
-            );
+            assert_eq!(u64::from(shmem_offset_bytes(dirty)), dirty & UBLK_SHMEM_ZC_OFF_MASK);
         }
     }
 }
@@ -236,10 +197,7 @@ fn impossible_queues_panic() {
         || descriptors_offset_bytes(4096, 24, 4096),
     ];
     for (at, call) in impossible.into_iter().enumerate() {
-        assert!(
-            std::panic::catch_unwind(call).is_err(),
-            "call {at} was accepted"
-        );
+        assert!(std::panic::catch_unwind(call).is_err(), "call {at} was accepted");
     }
 }
 
@@ -250,10 +208,7 @@ fn bytes_become_structs_and_back() {
         let size = T::LAYOUT.size_bytes;
         let value: T = from_bytes(&pattern[1..]).expect("there are enough bytes"); // unaligned
         assert_eq!(as_bytes(&value), &pattern[1..=size]);
-        assert!(
-            from_bytes::<T>(&pattern[..size - 1]).is_none(),
-            "too few bytes"
-        );
+        assert!(from_bytes::<T>(&pattern[..size - 1]).is_none(), "too few bytes");
     }
     both_ways::<ublksrv_ctrl_cmd>(&pattern);
     both_ways::<ublksrv_ctrl_dev_info>(&pattern);
@@ -262,24 +217,15 @@ fn bytes_become_structs_and_back() {
     both_ways::<io_uring_sqe>(&pattern);
     both_ways::<io_uring_sqe128>(&pattern);
     let cmd: ublksrv_io_cmd = from_bytes(&pattern).unwrap();
-    assert_eq!(
-        (cmd.q_id, cmd.tag, cmd.result),
-        (0x0100, 0x0302, 0x0706_0504)
-    );
+    assert_eq!((cmd.q_id, cmd.tag, cmd.result), (0x0100, 0x0302, 0x0706_0504));
 }
 
 #[test]
 fn a_control_command_fits_into_two_entries_and_an_io_command_into_one() {
     let payload = 48;
-    assert_eq!(
-        io_uring_sqe::LAYOUT.fields.last().unwrap().offset_bytes,
-        payload
-    );
+    assert_eq!(io_uring_sqe::LAYOUT.fields.last().unwrap().offset_bytes, payload);
     assert_eq!(payload + ublksrv_io_cmd::LAYOUT.size_bytes, 64);
     assert_eq!(payload + ublk_batch_io::LAYOUT.size_bytes, 64);
     assert_eq!(payload + 80, io_uring_sqe128::LAYOUT.size_bytes);
-    assert!(
-        payload + ublksrv_ctrl_cmd::LAYOUT.size_bytes > 64,
-        "hence 128 bytes"
-    );
+    assert!(payload + ublksrv_ctrl_cmd::LAYOUT.size_bytes > 64, "hence 128 bytes");
 }

@@ -28,21 +28,13 @@ impl Abi {
         for layout in layouts.concat() {
             for field in layout.fields {
                 let name = format!("{}.{}", layout.name, field.name);
-                let known = abi
-                    .fields
-                    .insert(name, (field.offset_bytes, field.size_bytes));
-                assert_eq!(
-                    known, None,
-                    "{}.{} is listed twice",
-                    layout.name, field.name
-                );
+                let known = abi.fields.insert(name, (field.offset_bytes, field.size_bytes));
+                assert_eq!(known, None, "{}.{} is listed twice", layout.name, field.name);
             }
             abi.sizes.insert(layout.name.to_owned(), layout.size_bytes);
         }
         for constant in constants.concat().concat() {
-            let known = abi
-                .constants
-                .insert(constant.name.to_owned(), constant.value);
+            let known = abi.constants.insert(constant.name.to_owned(), constant.value);
             assert_eq!(known, None, "{} is listed twice", constant.name);
         }
         abi
@@ -90,9 +82,7 @@ impl LeftOut {
 }
 
 fn means(pattern: &str, name: &str) -> bool {
-    pattern
-        .strip_suffix('*')
-        .map_or(pattern == name, |begin| name.starts_with(begin))
+    pattern.strip_suffix('*').map_or(pattern == name, |begin| name.starts_with(begin))
 }
 
 /// Everything on which header and crate differ, a sentence each.
@@ -107,11 +97,7 @@ fn compare(header: &Abi, ours: &Abi, left_out: &LeftOut) -> Vec<String> {
             _ => {}
         }
     }
-    for name in ours
-        .constants
-        .keys()
-        .filter(|name| !header.constants.contains_key(*name))
-    {
+    for name in ours.constants.keys().filter(|name| !header.constants.contains_key(*name)) {
         found.push(format!("{name} is not in the headers"));
     }
     for name in &header.declared {
@@ -121,12 +107,7 @@ fn compare(header: &Abi, ours: &Abi, left_out: &LeftOut) -> Vec<String> {
         }
     }
     same("size of", &header.sizes, &ours.sizes, &mut found);
-    same(
-        "offset and size of",
-        &header.fields,
-        &ours.fields,
-        &mut found,
-    );
+    same("offset and size of", &header.fields, &ours.fields, &mut found);
     for (kind, pattern) in &left_out.0 {
         let used = match kind.as_str() {
             "const" => header.constants.keys().any(|name| means(pattern, name)),
@@ -169,10 +150,7 @@ fn witnesses() -> Vec<((u32, u32), String, Abi)> {
             let (major, minor) = name.split_once('.')?;
             let version = (major.parse().ok()?, minor.parse().ok()?);
             let text = fs::read_to_string(&path).unwrap();
-            assert!(
-                text.starts_with(&format!("# linux-libc-dev {name}.")),
-                "{name}.txt: line 1"
-            );
+            assert!(text.starts_with(&format!("# linux-libc-dev {name}.")), "{name}.txt: line 1");
             Some((version, name, Abi::of_witness(&text)))
         })
         .collect();
@@ -206,15 +184,10 @@ fn older_headers_agree_on_what_they_know() {
     assert!(!all.is_empty(), "an older witness is committed");
     for (_, version, mut header) in all {
         let changed = |name: &String| CHANGED.contains(&name.as_str());
-        header
-            .constants
-            .retain(|name, _| ours.constants.contains_key(name) && !changed(name));
+        header.constants.retain(|name, _| ours.constants.contains_key(name) && !changed(name));
         header.sizes.retain(|name, _| !changed(name));
         header.fields.retain(|name, _| !changed(name));
-        assert!(
-            header.constants.len() > 250 && header.fields.len() > 150,
-            "{version} is empty"
-        );
+        assert!(header.constants.len() > 250 && header.fields.len() > 150, "{version} is empty");
         for (name, value) in &header.constants {
             assert_eq!(ours.constants[name], *value, "{name} in {version}");
         }
@@ -232,51 +205,15 @@ fn older_headers_agree_on_what_they_know() {
 fn every_mutation_is_reported() {
     type Mutation = fn(&mut Abi);
     let mutations: [(&str, Mutation, &str); 9] = [
-        (
-            "value",
-            |h| *h.constants.get_mut("UBLK_F_ZONED").unwrap() += 1,
-            "UBLK_F_ZONED is 257",
-        ),
-        (
-            "new constant",
-            |h| _ = h.constants.insert("UBLK_F_NEW".into(), 0),
-            "UBLK_F_NEW is nei",
-        ),
-        (
-            "lost constant",
-            |h| _ = h.constants.remove("UBLK_F_ZONED"),
-            "UBLK_F_ZONED is not in",
-        ),
-        (
-            "new struct",
-            |h| _ = h.declared.insert("ublk_new".into()),
-            "struct ublk_new",
-        ),
-        (
-            "size",
-            |h| *h.sizes.get_mut("ublk_params").unwrap() += 8,
-            "size of ublk_params",
-        ),
-        (
-            "lost struct",
-            |h| _ = h.sizes.remove("blk_zone"),
-            "size of blk_zone",
-        ),
-        (
-            "offset",
-            |h| h.fields.get_mut("ublksrv_io_cmd.addr").unwrap().0 = 0,
-            "ublksrv_io_cmd.a",
-        ),
-        (
-            "width",
-            |h| h.fields.get_mut("ublksrv_io_cmd.tag").unwrap().1 = 4,
-            "ublksrv_io_cmd.tag",
-        ),
-        (
-            "left out",
-            |h| h.constants.retain(|n, _| n != "IORING_OP_LAST"),
-            "IORING_OP_LAST",
-        ),
+        ("value", |h| *h.constants.get_mut("UBLK_F_ZONED").unwrap() += 1, "UBLK_F_ZONED is 257"),
+        ("new constant", |h| _ = h.constants.insert("UBLK_F_NEW".into(), 0), "UBLK_F_NEW is nei"),
+        ("lost constant", |h| _ = h.constants.remove("UBLK_F_ZONED"), "UBLK_F_ZONED is not in"),
+        ("new struct", |h| _ = h.declared.insert("ublk_new".into()), "struct ublk_new"),
+        ("size", |h| *h.sizes.get_mut("ublk_params").unwrap() += 8, "size of ublk_params"),
+        ("lost struct", |h| _ = h.sizes.remove("blk_zone"), "size of blk_zone"),
+        ("offset", |h| h.fields.get_mut("ublksrv_io_cmd.addr").unwrap().0 = 0, "ublksrv_io_cmd.a"),
+        ("width", |h| h.fields.get_mut("ublksrv_io_cmd.tag").unwrap().1 = 4, "ublksrv_io_cmd.tag"),
+        ("left out", |h| h.constants.retain(|n, _| n != "IORING_OP_LAST"), "IORING_OP_LAST"),
     ];
     for (kind, mutate, sentence) in mutations {
         let mut header = newest();

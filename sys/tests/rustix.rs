@@ -7,9 +7,7 @@ use ublkit_sys::io_uring as ours;
 /// Our constant of this name.
 fn constant(name: &str) -> u64 {
     let mut all = ours::CONSTANTS.iter().copied().flatten();
-    all.find(|constant| constant.name == name)
-        .unwrap_or_else(|| panic!("no {name}"))
-        .value
+    all.find(|constant| constant.name == name).unwrap_or_else(|| panic!("no {name}")).value
 }
 
 /// Every named flag of a bitflags type of rustix is a constant of ours, with the prefix.
@@ -92,14 +90,8 @@ fn opcodes_are_the_same() {
 
 #[test]
 fn numbers_are_the_same() {
-    assert_eq!(
-        ours::IORING_CQE_BUFFER_SHIFT,
-        theirs::IORING_CQE_BUFFER_SHIFT
-    );
-    assert_eq!(
-        ours::IORING_FILE_INDEX_ALLOC.cast_signed(),
-        theirs::IORING_FILE_INDEX_ALLOC
-    );
+    assert_eq!(ours::IORING_CQE_BUFFER_SHIFT, theirs::IORING_CQE_BUFFER_SHIFT);
+    assert_eq!(ours::IORING_FILE_INDEX_ALLOC.cast_signed(), theirs::IORING_FILE_INDEX_ALLOC);
     assert_eq!(ours::IORING_OFF_SQ_RING, theirs::IORING_OFF_SQ_RING);
     assert_eq!(ours::IORING_OFF_CQ_RING, theirs::IORING_OFF_CQ_RING);
     assert_eq!(ours::IORING_OFF_SQES, theirs::IORING_OFF_SQES);
@@ -127,11 +119,7 @@ fn layouts_are_the_same() {
         user_data, buf_index = buf, personality,
         splice_fd_in = splice_fd_in_or_file_index_or_addr_len, cmd = addr3_or_cmd,
     });
-    layout!(io_uring_cqe {
-        user_data,
-        res,
-        flags
-    });
+    layout!(io_uring_cqe { user_data, res, flags });
     layout!(io_uring_params {
         sq_entries,
         cq_entries,
@@ -166,65 +154,21 @@ fn layouts_are_the_same() {
         resv1,
         user_addr,
     });
-    layout!(io_uring_getevents_arg {
-        sigmask,
-        sigmask_sz,
-        min_wait_usec,
-        ts
-    });
-    layout!(io_uring_sync_cancel_reg {
-        addr,
-        fd,
-        flags,
-        timeout,
-        opcode,
-        pad,
-        pad2
-    });
+    layout!(io_uring_getevents_arg { sigmask, sigmask_sz, min_wait_usec, ts });
+    layout!(io_uring_sync_cancel_reg { addr, fd, flags, timeout, opcode, pad, pad2 });
     layout!(io_uring_files_update { offset, resv, fds });
-    layout!(io_uring_rsrc_register {
-        nr,
-        flags,
-        resv2,
-        data,
-        tags
-    });
+    layout!(io_uring_rsrc_register { nr, flags, resv2, data, tags });
     layout!(io_uring_rsrc_update { offset, resv, data });
-    layout!(io_uring_rsrc_update2 {
-        offset,
-        resv,
-        data,
-        tags,
-        nr,
-        resv2
-    });
-    layout!(io_uring_probe {
-        last_op,
-        ops_len,
-        resv,
-        resv2
-    });
-    layout!(io_uring_probe_op {
-        op,
-        resv,
-        flags,
-        resv2
-    });
+    layout!(io_uring_rsrc_update2 { offset, resv, data, tags, nr, resv2 });
+    layout!(io_uring_probe { last_op, ops_len, resv, resv2 });
+    layout!(io_uring_probe_op { op, resv, flags, resv2 });
     layout!(io_uring_restriction {
         opcode, register_op = register_or_sqe_op_or_sqe_flags, resv, resv2,
     });
-    layout!(io_uring_buf {
-        addr,
-        len,
-        bid,
-        resv
-    });
+    layout!(io_uring_buf { addr, len, bid, resv });
     // rustix's headers are older: min_left was the beginning of what is reserved.
     layout!(io_uring_buf_reg { ring_addr, ring_entries, bgid, flags, min_left = resv });
-    assert_eq!(
-        size_of::<ours::__kernel_timespec>(),
-        size_of::<theirs::Timespec>()
-    );
+    assert_eq!(size_of::<ours::__kernel_timespec>(), size_of::<theirs::Timespec>());
     assert_eq!(
         offset_of!(ours::io_uring_buf_ring, tail),
         offset_of!(theirs::buf_ring_tail_struct, tail)

@@ -1,6 +1,7 @@
 //! A block device as its clients see it: direct, block-aligned reads and writes.
 
 use std::fs::{File, OpenOptions};
+use std::io::{IoSlice, IoSliceMut};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 /// A page-aligned buffer, as direct I/O needs.
@@ -80,4 +81,34 @@ pub fn stamp(index: u64, generation: u64, len: usize) -> Vec<u8> {
     let word = index.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ generation;
     let words = (0..len as u64 / 8).map(|i| word.wrapping_add(i));
     words.flat_map(u64::to_le_bytes).collect()
+}
+
+/// Pages that go to the kernel in one call; more would be split anyway.
+const PAGES_A_CALL: usize = 256;
+
+/// Writes whole pages in few calls, so that the kernel makes its largest requests of them.
+pub fn write_large(file: &File, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+    let mut at = offset;
+    for pages in Aligned::from(bytes).pages.chunks(PAGES_A_CALL) {
+        let slices: Vec<IoSlice<'_>> = pages.iter().map(|page| IoSlice::new(&page.0)).collect();
+        let written = rustix::io::pwritev(file, &slices, at)?;
+        assert_eq!(written, pages.len() * 4096, "a short write at {at}");
+        at += written as u64;
+    }
+    Ok(())
+}
+
+/// Reads whole pages in few calls.
+pub fn read_large(file: &File, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
+    let mut buffer = Aligned::new(len);
+    let mut at = offset;
+    for pages in buffer.pages.chunks_mut(PAGES_A_CALL) {
+        let wanted = pages.len() * 4096;
+        let mut slices: Vec<IoSliceMut<'_>> =
+            pages.iter_mut().map(|page| IoSliceMut::new(&mut page.0)).collect();
+        let read = rustix::io::preadv(file, &mut slices, at)?;
+        assert_eq!(read, wanted, "a short read at {at}");
+        at += read as u64;
+    }
+    Ok(buffer.to_vec())
 }

@@ -30,7 +30,8 @@ pub const SERIES: &[Series] = &[
 /// The row for a kernel's release, such as `6.12.107+deb13-amd64`: the last that is not newer.
 pub fn series(release: &str) -> Series {
     let number = |text: &str| -> (u32, u32) {
-        let mut parts = text.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+        let mut parts =
+            text.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
         (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
     };
     let running = number(release);

@@ -15,6 +15,7 @@ mod disk;
 mod host;
 mod inside;
 mod kernels;
+mod spy;
 mod tools;
 
 use std::process::ExitCode;

@@ -15,6 +15,14 @@ pub fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// A line of this process's status that is an amount of memory, such as `RssAnon`, in KiB.
+pub fn status_kib(name: &str) -> u64 {
+    let status = read("/proc/self/status");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let amount = line.and_then(|line| line.split_whitespace().next());
+    amount.unwrap_or_else(|| panic!("no {name}")).parse().expect("a number")
+}
+
 /// What a panic said.
 pub fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -197,4 +205,11 @@ pub fn mount_point(name: &str) -> String {
     let point = format!("/tmp/ublkit-{name}");
     std::fs::create_dir_all(&point).expect("/tmp is writable");
     point
+}
+
+/// The memory that a process (`self` or a number) really has, in bytes.
+pub fn rss_bytes(pid: &str) -> u64 {
+    let status = read(&format!("/proc/{pid}/status"));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it runs");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }

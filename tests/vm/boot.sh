@@ -14,7 +14,7 @@ boot_limit=${UBLKIT_VM_BOOT_SECONDS:-60}  # to the start of the command
 grace=20                                   # for the guest to report a timeout
 
 usage() {
-  sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}" >&2
+  sed -n '2,3s/^# //p' "${BASH_SOURCE[0]}" >&2
   exit 2
 }
 
@@ -113,7 +113,7 @@ mountpoint -q /run || mount -t tmpfs tmpfs /run
 mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
 modprobe configfs && { mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config; }
 for cpu in /sys/devices/system/cpu/cpu[0-9]*/online; do
-  [ "$(cat "$cpu")" = 1 ] || echo 1 >"$cpu"
+  if [ -e "$cpu" ] && [ "$(cat "$cpu")" = 0 ]; then echo 1 >"$cpu"; fi
 done
 [ "$(nproc)" = "$cpus" ] || echo "$(nproc) CPUs are up, not $cpus"
 if ! modprobe ublk_drv || ! cd "$repo"; then

@@ -19,10 +19,10 @@ bad=(
   'soft lockup|[Hh]ard LOCKUP|hard lockup'
   'rcu.*(self-detected stall|detected stalls|kthread starved|detected expedited stalls)'
   'refcount_t: |list_(add|del) corruption|Bad page state|bad page map'
-  'unable to handle (kernel|page)|stack-protector: |kernel stack overflow'
+  '[Uu]nable to handle (kernel|page)|stack-protector: |kernel stack overflow'
   "${start}INFO: (possible|trying to register|task )"
   'page allocation failure|Out of memory: |invoked oom-killer'
-  "${start}(=+ )?\[? ?BUG |sysfs: cannot create duplicate filename"
+  "${start}BUG [a-z]|sysfs: cannot create duplicate filename"
 )
 # Lines that emulation itself causes; each with its reason. None was ever seen.
 allowed=()
@@ -87,6 +87,11 @@ S
   sample bad-page <<<'[   81.000000] BUG: Bad page state in process fio  pfn:12345'
   sample bad-oom <<<'[   81.000000] Out of memory: Killed process 300 (fio) total-vm:1kB'
   sample bad-order <<<'[   81.000000] fio: page allocation failure: order:9, mode:0xcc0'
+  sample bad-gpf-old <<<'[   99.000001] general protection fault: 0000 [#1] SMP'
+  sample bad-hung-only <<<'[  243.000000] task fio:412 blocked for more than 120 seconds.'
+  sample bad-unable <<<'[   12.345678] Unable to handle kernel NULL pointer dereference at virtual address 8'
+  sample bad-key <<<'[   12.345678] INFO: trying to register non-static key.'
+  sample bad-slab <<<'[   12.345678] BUG kmalloc-64 (Not tainted): Poison overwritten'
   sample bad-bare <<<'WARNING: CPU: 0 PID: 1 at kernel/x.c:1 f+0x1/0x2'
   sample good <<'S'
 [    0.000000] Linux version 6.12.0 (debug build, BUG reports to nobody)

@@ -60,14 +60,8 @@ constants! {
 /// assert_eq!(user_copy_offset(1, 64, 512), UBLKSRV_IO_BUF_OFFSET + (1 << 41) + (64 << 25) + 512);
 /// ```
 pub const fn user_copy_offset(queue_id: u16, tag: u16, byte_offset: u32) -> u64 {
-    assert!(
-        queue_id < UBLK_MAX_NR_QUEUES,
-        "a device has at most 4096 queues"
-    );
-    assert!(
-        byte_offset as u64 <= UBLK_IO_BUF_BITS_MASK,
-        "user copy reaches 32 MiB of a request"
-    );
+    assert!(queue_id < UBLK_MAX_NR_QUEUES, "a device has at most 4096 queues");
+    assert!(byte_offset as u64 <= UBLK_IO_BUF_BITS_MASK, "user copy reaches 32 MiB of a request");
     let position = (queue_id as u64) << UBLK_QID_OFF
         | (tag as u64) << UBLK_TAG_OFF
         | (byte_offset as u64) << UBLK_IO_BUF_OFF;
@@ -105,20 +99,14 @@ pub const fn flags(op_flags: u32) -> u32 {
 /// Unless `depth` is 1 to [`UBLK_MAX_QUEUE_DEPTH`], `desc_bytes` is 24 to 256 and a multiple of 8,
 /// and `page_bytes` is a power of two.
 pub const fn descriptors_len_bytes(depth: u16, desc_bytes: u16, page_bytes: usize) -> usize {
-    assert!(
-        depth >= 1 && depth <= UBLK_MAX_QUEUE_DEPTH,
-        "a queue has 1 to 4096 slots"
-    );
+    assert!(depth >= 1 && depth <= UBLK_MAX_QUEUE_DEPTH, "a queue has 1 to 4096 slots");
     assert!(
         desc_bytes as usize >= size_of::<ublksrv_io_desc>()
             && desc_bytes <= 256
             && desc_bytes.is_multiple_of(8),
         "descriptors are 24 to 256 bytes apart, in steps of 8"
     );
-    assert!(
-        page_bytes.is_power_of_two(),
-        "the size of a page is a power of two"
-    );
+    assert!(page_bytes.is_power_of_two(), "the size of a page is a power of two");
     (depth as usize * desc_bytes as usize).next_multiple_of(page_bytes)
 }
 
@@ -129,10 +117,7 @@ pub const fn descriptors_len_bytes(depth: u16, desc_bytes: u16, page_bytes: usiz
 ///
 /// Unless `queue_id` is below [`UBLK_MAX_NR_QUEUES`]; and as [`descriptors_len_bytes`].
 pub const fn descriptors_offset_bytes(queue_id: u16, desc_bytes: u16, page_bytes: usize) -> u64 {
-    assert!(
-        queue_id < UBLK_MAX_NR_QUEUES,
-        "a device has at most 4096 queues"
-    );
+    assert!(queue_id < UBLK_MAX_NR_QUEUES, "a device has at most 4096 queues");
     let stride = descriptors_len_bytes(UBLK_MAX_QUEUE_DEPTH, desc_bytes, page_bytes);
     UBLKSRV_CMD_BUF_OFFSET + queue_id as u64 * stride as u64
 }

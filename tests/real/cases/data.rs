@@ -1,9 +1,12 @@
 //! That what was written is read back: by all queues, at all sizes.
 
 use super::Context;
-use crate::disk;
+use crate::spy::Spy;
+use crate::{disk, tools};
 use rustix::thread::CpuSet;
-use ublkit::{Blocking, Builder, Geometry, Linux, Memory};
+use std::fmt::Write;
+use std::time::Duration;
+use ublkit::{Blocking, Builder, Geometry, Kernel, Linux, Memory, QueueStats};
 
 const QUEUES: u16 = 4;
 const BLOCK: usize = 4096;
@@ -15,35 +18,109 @@ fn pin(cpu: usize) {
     rustix::thread::sched_setaffinity(None, &cpus).expect("the CPU exists");
 }
 
-pub fn stamps(context: Context) {
-    let blocks_each: u64 = context.pick(64, 4096);
+/// Writes stamped blocks from every CPU at once and reads them back from another.
+fn stamp_all<K: Kernel>(kernel: K, blocks_each: u64) -> Result<Vec<QueueStats>, String> {
     let memory = Memory::new(Geometry::new(64 << 20)).unwrap();
-    let server =
-        Builder::new().queues(QUEUES).serve_on(Linux, Blocking::new(memory)).unwrap();
+    let builder = Builder::new().queues(QUEUES).timeout(Duration::from_secs(10));
+    let server = builder.serve_on(kernel, Blocking::new(memory)).map_err(|e| e.to_string())?;
     assert_eq!(server.info().queues, QUEUES, "boot with four CPUs");
-    let path = server.block_path();
-    std::thread::scope(|scope| {
-        for cpu in 0..usize::from(QUEUES) {
-            let path = &path;
-            scope.spawn(move || {
-                pin(cpu);
-                let file = disk::open(path, 0);
-                let indices = (0..blocks_each).map(|i| i * u64::from(QUEUES) + cpu as u64);
-                for index in indices {
-                    let at = index * BLOCK as u64;
-                    disk::write(&file, at, &disk::stamp(index, 1, BLOCK)).unwrap();
-                }
-            });
-        }
-    });
-    let file = disk::open(&path, 0);
-    for index in 0..blocks_each * u64::from(QUEUES) {
-        let found = disk::read(&file, index * BLOCK as u64, BLOCK).unwrap();
-        assert!(found == disk::stamp(index, 1, BLOCK), "block {index} holds another's data");
-    }
-    drop(file);
-    let stats = server.stop().unwrap();
+    let path = &server.block_path();
+    let each = |work: fn(&std::fs::File, u64) -> Result<(), String>, shift: usize| {
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..usize::from(QUEUES))
+                .map(|cpu| {
+                    scope.spawn(move || {
+                        pin((cpu + shift) % usize::from(QUEUES));
+                        let file = disk::open(path, 0);
+                        (0..blocks_each)
+                            .map(|i| i * u64::from(QUEUES) + cpu as u64)
+                            .try_for_each(|index| work(&file, index))
+                    })
+                })
+                .collect();
+            workers.into_iter().try_for_each(|worker| worker.join().expect("no panic"))
+        })
+    };
+    each(
+        |file, index| {
+            let stamp = disk::stamp(index, 1, BLOCK);
+            disk::write(file, index * BLOCK as u64, &stamp)
+                .map_err(|e| format!("write {index}: {e}"))
+        },
+        0,
+    )?;
+    each(
+        |file, index| {
+            let found = disk::read(file, index * BLOCK as u64, BLOCK);
+            let found = found.map_err(|e| format!("read {index}: {e}"))?;
+            let right = found == disk::stamp(index, 1, BLOCK);
+            right.then_some(()).ok_or(format!("block {index} holds another's data"))
+        },
+        1,
+    )?;
+    server.stop().map_err(|e| e.to_string())
+}
+
+pub fn stamps(context: Context) {
+    let blocks_each = context.pick(64, 4000);
+    let stats = stamp_all(Linux, blocks_each).unwrap();
     for (queue, stats) in stats.iter().enumerate() {
         assert!(stats.writes >= blocks_each, "queue {queue} carried {} writes", stats.writes);
+        assert!(stats.reads >= blocks_each, "queue {queue} carried {} reads", stats.reads);
     }
+}
+
+/// The control of [`stamps`]: with the classic mistake, it must fail.
+pub fn wrong_stride(_: Context) {
+    let spy = Spy { wrong_stride: true, ..Spy::default() };
+    let why = stamp_all(spy, 16).expect_err("a wrong descriptor stride was not noticed");
+    println!("  noticed: {why}");
+}
+
+/// fio's random and sequential verify at many block sizes, with one queue and with four.
+pub fn fio_verify(context: Context) {
+    let blocks: &[u64] = context.pick(
+        &[512, 4 << 10, 64 << 10, 1 << 20],
+        &[512, 1 << 10, 2 << 10, 4 << 10, 16 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20],
+    );
+    let count = context.pick(32, 512);
+    for queues in [1, QUEUES] {
+        let memory = Memory::new(Geometry::new(4 << 30)).unwrap();
+        let server = Builder::new().queues(queues).serve(Blocking::new(memory)).unwrap();
+        assert_eq!(server.info().queues, queues, "boot with four CPUs");
+        fio(&job_file(&server.block_path(), blocks, count));
+        for (queue, stats) in server.stop().unwrap().iter().enumerate() {
+            assert!(
+                stats.writes > 0 && stats.reads > 0,
+                "queue {queue} carried nothing: {stats:?}"
+            );
+            assert_eq!(stats.errors, 0);
+        }
+    }
+}
+
+/// Four jobs, each on a CPU and a stretch of its own, for each block size and pattern.
+fn job_file(path: &str, blocks: &[u64], count: u64) -> String {
+    let mut jobs = format!(
+        "[global]\nfilename={path}\ndirect=1\nioengine=libaio\niodepth=16\nnumjobs=4\n\
+         cpus_allowed=0-3\ncpus_allowed_policy=split\nverify=crc32c\ndo_verify=1\n\
+         verify_fatal=1\ngroup_reporting=1\nthread=1\n"
+    );
+    for (pattern, block) in
+        ["randwrite", "write"].iter().flat_map(|pattern| blocks.iter().map(move |b| (pattern, b)))
+    {
+        let size = block * count;
+        // Sequential jobs begin in the middle of a block of the random ones.
+        let _ = write!(
+            jobs,
+            "[{pattern}-{block}]\nstonewall\nrw={pattern}\nbs={block}\nsize={size}\n\
+             offset_increment={size}\n"
+        );
+    }
+    jobs
+}
+
+fn fio(jobs: &str) {
+    std::fs::write("/tmp/ublkit.fio", jobs).unwrap();
+    tools::run("fio", &["--output-format=terse", "/tmp/ublkit.fio"]);
 }

@@ -1,15 +1,207 @@
 //! How devices come and go.
 
 use super::Context;
-use crate::tools::{Serving, devices};
+use crate::spy::Spy;
+use crate::tools::{self, Serving, UBLKIT, devices, eventually};
+use crate::{disk, tools::run};
 use rustix::process::Signal;
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use ublkit::{Blocking, Builder, Geometry, Linux, Null};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn null() -> Blocking<Null> {
+    Blocking::new(Null::new(Geometry::new(1 << 30)))
+}
 
 pub fn signals(_: Context) {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let serving = Serving::start(&["memory", "--size", "64M"]);
         serving.signal(signal);
-        assert_eq!(serving.end(Duration::from_secs(30)), (0, String::new()), "{signal:?}");
+        assert_eq!(serving.end(SOON), (0, String::new()), "{signal:?}");
         assert_eq!(devices(), Vec::<String>::new());
     }
+}
+
+/// A second signal does not wait: here for somebody who has the disk open.
+pub fn second_signal(_: Context) {
+    let serving = Serving::start(&["memory", "--size", "64M"]);
+    let id = serving.id().to_string();
+    let client = disk::open(&serving.path, 0);
+    serving.signal(Signal::INT);
+    eventually("the disk goes", SOON, || disk::read(&client, 0, 4096).is_err());
+    serving.signal(Signal::TERM);
+    assert_eq!(serving.end(SOON), (128 + 15, String::new()));
+    drop(client);
+    // It may have come before the device was deleted, or after.
+    let delete = tools::output(UBLKIT, &["delete", &id]);
+    assert!([Some(0), Some(5)].contains(&delete.status.code()), "{delete:?}");
+    assert_eq!(devices(), Vec::<String>::new());
+}
+
+/// A client that keeps the disk open does not keep the server for ever.
+pub fn held_open(_: Context) {
+    let serving = Serving::start(&["memory", "--size", "64M"]);
+    let client = disk::open(&serving.path, 0);
+    serving.signal(Signal::INT);
+    let (code, said) = serving.end(SOON);
+    assert_eq!(code, 7, "{said}");
+    assert!(said.contains("something still holds the device"), "{said}");
+    drop(client);
+    eventually("the device goes with its last client", SOON, || devices().is_empty());
+}
+
+pub fn stopped_by_another(_: Context) {
+    for stop in [&["stop"][..], &["delete", "--force"]] {
+        let serving = Serving::start(&["memory", "--size", "64M"]);
+        let (id, path) = (serving.id().to_string(), serving.path.clone());
+        let words: Vec<&str> = stop[..1].iter().copied().chain([id.as_str()]).collect();
+        run(UBLKIT, &[&words[..], &stop[1..]].concat());
+        assert_eq!(serving.end(SOON), (0, format!("ublkit: somebody stopped {path}\n")));
+        assert_eq!(devices(), Vec::<String>::new());
+    }
+}
+
+/// Devices made, served and deleted many times leave no file, thread or memory behind.
+pub fn cycles(context: Context) {
+    let cycle = || {
+        let server = Builder::new().queues(2).serve(null()).unwrap();
+        server.stop().unwrap();
+    };
+    (0..5).for_each(|_| cycle()); // what the allocator and the C library keep for ever
+    let before = footprint();
+    let begun = Instant::now();
+    let count = context.pick(100, 1000);
+    (0..count).for_each(|_| cycle());
+    let ms = begun.elapsed().as_millis() / count;
+    let after = footprint();
+    println!("  measured: {ms} ms for a device from its making to its end");
+    assert_eq!((before.files, before.threads), (after.files, after.threads));
+    let grown = after.anon_kib.saturating_sub(before.anon_kib);
+    assert!(grown < 512, "{grown} KiB more memory after {count} devices");
+}
+
+/// What this process holds.
+struct Footprint {
+    files: usize,
+    threads: usize,
+    anon_kib: u64,
+}
+
+fn footprint() -> Footprint {
+    Footprint {
+        files: tools::names("/proc/self/fd").len(),
+        threads: tools::names("/proc/self/task").len(),
+        anon_kib: tools::status_kib("RssAnon"),
+    }
+}
+
+/// How long it takes to get a device, and that a deeper queue costs no call and touches no buffer.
+pub fn creation(context: Context) {
+    let rounds = context.pick(3, 11);
+    let mut calls = Vec::new();
+    for (queues, depth) in [(1, 1), (1, 128), (1, 4096), (4, 128)] {
+        let mut times = Vec::new();
+        let mut last = 0;
+        for _ in 0..rounds {
+            let spy = Spy::default();
+            let seen = spy.calls.clone();
+            let anon_before = tools::status_kib("RssAnon");
+            let begun = Instant::now();
+            let builder = Builder::new().queues(queues).depth(depth);
+            let server = builder.serve_on(spy, null()).unwrap();
+            times.push(begun.elapsed());
+            last = server.info().depth.into();
+            calls.push((queues, seen.load(Ordering::Relaxed)));
+            let grown = tools::status_kib("RssAnon").saturating_sub(anon_before);
+            assert!(grown < 2048, "{grown} KiB touched for {queues} queues of {depth}");
+            server.stop().unwrap();
+        }
+        times.sort();
+        let median = times[times.len() / 2].as_micros();
+        println!("  measured: {median} us to a live device with {queues} queues of {last}");
+    }
+    // The scan for partitions costs the server a few turns, more or less: not one call a tag.
+    let of = |queues| calls.iter().filter(move |(q, _)| *q == queues).map(|(_, calls)| *calls);
+    let (least, most) = (of(1).min().unwrap(), of(1).max().unwrap());
+    assert!(
+        most - least < 64,
+        "between {least} and {most} calls for one queue, whatever its depth"
+    );
+}
+
+/// Four jobs that never stop asking.
+fn load(path: &str) -> Child {
+    let words = [
+        "--name=load",
+        "--direct=1",
+        "--ioengine=libaio",
+        "--iodepth=32",
+        "--numjobs=4",
+        "--rw=randrw",
+        "--bs=4k",
+        "--time_based",
+        "--runtime=100",
+        "--thread=1",
+    ];
+    Command::new("fio")
+        .args(words)
+        .arg(format!("--filename={path}"))
+        .current_dir("/tmp")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("fio runs")
+}
+
+/// Waits until a disk is really used.
+fn busy(path: &str) {
+    let stat = format!("/sys/block/{}/stat", &path["/dev/".len()..]);
+    let done = || tools::read(&stat).split_whitespace().next().unwrap().parse::<u64>().unwrap();
+    let first = done();
+    eventually("fio begins", SOON, || done() > first + 500);
+}
+
+pub fn stop_under_load(_: Context) {
+    let serving = Serving::start(&["memory", "--size", "64M"]);
+    let mut fio = load(&serving.path);
+    busy(&serving.path);
+    let begun = Instant::now();
+    run(UBLKIT, &["stop", &serving.id().to_string()]);
+    println!("  measured: {} ms to stop under load", begun.elapsed().as_millis());
+    let status = tools::wait(&mut fio, SOON);
+    assert!(!status.success(), "fio's requests were answered with errors");
+    let (code, said) = serving.end(SOON);
+    assert_eq!(code, 0, "{said}");
+}
+
+pub fn killed(_: Context) {
+    let serving = Serving::start(&["memory", "--size", "64M", "--id", "3"]);
+    let mut fio = load(&serving.path);
+    busy(&serving.path);
+    serving.signal(Signal::KILL);
+    assert_eq!(serving.end(SOON).0, -9);
+    let status = tools::wait(&mut fio, SOON);
+    assert!(!status.success(), "fio's requests were answered with errors");
+    // What is left of the device can be deleted, and the number is free again.
+    run(UBLKIT, &["delete", "3"]);
+    let again = Serving::start(&["memory", "--size", "64M", "--id", "3"]);
+    assert_eq!(again.path, "/dev/ublkb3");
+    again.stop();
+}
+
+/// A queue that dies in the middle takes the device down; nobody waits for ever.
+pub fn dropped(_: Context) {
+    let server = Builder::new().serve_on(Linux, null()).unwrap();
+    let path = server.block_path();
+    let client = disk::open(&path, 0);
+    let holder = std::thread::spawn(move || {
+        eventually("the disk goes", SOON, || disk::read(&client, 0, 4096).is_err());
+    });
+    drop(server); // stops and deletes as well
+    holder.join().unwrap();
+    assert_eq!(devices(), Vec::<String>::new());
 }

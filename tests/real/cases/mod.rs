@@ -1,7 +1,10 @@
 //! The cases, each a behaviour of the program or the library on a real kernel.
 
 mod data;
+mod fs;
 mod life;
+mod ops;
+mod speed;
 
 use crate::Depth;
 use ublkit::Features;
@@ -40,6 +43,30 @@ const NOTHING: Features = Features::empty();
 
 /// All cases, in the order in which they run.
 pub const CASES: &[Case] = &[
-    Case { name: "life: a server is stopped by signals", needs: NOTHING, run: life::signals },
+    Case { name: "life: signals stop a server", needs: NOTHING, run: life::signals },
+    Case { name: "life: a second signal forces", needs: NOTHING, run: life::second_signal },
+    Case { name: "life: a disk that is held open", needs: NOTHING, run: life::held_open },
+    Case { name: "life: stopped by another", needs: NOTHING, run: life::stopped_by_another },
+    Case { name: "life: cycles leave nothing", needs: NOTHING, run: life::cycles },
+    Case { name: "life: creation", needs: NOTHING, run: life::creation },
+    Case { name: "life: stop under load", needs: NOTHING, run: life::stop_under_load },
+    Case { name: "life: kill -9", needs: NOTHING, run: life::killed },
+    Case { name: "life: a dropped server", needs: NOTHING, run: life::dropped },
     Case { name: "data: stamps on every queue", needs: NOTHING, run: data::stamps },
+    Case { name: "data: a wrong stride is noticed", needs: NOTHING, run: data::wrong_stride },
+    Case { name: "data: fio verify", needs: NOTHING, run: data::fio_verify },
+    Case { name: "speed: beside brd", needs: NOTHING, run: speed::beside_brd },
+    Case { name: "fs: ext4", needs: NOTHING, run: fs::ext4 },
+    Case { name: "fs: ext4 on blocks of 4096", needs: NOTHING, run: fs::ext4_of_4096 },
+    Case { name: "fs: xfs", needs: NOTHING, run: fs::xfs },
+    Case { name: "fs: xfs on blocks of 4096", needs: NOTHING, run: fs::xfs_of_4096 },
+    Case { name: "ops: discard and zero-out", needs: NOTHING, run: ops::discard_and_zero_out },
+    Case { name: "ops: flush and FUA", needs: NOTHING, run: ops::flush_and_fua },
+    Case { name: "ops: read-only", needs: NOTHING, run: ops::read_only },
+    Case { name: "ops: blocks of 4096", needs: NOTHING, run: ops::blocks },
+    Case { name: "ops: a disk larger than memory", needs: NOTHING, run: ops::larger_than_memory },
+    Case { name: "ops: a panicking backend costs an EIO", needs: NOTHING, run: ops::panicking },
+    Case { name: "ops: delayed answers", needs: NOTHING, run: ops::delayed },
+    Case { name: "ops: errors of the backend reach the client", needs: NOTHING, run: ops::errors },
+    Case { name: "ops: no allocation while serving", needs: NOTHING, run: ops::no_allocation },
 ];

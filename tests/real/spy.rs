@@ -1,0 +1,102 @@
+//! A kernel seam that counts calls, or gets one thing wrong on purpose.
+#![expect(unsafe_code, reason = "the seam is an unsafe trait")]
+
+use std::ffi::CStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use ublkit::Errno;
+use ublkit::kernel::{Access, Kernel, Linux, Registration, RingName};
+use ublkit::sys::io_uring::{io_uring_getevents_arg, io_uring_params};
+use ublkit::sys::ublk::descriptors_offset_bytes;
+
+/// The running kernel, watched.
+#[derive(Clone, Debug, Default)]
+pub struct Spy {
+    /// Calls through the seam so far, sleeps and looks at the clock aside.
+    pub calls: Arc<AtomicU64>,
+    /// Maps a queue's descriptors at a place that is computed from the queue's own depth: the
+    /// mistake that gives every queue the first one's descriptors.
+    pub wrong_stride: bool,
+}
+
+impl Spy {
+    fn count(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+type File = <Linux as Kernel>::File;
+
+// SAFETY: hands every call on to Linux; the wrong offset still maps what the driver allows.
+unsafe impl Kernel for Spy {
+    type File = File;
+    type Mapping = <Linux as Kernel>::Mapping;
+
+    fn task(&self) -> Self {
+        self.clone()
+    }
+
+    fn open(&self, path: &CStr) -> Result<File, Errno> {
+        self.count();
+        Linux.open(path)
+    }
+
+    fn event(&self) -> Result<File, Errno> {
+        self.count();
+        Linux.event()
+    }
+
+    fn signal(&self, event: &File) {
+        self.count();
+        Linux.signal(event);
+    }
+
+    fn ring_setup(&self, entries: u32, params: &mut io_uring_params) -> Result<File, Errno> {
+        self.count();
+        Linux.ring_setup(entries, params)
+    }
+
+    fn ring_enter(
+        &self,
+        ring: RingName<'_, File>,
+        to_submit: u32,
+        min_complete: u32,
+        flags: u32,
+        wait: Option<&io_uring_getevents_arg>,
+    ) -> Result<u32, Errno> {
+        self.count();
+        Linux.ring_enter(ring, to_submit, min_complete, flags, wait)
+    }
+
+    fn ring_register(&self, ring: &File, what: Registration<'_>) -> Result<u32, Errno> {
+        self.count();
+        Linux.ring_register(ring, what)
+    }
+
+    fn map(
+        &self,
+        file: &File,
+        offset_bytes: u64,
+        len_bytes: usize,
+        access: Access,
+    ) -> Result<Self::Mapping, Errno> {
+        self.count();
+        let stride = descriptors_offset_bytes(1, 24, rustix::param::page_size());
+        let wrong = self.wrong_stride && access == Access::Read;
+        let offset = if wrong { offset_bytes / stride * len_bytes as u64 } else { offset_bytes };
+        Linux.map(file, offset, len_bytes, access)
+    }
+
+    fn number(&self, file: &File) -> i32 {
+        Linux.number(file)
+    }
+
+    fn now(&self) -> Duration {
+        Linux.now()
+    }
+
+    fn sleep(&self, time: Duration) {
+        Linux.sleep(time);
+    }
+}
