@@ -15,8 +15,7 @@ macro_rules! errnos {
         impl Errno {
             $(
                 #[doc = concat!("`", stringify!($name), "`: ", $sentence, ".")]
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss,
-                    reason = "errno constants are 1 to 4095")]
+                #[expect(clippy::cast_possible_truncation, reason = "they are 1 to 4095")]
                 pub const $name: Self = Self(libc::$name as u16);
             )+
 

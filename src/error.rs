@@ -27,6 +27,8 @@ pub enum Error {
         device: Option<u32>,
         /// The driver's answer.
         errno: Errno,
+        /// Why, where ublkit knows better than the number says.
+        why: Option<&'static str>,
     },
     /// A control command was not answered in time. It keeps its memory and may still happen.
     Timeout {
@@ -53,9 +55,9 @@ pub enum Error {
     /// A step failed, and so did undoing what came before it.
     Undo {
         /// The step's own failure.
-        first: Box<Error>,
+        first: Box<Self>,
         /// What went wrong afterwards.
-        then: Box<Error>,
+        then: Box<Self>,
     },
 }
 
@@ -125,7 +127,9 @@ impl Error {
                 Errno::EBUSY => Some("another server has it open"),
                 _ => None,
             },
-            Self::Command { command, errno, .. } => command_remedy(command, *errno),
+            Self::Command { command, errno, why, .. } => {
+                why.or_else(|| command_remedy(command, *errno))
+            }
             Self::Timeout { what: "ADD_DEV", .. } => {
                 Some("kernels 6.18.4, 6.18.5 and some 6.17 crash here: look at dmesg and update")
             }
@@ -165,10 +169,10 @@ impl fmt::Display for Error {
         match self {
             Self::Open { path, errno } => write!(f, "cannot open {path}: {errno}")?,
             Self::Ring(error) => write!(f, "{error}")?,
-            Self::Command { command, device: Some(id), errno } => {
+            Self::Command { command, device: Some(id), errno, .. } => {
                 write!(f, "{command} of ublk device {id} failed with {errno}")?;
             }
-            Self::Command { command, device: None, errno } => {
+            Self::Command { command, device: None, errno, .. } => {
                 write!(f, "{command} failed with {errno}")?;
             }
             Self::Timeout { what, device, after } => {

@@ -1,4 +1,29 @@
 //! A Linux userspace block device (ublk) driver, by hand down to the syscall.
+//!
+//! A process serves `/dev/ublkbN`, and the machine uses it as a disk. Three steps:
+//!
+//! 1. Say what the disk is and what its contents are: implement [`Backend`] (sync, over slices), or
+//!    take [`Memory`] or [`Null`]. What wants several requests of a queue under way at one time
+//!    implements [`Handler`] and [`Target`].
+//! 2. [`Builder`] makes the device and its queues' threads, and gives a [`Server`].
+//! 3. [`Server::wait`] until somebody stops it, or [`Server::stop`] it.
+//!
+//! ```no_run
+//! use ublkit::{Blocking, Builder, Geometry, Memory};
+//!
+//! let memory = Memory::new(Geometry::new(1 << 30))?;
+//! let server = Builder::new().queues(4).serve(Blocking::new(memory))?;
+//! println!("{} is live", server.block_path());
+//! server.wait();
+//! server.stop()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The layers below are for those who look closer. [`Control`] speaks to the control device, one
+//! method for every command of the driver. [`kernel`] is the seam through which all is said to the
+//! kernel. [`sys`] is the ABI, written by hand. All sizes are in bytes.
+//!
+//! Making a device needs root (`CAP_SYS_ADMIN`), the driver `ublk_drv`, and io_uring.
 mod backend;
 mod control;
 mod device;
@@ -28,3 +53,7 @@ pub use request::{Operation, Request};
 pub use ring::RingError;
 pub use shared::SharedBuffer;
 pub use ublkit_sys as sys;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -58,14 +58,16 @@ impl Pages {
         Ok(pages)
     }
 
-    /// Where it begins. Valid, readable and writable for `len_bytes`, while `self` lives.
-    pub(crate) fn base(&self) -> NonNull<u8> {
-        self.base
-    }
-
-    /// How long it is.
-    pub(crate) fn len_bytes(&self) -> usize {
-        self.len_bytes
+    /// The place of `len_bytes` from `offset` on: valid, readable and writable while `self` lives.
+    ///
+    /// # Panics
+    ///
+    /// When that is not inside the mapping: a defect of the caller.
+    pub(crate) fn at(&self, offset: usize, len_bytes: usize) -> NonNull<u8> {
+        let end = offset.checked_add(len_bytes);
+        assert!(end.is_some_and(|end| end <= self.len_bytes), "outside of the mapping");
+        // SAFETY: inside our own mapping, as just checked.
+        unsafe { self.base.byte_add(offset) }
     }
 
     /// Gives the memory of whole pages back; they read as zeros afterwards.
@@ -82,14 +84,11 @@ impl Pages {
     }
 
     fn advise(&self, offset: usize, len_bytes: usize, advice: Advice) -> Result<(), Errno> {
-        assert!(offset.checked_add(len_bytes).is_some_and(|end| end <= self.len_bytes));
-        // SAFETY: the range lies in our own mapping (asserted). The advices used here change no
-        // address; DontNeed turns private anonymous pages to zeros, which every reader of this
-        // memory must expect, for it reads through pointers and atomics only.
-        Ok(unsafe {
-            let start = self.base.as_ptr().add(offset);
-            rustix::mm::madvise(start.cast(), len_bytes, advice)
-        }?)
+        let start = self.at(offset, len_bytes).as_ptr().cast();
+        // SAFETY: the range lies in our own mapping. The advices used here change no address;
+        // DontNeed turns private anonymous pages to zeros, which every reader of this memory must
+        // expect, for it reads through pointers and atomics only.
+        Ok(unsafe { rustix::mm::madvise(start, len_bytes, advice) }?)
     }
 }
 

@@ -53,9 +53,9 @@ pub(crate) struct Limits {
 impl Request {
     /// Decodes a descriptor that was copied out of the kernel's memory.
     ///
-    /// The error is what the client gets: `EOPNOTSUPP` for an operation that this disk does not have
-    /// or that nobody knows, `EROFS` for a change to a read-only disk (the kernel only warns about
-    /// those and sends them on), `EINVAL` for a range that cannot be.
+    /// The error is what the client gets: `EOPNOTSUPP` for an operation that this disk does not
+    /// have or that nobody knows, `EROFS` for a change to a read-only disk (the kernel only warns
+    /// about those and sends them on), `EINVAL` for a range that cannot be.
     pub(crate) fn decode(descriptor: &ublksrv_io_desc, limits: &Limits) -> Result<Self, Errno> {
         let geometry = &limits.geometry;
         let flags = sys::flags(descriptor.op_flags);
@@ -100,8 +100,8 @@ impl Request {
         }
     }
 
-    /// The result that tells the kernel of success: all of the data, never a part. What a part means
-    /// changed with Linux 7.3.
+    /// The result that tells the kernel of success: all of the data, never a part. What a part
+    /// means changed with Linux 7.3.
     pub(crate) fn success(&self) -> i32 {
         i32::try_from(self.data_bytes()).unwrap_or(i32::MAX)
     }

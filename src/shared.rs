@@ -9,8 +9,8 @@ use rustix::mm::{MapFlags, ProtFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A memory file and its mapping here, to be registered with a device that was made with
-/// [`SHMEM_ZC`](crate::Features::SHMEM_ZC): a client that maps the same file and does direct I/O from
-/// it needs no copy.
+/// [`SHMEM_ZC`](crate::Features::SHMEM_ZC): a client that maps the same file and does direct I/O
+/// from it needs no copy.
 ///
 /// The memory is never seen as a slice: clients change it at any time.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use crate::geometry::Geometry;
 use crate::memory::page_bytes;
 use core::ops::Range;
 
-/// A disk in memory. It is sparse: what was never written, or was discarded, takes no memory, so that
-/// a disk may be larger than the machine. All is gone with the process.
+/// A disk in memory. It is sparse: what was never written, or was discarded, takes no memory, so
+/// that a disk may be larger than the machine. All is gone with the process.
 #[derive(Debug)]
 pub struct Memory {
     geometry: Geometry,

@@ -1,7 +1,7 @@
 //! Backends: what a disk's contents are.
 //!
-//! Most implement [`Backend`], the sync trait over slices, and are served through [`Blocking`]. What
-//! wants to keep many requests of one queue under way implements [`Handler`] and [`Target`].
+//! Most implement [`Backend`], the sync trait over slices, and are served through [`Blocking`].
+//! What wants to keep many requests of one queue under way implements [`Handler`] and [`Target`].
 
 mod blocking;
 mod memory;
@@ -36,8 +36,8 @@ pub trait Target: Send + Sync + 'static {
 /// A disk whose operations are done when the call returns.
 ///
 /// Every range was checked: it lies in the disk, and it is whole logical blocks. Calls come from
-/// several queues at one time, also for overlapping ranges: then either order will do, and so will a
-/// mixture, as clients who race expect. A call that panics costs its request an `EIO`.
+/// several queues at one time, also for overlapping ranges: then either order will do, and so will
+/// a mixture, as clients who race expect. A call that panics costs its request an `EIO`.
 pub trait Backend: Send + Sync + 'static {
     /// What the disk is. Asked once, before the device is made.
     fn geometry(&self) -> Geometry;

@@ -11,8 +11,9 @@ const WORD: usize = size_of::<u64>();
 
 /// Zeroed memory that costs nothing until it is written.
 ///
-/// It is never seen as a slice of bytes. Copies go word by word with relaxed atomics, so that clients
-/// who race for the same blocks get some mixture of words, and nobody gets undefined behaviour.
+/// It is never seen as a slice of bytes. Copies go word by word with relaxed atomics, so that
+/// clients who race for the same blocks get some mixture of words, and nobody gets undefined
+/// behaviour.
 #[derive(Debug)]
 pub(super) struct Region {
     pages: Pages,
@@ -31,14 +32,12 @@ impl Region {
     /// When they are not whole words inside the region: the caller's ranges are whole blocks.
     fn words(&self, offset: usize, len_bytes: usize) -> &[AtomicU64] {
         assert!(offset.is_multiple_of(WORD) && len_bytes.is_multiple_of(WORD));
-        assert!(offset.checked_add(len_bytes).is_some_and(|end| end <= self.pages.len_bytes()));
-        // SAFETY: inside the mapping and aligned (asserted; mappings are page aligned), zeroed and so
-        // initialised, alive as long as `self`. All access is through these atomics; `zero` may
-        // replace whole pages by zeroed ones, which to other threads is one more racing store.
-        unsafe {
-            let start = self.pages.base().as_ptr().add(offset);
-            core::slice::from_raw_parts(start.cast::<AtomicU64>(), len_bytes / WORD)
-        }
+        let start = self.pages.at(offset, len_bytes).as_ptr().cast::<AtomicU64>();
+        // SAFETY: inside the mapping (`at`) and aligned (asserted; mappings are page aligned),
+        // zeroed and so initialised, alive as long as `self`. All access is through these atomics;
+        // `zero` may replace whole pages by zeroed ones, which to other threads is one more racing
+        // store.
+        unsafe { core::slice::from_raw_parts(start, len_bytes / WORD) }
     }
 
     /// Fills `data` from `offset` on.
@@ -107,7 +106,7 @@ mod tests {
     #[test]
     fn reads_back_what_was_written() {
         let region = Region::new(1 << 20).unwrap();
-        let data: Vec<u8> = (0..4096_u32).map(|i| (i * 7) as u8).collect();
+        let data: Vec<u8> = (0..=255).cycle().take(4096).collect();
         region.write(512, &data);
         assert_eq!(bytes(&region, 512, 4096), data);
         assert_eq!(bytes(&region, 0, 512), [0; 512]);
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "end <= self.pages.len_bytes()")]
+    #[should_panic(expected = "outside of the mapping")]
     fn ranges_outside_are_a_defect() {
         Region::new(4096).unwrap().write(page_bytes() - 512, &[0; 1024]);
     }

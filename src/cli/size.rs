@@ -1,7 +1,7 @@
 //! Sizes, as people write them and as they read them.
 
-/// Reads a size: digits, then perhaps `K`, `M`, `G`, `T` or `P` (powers of 1024, either case, with or
-/// without `iB`).
+/// Reads a size: digits, then perhaps `K`, `M`, `G`, `T` or `P` (powers of 1024, either case, with
+/// or without `iB`).
 pub(super) fn parse(text: &str) -> Result<u64, String> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, suffix) = text.split_at(end);
@@ -67,7 +67,7 @@ mod tests {
 
         #[test]
         fn what_is_shown_is_exact(bytes: u64) {
-            let shown = show(bytes).replace(' ', "").replace('B', "").replace('i', "");
+            let shown = show(bytes).replace([' ', 'B', 'i'], "");
             prop_assert_eq!(parse(&shown), Ok(bytes));
         }
     }

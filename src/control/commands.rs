@@ -17,7 +17,8 @@ use ublkit_sys::ublk::{ublk_params, ublk_shmem_buf_reg, ublksrv_ctrl_dev_info};
 const CPU_MASK_BYTES: usize = 1024;
 
 impl<K: Kernel> Control<K> {
-    /// `GET_FEATURES` (since 6.5): what the driver knows, which is more than it accepts at one time.
+    /// `GET_FEATURES` (since 6.5): what the driver knows, which is more than it accepts at one
+    /// time.
     /// `None` when the driver is older. Needs no privilege.
     pub fn features(&mut self) -> Result<Option<Features>, Error> {
         let command = Command {
@@ -45,7 +46,7 @@ impl<K: Kernel> Control<K> {
     /// # Errors
     ///
     /// `EEXIST`: the number is taken. `EINVAL`: queues or depth are not 1 to 4096, or the features
-    /// exclude each other ([`Features::conflict`] says how). `EPERM`: no `CAP_SYS_ADMIN`. `EACCES`:
+    /// exclude each other ([`Features::conflict`] says how, and so does the error). `EPERM`: no `CAP_SYS_ADMIN`. `EACCES`:
     /// too many unprivileged devices.
     pub fn add(&mut self, wish: &DeviceInfo, timeout: Duration) -> Result<DeviceInfo, Error> {
         let info = wish.to_sys();
@@ -56,7 +57,13 @@ impl<K: Kernel> Control<K> {
             path: &[],
             data: as_bytes(&info),
         };
-        let answer = self.run(&command, timeout)?;
+        let answer = self.run(&command, timeout).map_err(|error| match error {
+            Error::Command { command, device, errno: errno @ Errno::EINVAL, .. } => {
+                let why = wish.features.conflict(true);
+                Error::Command { command, device, errno, why }
+            }
+            other => other,
+        })?;
         Ok(DeviceInfo::from_sys(&decode(&answer)))
     }
 
@@ -140,8 +147,8 @@ impl<K: Kernel> DeviceControl<'_, K> {
 
     /// `SET_PARAMS` (since 6.0): what the disk is to be. Before the first start only.
     ///
-    /// `EACCES`: a disk is or was attached. `EINVAL`: a value that the driver does not take, and then
-    /// all parameters are gone.
+    /// `EACCES`: a disk is or was attached. `EINVAL`: a value that the driver does not take, and
+    /// then all parameters are gone.
     pub fn set_params(self, params: &ublk_params) -> Result<(), Error> {
         let name = ("SET_PARAMS", sys::UBLK_U_CMD_SET_PARAMS);
         self.run(name, 0, as_bytes(params)).map(drop)
@@ -199,11 +206,11 @@ impl<K: Kernel> DeviceControl<'_, K> {
         self.run(name, 0, &[]).map(drop)
     }
 
-    /// `END_USER_RECOVERY` (since 6.1): the new server `server_pid` has taken over; waits until every
-    /// slot was fetched.
+    /// `END_USER_RECOVERY` (since 6.1): the new server `server_pid` has taken over; waits until
+    /// every slot was fetched.
     ///
-    /// `EINVAL`: the device cannot be recovered, or another process opened the char device. `EBUSY`:
-    /// the device does not wait for a server. `EINTR`.
+    /// `EINVAL`: the device cannot be recovered, or another process opened the char device.
+    /// `EBUSY`: the device does not wait for a server. `EINTR`.
     pub fn end_recovery(self, server_pid: u32) -> Result<(), Error> {
         let name = ("END_USER_RECOVERY", sys::UBLK_U_CMD_END_USER_RECOVERY);
         self.run(name, u64::from(server_pid), &[]).map(drop)
@@ -223,8 +230,8 @@ impl<K: Kernel> DeviceControl<'_, K> {
         self.run(name, size_bytes / SECTOR_BYTES, &[]).map(drop)
     }
 
-    /// `QUIESCE_DEV` (since 6.16): parks new I/O and aborts idle slots, so that the server can end in
-    /// order. Waits until each queue has an idle slot, for `patience` at the most (0: for ever).
+    /// `QUIESCE_DEV` (since 6.16): parks new I/O and aborts idle slots, so that the server can end
+    /// in order. Waits until each queue has an idle slot, for `patience` at the most (0: for ever).
     ///
     /// `EOPNOTSUPP`: the device was made without the feature. `ENODEV`: there is no disk. `EBUSY`:
     /// patience ended, and I/O stays parked until the next try or server. `EINTR`: likewise.
@@ -237,7 +244,8 @@ impl<K: Kernel> DeviceControl<'_, K> {
     /// index. Its pages stay pinned until [`unregister_buffer`](Self::unregister_buffer) or the
     /// device's end. A started device serves its requests in flight first.
     ///
-    /// `EOPNOTSUPP`: the device was made without `SHMEM_ZC`. `EEXIST`: a page is registered already.
+    /// `EOPNOTSUPP`: the device was made without `SHMEM_ZC`. `EEXIST`: a page is registered
+    /// already.
     /// `ENOSPC`: 65,536 are.
     pub fn register_buffer(self, buffer: &SharedBuffer, read_only: bool) -> Result<u16, Error> {
         let asked = ublk_shmem_buf_reg {

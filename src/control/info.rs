@@ -84,6 +84,17 @@ impl DeviceInfo {
         }
     }
 
+    /// Whether the driver can have granted this for `wish`: its word is checked here, once, and
+    /// relied upon from then on.
+    pub(crate) fn is_grant_of(&self, wish: &Self) -> bool {
+        (1..=wish.queues).contains(&self.queues)
+            && self.depth == wish.depth
+            && (1..=wish.max_io_bytes).contains(&self.max_io_bytes)
+            && self.id.is_some_and(|id| wish.id.is_none_or(|wished| wished == id))
+            && (DESCRIPTOR_BYTES..=256).contains(&self.descriptor_bytes)
+            && self.descriptor_bytes.is_multiple_of(8)
+    }
+
     pub(super) fn to_sys(self) -> ublksrv_ctrl_dev_info {
         let sized = self.features.contains(Features::IO_DESC_SIZE);
         ublksrv_ctrl_dev_info {
@@ -135,6 +146,27 @@ mod tests {
         assert_eq!(DeviceInfo::from_sys(&raw).descriptor_bytes, 24);
         raw.flags = Features::IO_DESC_SIZE.bits();
         assert_eq!(DeviceInfo::from_sys(&raw).descriptor_bytes, 200);
+    }
+
+    #[test]
+    fn a_grant_is_no_more_than_the_wish() {
+        let wish = DeviceInfo::wish(4, 128, 1 << 19);
+        let good = DeviceInfo { id: Some(0), queues: 2, ..wish };
+        assert!(good.is_grant_of(&wish));
+        let bad = [
+            DeviceInfo { id: None, ..good },
+            DeviceInfo { queues: 0, ..good },
+            DeviceInfo { queues: 5, ..good },
+            DeviceInfo { depth: 129, ..good },
+            DeviceInfo { max_io_bytes: 1 << 20, ..good },
+            DeviceInfo { max_io_bytes: 0, ..good },
+            DeviceInfo { descriptor_bytes: 16, ..good },
+            DeviceInfo { descriptor_bytes: 25, ..good },
+        ];
+        for granted in bad {
+            assert!(!granted.is_grant_of(&wish), "{granted:?}");
+        }
+        assert!(!good.is_grant_of(&DeviceInfo { id: Some(7), ..wish }));
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl<K: Kernel> Control<K> {
     fn run(&mut self, command: &Command<'_>, timeout: Duration) -> Result<Answer, Error> {
         let device = (command.device != NO_DEVICE).then_some(command.device);
         let (what, op) = command.name;
-        let failed = |errno| Error::Command { command: what, device, errno };
+        let failed = |errno| Error::Command { command: what, device, errno, why: None };
         while let Some(cqe) = self.ring.pop()? {
             self.end(cqe.user_data); // of a command that was given up
         }

@@ -26,15 +26,10 @@ impl Payload {
         let len_bytes = u16::try_from(total).map_err(|_| Errno::E2BIG)?;
         let path_bytes = u16::try_from(path.len()).map_err(|_| Errno::E2BIG)?;
         let pages = ManuallyDrop::new(Pages::new(total)?);
-        let base = pages.base();
-        // SAFETY: the mapping is at least `total` long and nobody else knows of it yet.
-        unsafe {
-            core::ptr::copy_nonoverlapping(path.as_ptr(), base.as_ptr(), path.len());
-        }
-        // SAFETY: as above; path.len() + data.len() == total.
-        unsafe {
-            let data_start = base.as_ptr().add(path.len());
-            core::ptr::copy_nonoverlapping(data.as_ptr(), data_start, data.len());
+        for (part, offset) in [(path, 0), (data, path.len())] {
+            let place = pages.at(offset, part.len()).as_ptr();
+            // SAFETY: that long (`at`), and nobody else knows of the mapping yet.
+            unsafe { core::ptr::copy_nonoverlapping(part.as_ptr(), place, part.len()) };
         }
         Ok(Self { pages, path_bytes, len_bytes })
     }
@@ -44,9 +39,11 @@ impl Payload {
         if self.len_bytes == 0 {
             return Address::NONE;
         }
-        // SAFETY: `len_bytes` are mapped, no reference to them exists, and they are unmapped only by
+        let place = self.pages.at(0, usize::from(self.len_bytes));
+        // SAFETY: `len_bytes` are mapped, no reference to them exists, and they are unmapped only
+        // by
         // `ended`, or never.
-        unsafe { Address::new(self.pages.base()) }
+        unsafe { Address::new(place) }
     }
 
     /// What the command's `len` is: path and data.
@@ -62,11 +59,9 @@ impl Payload {
     /// The command has completed, the kernel does not touch the memory again: here is the data.
     pub(super) fn ended(mut self) -> Vec<u8> {
         let mut data = vec![0; usize::from(self.len_bytes - self.path_bytes)];
+        let place = self.pages.at(usize::from(self.path_bytes), data.len()).as_ptr();
         // SAFETY: as long as `data`, mapped, and the kernel is done (the completion said so).
-        unsafe {
-            let start = self.pages.base().as_ptr().add(usize::from(self.path_bytes));
-            core::ptr::copy_nonoverlapping(start, data.as_mut_ptr(), data.len());
-        }
+        unsafe { core::ptr::copy_nonoverlapping(place, data.as_mut_ptr(), data.len()) };
         // SAFETY: `self` is consumed here, and has no other way to drop the pages.
         unsafe { ManuallyDrop::drop(&mut self.pages) };
         data

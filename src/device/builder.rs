@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::features::Features;
 use crate::kernel::{Kernel, Linux};
 use crate::memory::page_bytes;
+use crate::queue::ring_entries;
 use core::time::Duration;
 use ublkit_sys::ublk::{UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH};
 
@@ -15,6 +16,9 @@ const ADD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest request that can be chosen.
 const MAX_IO_BYTES: u32 = 32 << 20;
+
+/// The most SQEs that io_uring gives a ring (`IORING_MAX_ENTRIES`).
+const MAX_RING_ENTRIES: u32 = 32768;
 
 /// What a device shall be.
 ///
@@ -64,7 +68,8 @@ impl Builder {
         self
     }
 
-    /// How many queues, each with a thread: 1 to 4096. The kernel grants no more than there are CPUs.
+    /// How many queues, each with a thread: 1 to 4096. The kernel grants no more than there are
+    /// CPUs.
     #[must_use]
     pub const fn queues(mut self, queues: u16) -> Self {
         self.queues = queues;
@@ -86,8 +91,8 @@ impl Builder {
         self
     }
 
-    /// Features to ask for, of those that are [`SERVED`](Features::SERVED). The driver drops what it
-    /// does not know; [`Server::info`] says what came of it.
+    /// Features to ask for, of those that are [`SERVED`](Features::SERVED). The driver drops what
+    /// it does not know; [`Server::info`] says what came of it.
     #[must_use]
     pub const fn features(mut self, features: Features) -> Self {
         self.features = features;
@@ -117,7 +122,8 @@ impl Builder {
     /// The same on any kernel.
     pub fn serve_on<K: Kernel, T: Target>(&self, kernel: K, target: T) -> Result<Server<K>, Error> {
         let geometry = target.geometry();
-        geometry.check().and_then(|()| self.check()).map_err(Error::Refused)?;
+        let operations = target.operations();
+        geometry.check().and_then(|()| self.check(operations)).map_err(Error::Refused)?;
         let wish = DeviceInfo {
             id: self.id,
             features: self.features,
@@ -125,10 +131,15 @@ impl Builder {
         };
         let mut control = Control::open(kernel)?;
         let granted = control.add(&wish, ADD_TIMEOUT)?;
-        Server::start(control, granted, geometry, self.timeout, target)
+        let id = granted.id.filter(|_| granted.is_grant_of(&wish)).ok_or_else(|| {
+            Error::Refused(format!(
+                "the driver granted {granted:?} for {wish:?}; dmesg may say why"
+            ))
+        })?;
+        Server::start(control, id, granted, geometry, self.timeout, target)
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self, operations: u8) -> Result<(), String> {
         let within = |what: &str, value: u16, most: u16| {
             if (1..=most).contains(&value) {
                 return Ok(());
@@ -142,6 +153,12 @@ impl Builder {
                 "requests of up to {} bytes cannot be: choose {} to {MAX_IO_BYTES}",
                 self.max_io_bytes,
                 page_bytes()
+            ));
+        }
+        if ring_entries(self.depth, operations) > MAX_RING_ENTRIES {
+            return Err(format!(
+                "{} slots with {operations} operations each are more than a ring holds",
+                self.depth
             ));
         }
         let unserved = self.features - Features::SERVED;

@@ -1,7 +1,7 @@
 //! A device's life: made, parametrised, fetched, started, served, stopped, deleted.
 //!
-//! Every step can fail, and then what came before it is undone in reverse: no number, file, mapping,
-//! thread or ring is left. No thread that serves I/O waits for a control command.
+//! Every step can fail, and then what came before it is undone in reverse: no number, file,
+//! mapping, thread or ring is left. No thread that serves I/O waits for a control command.
 
 mod builder;
 mod server;

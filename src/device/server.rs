@@ -41,14 +41,12 @@ impl<K: Kernel> Server<K> {
     /// Brings a device to life that was just added, or deletes it again.
     pub(super) fn start<T: Target>(
         control: Control<K>,
+        id: u32,
         granted: DeviceInfo,
         geometry: Geometry,
         timeout: Duration,
         target: T,
     ) -> Result<Self, Error> {
-        let Some(id) = granted.id else {
-            return Err(Error::Refused("the driver added a device without a number".into()));
-        };
         let mut server =
             Self { control, id, info: granted, timeout, workers: None, finished: false };
         match server.bring_up(geometry, target) {
@@ -124,8 +122,8 @@ impl<K: Kernel> Server<K> {
         format!("/dev/ublkb{}", self.id)
     }
 
-    /// Waits until a queue has ended: somebody else stopped the device, or something is wrong, which
-    /// [`stop`](Self::stop) will tell. A program with an event loop polls the server's
+    /// Waits until a queue has ended: somebody else stopped the device, or something is wrong,
+    /// which [`stop`](Self::stop) will tell. A program with an event loop polls the server's
     /// [`as_fd`](AsFd::as_fd) for reading instead.
     pub fn wait(&self) {
         let fd = self.as_fd();
@@ -133,8 +131,8 @@ impl<K: Kernel> Server<K> {
         while rustix::event::poll(&mut polled, None) == Err(rustix::io::Errno::INTR) {}
     }
 
-    /// Stops the device, joins the threads, and deletes it. Clients' requests are answered, and dirty
-    /// pages written, until the timeout; what is left then fails.
+    /// Stops the device, joins the threads, and deletes it. Clients' requests are answered, and
+    /// dirty pages written, until the timeout; what is left then fails.
     ///
     /// # Errors
     ///

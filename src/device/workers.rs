@@ -132,9 +132,10 @@ impl<K: Kernel> Workers<K> {
         Ok(())
     }
 
-    /// Waits until all threads have ended: by themselves until `timeout` has passed, then, woken, for
-    /// `grace`. Answers what they did, or the first error; [`QueueError::Late`] when a thread did not
-    /// end at all, which then goes on without us.
+    /// Waits until all threads have ended: by themselves until `timeout` has passed, then, woken,
+    /// for
+    /// `grace`. Answers what they did, or the first error; [`QueueError::Late`] when a thread did
+    /// not end at all, which then goes on without us.
     pub(super) fn end(
         &mut self,
         timeout: Duration,

@@ -85,14 +85,28 @@ pub unsafe trait Kernel: Debug + Send + Sync + Sized + 'static {
 ///
 /// # Safety
 ///
-/// `base` is page aligned and stays valid for `len_bytes` bytes while the value lives; the memory is
-/// never accessed through Rust references by the implementor.
+/// `base` is page aligned and stays valid for `len_bytes` bytes while the value lives; the memory
+/// is never accessed through Rust references by the implementor.
 #[expect(unsafe_code, reason = "a false address would break memory safety")]
 pub unsafe trait Memory: Debug + Send + Sync + 'static {
     /// Where it begins.
     fn base(&self) -> NonNull<u8>;
     /// How long it is.
     fn len_bytes(&self) -> usize;
+
+    /// The place of `count` values of `T` from `offset_bytes` on, or `None` when they are not
+    /// inside the mapping or not aligned.
+    fn place<T>(&self, offset_bytes: usize, count: usize) -> Option<NonNull<T>>
+    where
+        Self: Sized,
+    {
+        let end = count.checked_mul(size_of::<T>())?.checked_add(offset_bytes)?;
+        if end > self.len_bytes() || !offset_bytes.is_multiple_of(align_of::<T>()) {
+            return None;
+        }
+        // SAFETY: inside the mapping, as just checked; the implementor promised its length.
+        Some(unsafe { self.base().byte_add(offset_bytes) }.cast())
+    }
 }
 
 /// What may be done with a mapping.

@@ -14,8 +14,8 @@ pub(super) struct Descriptors<M> {
 }
 
 impl<M: Memory> Descriptors<M> {
-    /// Maps those of `queue`. The place of a queue is computed from the largest depth that there can
-    /// be, not from its own: with its own, every queue would silently get the first one's.
+    /// Maps those of `queue`. The place of a queue is computed from the largest depth that there
+    /// can be, not from its own: with its own, every queue would silently get the first one's.
     pub(super) fn map<K: Kernel<Mapping = M>>(
         kernel: &K,
         char_device: &K::File,
@@ -26,24 +26,17 @@ impl<M: Memory> Descriptors<M> {
         let len_bytes = descriptors_len_bytes(depth, descriptor_bytes, page_bytes());
         let offset_bytes = descriptors_offset_bytes(queue, descriptor_bytes, page_bytes());
         let mapping = kernel.map(char_device, offset_bytes, len_bytes, Access::Read)?;
-        let stride_bytes = usize::from(descriptor_bytes);
-        assert!(stride_bytes >= size_of::<ublksrv_io_desc>() && stride_bytes.is_multiple_of(8));
-        assert!(usize::from(depth) * stride_bytes <= mapping.len_bytes());
-        Ok(Self { mapping, stride_bytes })
+        Ok(Self { mapping, stride_bytes: usize::from(descriptor_bytes) })
     }
 
     /// Copies the descriptor of `tag` out. It means something from the completion of the tag's
     /// command until the next one is submitted; the kernel may rewrite it after that.
     pub(super) fn copy(&self, tag: u16) -> ublksrv_io_desc {
         let offset = usize::from(tag) * self.stride_bytes;
-        assert!(offset + size_of::<ublksrv_io_desc>() <= self.mapping.len_bytes());
-        // SAFETY: inside the mapping (asserted), which lives as long as `self`; aligned, for bases are
-        // page aligned and strides multiples of 8 (asserted in `map`). The kernel wrote it before
-        // the CQE that we acquired; volatile, so that it is read once whatever the kernel does
-        // meanwhile. Any bits make an ublksrv_io_desc (it is Abi).
-        unsafe {
-            let place = self.mapping.base().as_ptr().add(offset);
-            place.cast::<ublksrv_io_desc>().read_volatile()
-        }
+        let place = self.mapping.place::<ublksrv_io_desc>(offset, 1).expect("mapped for all tags");
+        // SAFETY: inside the mapping and aligned (`place`), which lives as long as `self`. The
+        // kernel wrote it before the CQE that we acquired; volatile, so that it is read once
+        // whatever the kernel does meanwhile. Any bits make an ublksrv_io_desc (it is Abi).
+        unsafe { place.read_volatile() }
     }
 }

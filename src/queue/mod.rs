@@ -25,6 +25,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use ublkit_sys::ublk::{UBLK_IO_RES_ABORT, UBLK_IO_RES_OK};
 
+/// How many entries keep a queue's ring from ever being full: each slot has its command or its
+/// operations under way, and the event its poll.
+pub(crate) fn ring_entries(depth: u16, operations: u8) -> u32 {
+    u32::from(depth) * u32::from(operations.max(1)) + 1
+}
+
 /// Which queue of which device, as the driver granted it. It may go to any thread; the [`Queue`]
 /// made from it stays where it was made.
 #[derive(Debug)]
@@ -92,9 +98,7 @@ assert_not_impl_any!(Queue<crate::Linux, ()>: Send, Sync);
 impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Makes the queue of the calling thread, and offers nothing yet.
     pub(crate) fn new(kernel: K, plan: QueuePlan<K::File>, handler: H) -> Result<Self, QueueError> {
-        // Each slot has its command or its operations under way, and the event its poll: sized for
-        // all of them at one time, neither queue of the ring can be full.
-        let most = u32::from(plan.depth) * u32::from(plan.operations.max(1)) + 1;
+        let most = ring_entries(plan.depth, plan.operations);
         let ring_plan = RingPlan { submissions: most, completions: most, one_task: true };
         let mut ring = Ring::new(kernel, ring_plan)?;
         let descriptors = Descriptors::map(
@@ -136,8 +140,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         Ok(())
     }
 
-    /// Submits what was answered, waits for a completion (until `deadline` on the kernel's clock, or
-    /// without end) and handles all that there are.
+    /// Submits what was answered, waits for a completion (until `deadline` on the kernel's clock,
+    /// or without end) and handles all that there are.
     pub(crate) fn turn(&mut self, deadline: Option<Duration>) -> Result<Turn, QueueError> {
         self.ring.wait(deadline)?;
         while let Some(cqe) = self.ring.pop()? {

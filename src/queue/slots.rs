@@ -37,8 +37,8 @@ struct Slot {
 /// A queue's slots and their buffers.
 ///
 /// The invariant that makes the buffers sound: the kernel may use a slot's buffer only while the
-/// state is [`State::Kernel`], and a reference to it is made only in [`State::Server`]. Buffers that
-/// the kernel may still use when the slots are dropped are leaked.
+/// state is [`State::Kernel`], and a reference to it is made only in [`State::Server`]. Buffers
+/// that the kernel may still use when the slots are dropped are leaked.
 #[derive(Debug)]
 pub(crate) struct Slots {
     slots: Box<[Slot]>,
@@ -94,8 +94,8 @@ impl Slots {
         &mut self.slots[usize::from(tag)]
     }
 
-    /// Lends the slot's buffer to the kernel; the address belongs into the next command of the slot.
-    /// From here on the kernel owns the slot.
+    /// Lends the slot's buffer to the kernel; the address belongs into the next command of the
+    /// slot. From here on the kernel owns the slot.
     ///
     /// # Panics
     ///
@@ -110,11 +110,11 @@ impl Slots {
         slot.state = State::Kernel;
         slot.answer = None;
         self.lent += 1;
-        let offset = usize::from(tag) * self.buffer_bytes;
-        // SAFETY: `buffer_bytes` from there lie inside the mapping (tag < depth: indexed above),
-        // which is unmapped only when nothing is lent. References are made in `data` alone, not
-        // while the state is Kernel; that ends with the command's completion (`take`, `gone`).
-        unsafe { Address::new(self.buffers.base().byte_add(offset)) }
+        let buffer = self.buffers.at(usize::from(tag) * self.buffer_bytes, self.buffer_bytes);
+        // SAFETY: inside the mapping (`at`), which is unmapped only when nothing is lent.
+        // References are made in `data` alone, not while the state is Kernel; that ends with the
+        // command's completion (`take`, `gone`).
+        unsafe { Address::new(buffer) }
     }
 
     /// The slot's command completed with a request: the server owns the slot again.
@@ -159,13 +159,11 @@ impl Slots {
         let slot = self.slot(tag);
         assert!(slot.state == State::Server, "only the server's own requests have data");
         let len = slot.request.data_bytes() as usize;
-        // SAFETY: inside the mapping (tag < depth; len <= buffer_bytes, checked by `set_request`),
-        // which is zeroed, so initialised. In State::Server the kernel does not use this buffer,
-        // other slots' buffers do not overlap it, and `&mut self` excludes a second reference.
-        unsafe {
-            let start = self.buffers.base().as_ptr().add(offset);
-            core::slice::from_raw_parts_mut(start, len)
-        }
+        let start = self.buffers.at(offset, len).as_ptr();
+        // SAFETY: inside the mapping (`at`), which is zeroed, so initialised. In State::Server the
+        // kernel does not use this buffer, other slots' buffers do not overlap it (`set_request`
+        // checked len <= buffer_bytes), and `&mut self` excludes a second reference.
+        unsafe { core::slice::from_raw_parts_mut(start, len) }
     }
 
     /// Counts one more operation for the request, its delay, and gives the place of its time.
@@ -186,12 +184,13 @@ impl Slots {
             tv_sec: time.as_secs().cast_signed(),
             tv_nsec: i64::from(time.subsec_nanos()),
         };
-        let offset = usize::from(tag) * size_of::<__kernel_timespec>();
-        // SAFETY: inside the mapping (tag < depth: indexed above). No reference to it is ever made,
-        // and the kernel is not reading it: the slot had no delay under way.
-        unsafe { self.delays.base().byte_add(offset).cast::<__kernel_timespec>().write(time) };
+        let len = size_of::<__kernel_timespec>();
+        let place = self.delays.at(usize::from(tag) * len, len);
+        // SAFETY: inside the mapping (`at`) and aligned (pages hold whole timespecs). No reference
+        // to it is ever made, and the kernel is not reading it: the slot had no delay under way.
+        unsafe { place.cast::<__kernel_timespec>().write(time) };
         // SAFETY: as above, and unmapped only when no operation is under way (`lent`).
-        Ok(unsafe { Address::new(self.delays.base().byte_add(offset)) })
+        Ok(unsafe { Address::new(place) })
     }
 
     /// An operation of the request has ended. `false` when it had none, so that this cannot be.

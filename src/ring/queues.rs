@@ -36,18 +36,11 @@ unsafe impl Entry for Sqe128 {
     const SETUP_FLAGS: u32 = IORING_SETUP_SQE128;
 }
 
-/// Finds things in a mapping by the offsets that the kernel gave, which are checked first.
+/// Finds things in a mapping by the offsets that the kernel gave.
 fn locate<T>(memory: &impl Memory, offset: u32, count: u32) -> Result<NonNull<T>, RingError> {
-    let offset = offset as usize;
-    let end = (count as usize).checked_mul(size_of::<T>()).and_then(|len| len.checked_add(offset));
-    if end.is_none_or(|end| end > memory.len_bytes()) {
-        return Err(RingError::Impossible("an offset lies outside its mapping"));
-    }
-    if !offset.is_multiple_of(align_of::<T>()) {
-        return Err(RingError::Impossible("an offset is misaligned"));
-    }
-    // SAFETY: offset + size was just checked to lie inside the mapping.
-    Ok(unsafe { memory.base().byte_add(offset) }.cast())
+    memory
+        .place(offset as usize, count as usize)
+        .ok_or(RingError::Impossible("an offset lies outside of its mapping, or is misaligned"))
 }
 
 /// Where SQEs are written. We are the only producer; the kernel consumes inside `io_uring_enter`.
@@ -65,7 +58,8 @@ pub(crate) struct SubmissionQueue<S> {
     _entry: PhantomData<S>,
 }
 
-// SAFETY: the pointers lead into mappings that the queue keeps alive and that belong to the process;
+// SAFETY: the pointers lead into mappings that the queue keeps alive and that belong to the
+// process;
 // `&mut self` makes whoever holds the queue the only producer.
 unsafe impl<S: Send> Send for SubmissionQueue<S> {}
 
@@ -85,7 +79,7 @@ impl<S: Entry> SubmissionQueue<S> {
             let array = locate::<u32>(&*indices, params.sq_off.array, entries)?;
             for index in 0..entries {
                 // SAFETY: inside the array, as located; the kernel reads it only in enter.
-                unsafe { array.add(index as usize).write(index) };
+                unsafe { array.as_ptr().wrapping_add(index as usize).write(index) };
             }
         }
         // SAFETY: located above, aligned, alive with the mapping; only we write it.
@@ -113,7 +107,7 @@ impl<S: Entry> SubmissionQueue<S> {
         // SAFETY: the index is masked to the located array. The kernel reads this slot only between
         // a tail that covers it and its consumption, and `queued` says it was consumed (SQEs are
         // read whole before enter returns: IORING_FEAT_SUBMIT_STABLE).
-        unsafe { self.sqes.add(index).write(sqe) };
+        unsafe { self.sqes.as_ptr().wrapping_add(index).write(sqe) };
         self.next = self.next.wrapping_add(1);
         self.queued += 1;
         Ok(())
@@ -191,7 +185,7 @@ impl CompletionQueue {
         // SAFETY: the index is masked to the located array; the slot lies between our head and the
         // acquired tail, so the kernel finished writing it and does not reuse it before our head
         // passes it. Volatile, for a kernel that breaks that rule must not break ours.
-        let cqe = unsafe { self.cqes.add(index).read_volatile() };
+        let cqe = unsafe { self.cqes.as_ptr().wrapping_add(index).read_volatile() };
         self.next = self.next.wrapping_add(1);
         Ok(Some(Cqe { user_data: cqe.user_data, result: cqe.res }))
     }
@@ -199,7 +193,9 @@ impl CompletionQueue {
     /// Gives back what was taken and looks for more.
     fn look(&mut self) -> Result<bool, RingError> {
         // SAFETY: located in `new`, alive with the mapping.
-        let (head, tail) = unsafe { (self.head.as_ref(), self.tail.as_ref()) };
+        let head = unsafe { self.head.as_ref() };
+        // SAFETY: as above.
+        let tail = unsafe { self.tail.as_ref() };
         // Release: our reads of the taken slots happen before the kernel may write them again.
         head.store(self.next, Ordering::Release);
         // Acquire: the CQEs before this tail are visible to us.

@@ -1,12 +1,13 @@
 //! Cases on real kernels.
 //!
 //! One program with two roles. On the host it fetches kernels, boots each once in a virtual machine
-//! and reads the verdicts; where the machine itself has ublk and root, it uses that. Inside, it runs
-//! the cases.
+//! and reads the verdicts; where the machine itself has ublk and root, it uses that. Inside, it
+//! runs the cases.
 //!
 //! `cargo test --test real -- [--full] [--kernel 6.12|newest|native]… [CASE…]`
 
 #![allow(unreachable_pub, reason = "a program: nobody else sees it")]
+#![allow(clippy::cast_possible_truncation, reason = "64-bit machines only, and a wrong cast fails")]
 
 mod alloc;
 mod cases;

@@ -185,12 +185,14 @@ pub fn clean() {
 pub fn show_stacks() {
     for pid in names("/proc").iter().filter(|name| name.parse::<u32>().is_ok()) {
         let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if !["ublkit", "fio", "real", "mount", "umount", "mkfs"].iter().any(|n| command.contains(n)) {
+        if !["ublkit", "fio", "real", "mount", "umount", "mkfs"].iter().any(|n| command.contains(n))
+        {
             continue;
         }
         for task in names(&format!("/proc/{pid}/task")) {
             let of = |file: &str| {
-                std::fs::read_to_string(format!("/proc/{pid}/task/{task}/{file}")).unwrap_or_default()
+                std::fs::read_to_string(format!("/proc/{pid}/task/{task}/{file}"))
+                    .unwrap_or_default()
             };
             println!("-- {} {pid}/{task}\n{}", of("comm").trim(), of("stack"));
         }

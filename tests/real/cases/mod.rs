@@ -1,6 +1,8 @@
 //! The cases, each a behaviour of the program or the library on a real kernel.
 
+mod control;
 mod data;
+mod errors;
 mod fs;
 mod life;
 mod ops;
@@ -69,4 +71,34 @@ pub const CASES: &[Case] = &[
     Case { name: "ops: delayed answers", needs: NOTHING, run: ops::delayed },
     Case { name: "ops: errors of the backend reach the client", needs: NOTHING, run: ops::errors },
     Case { name: "ops: no allocation while serving", needs: NOTHING, run: ops::no_allocation },
+    Case { name: "control: add and delete", needs: NOTHING, run: control::add_and_delete },
+    Case { name: "control: parameters", needs: NOTHING, run: control::parameters },
+    Case { name: "control: start and stop", needs: NOTHING, run: control::start_and_stop },
+    Case { name: "control: try to stop", needs: Features::SAFE_STOP_DEV, run: control::try_stop },
+    Case { name: "control: info", needs: NOTHING, run: control::info },
+    Case { name: "control: affinity", needs: NOTHING, run: control::affinity },
+    Case { name: "control: granted, not wished", needs: NOTHING, run: control::negotiation },
+    Case { name: "control: refusals are explained", needs: NOTHING, run: control::conflicts },
+    Case { name: "control: unprivileged by path", needs: NOTHING, run: control::unprivileged },
+    Case { name: "control: resize", needs: Features::UPDATE_SIZE, run: control::resize },
+    Case { name: "control: quiesce", needs: Features::QUIESCE, run: control::quiesce },
+    Case { name: "control: recovery", needs: NOTHING, run: control::recovery },
+    Case {
+        name: "control: shared buffers",
+        needs: Features::SHMEM_ZC,
+        run: control::shared_buffers,
+    },
+    Case { name: "control: deadlines", needs: NOTHING, run: control::deadlines },
+    Case { name: "control: given up", needs: NOTHING, run: control::given_up_commands },
+    Case {
+        name: "control: start without server",
+        needs: NOTHING,
+        run: control::start_without_server,
+    },
+    Case { name: "errors: bad numbers", needs: NOTHING, run: errors::bad_numbers },
+    Case { name: "errors: taken, live or not there", needs: NOTHING, run: errors::taken },
+    Case { name: "errors: not root", needs: NOTHING, run: errors::not_root },
+    Case { name: "errors: no driver", needs: NOTHING, run: errors::no_driver },
+    Case { name: "errors: no io_uring", needs: NOTHING, run: errors::no_io_uring },
+    Case { name: "errors: unwritable output", needs: NOTHING, run: errors::unwritable },
 ];

@@ -1,0 +1,102 @@
+//! What the program says about itself and to whoever calls it wrongly: compared with golden files.
+//!
+//! `UBLKIT_BLESS=1 cargo test --test cli` writes the files anew; then read what changed.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+/// The help pages: each exits with 0 and writes to standard output only.
+const HELP: &[&[&str]] = &[
+    &["--help"],
+    &["--version"],
+    &["serve", "--help"],
+    &["list", "--help"],
+    &["show", "--help"],
+    &["stop", "--help"],
+    &["delete", "--help"],
+    &["features", "--help"],
+];
+
+/// Wrong calls: each exits with 2 and writes to standard error only. None reaches the kernel.
+const WRONG: &[&[&str]] = &[
+    &[],
+    &["sevre"],
+    &["--frobnicate"],
+    &["serve"],
+    &["serve", "memory"],
+    &["serve", "memroy", "--size", "1G"],
+    &["serve", "memory", "--size"],
+    &["serve", "memory", "--size", ""],
+    &["serve", "memory", "--size", "big"],
+    &["serve", "memory", "--size", "1GB"],
+    &["serve", "memory", "--size", "1.5G"],
+    &["serve", "memory", "--size=-1"],
+    &["serve", "memory", "--size", "16384P"],
+    &["serve", "memory", "--size", "99999999999999999999"],
+    &["serve", "memory", "--size", "1G", "--depth", "65536"],
+    &["serve", "memory", "--size", "1G", "--queues", "many"],
+    &["serve", "memory", "--size", "1G", "--id=-1"],
+    &["serve", "memory", "--size", "1G", "--max_io", "4K"],
+    &["show"],
+    &["show", "disk"],
+    &["show", "0", "1"],
+    &["stop"],
+    &["stop", "0", "--timeout", "soon"],
+    &["delete"],
+    &["delete", "0", "--all"],
+    &["delete", "/dev/ublkb0"],
+    &["list", "0"],
+];
+
+fn run(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ublkit"))
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program was built")
+}
+
+/// One block of a golden file: the call, its exit code, and what it wrote.
+fn block(words: &[&str], output: &Output, text: &[u8]) -> String {
+    let words: Vec<&str> =
+        words.iter().map(|word| if word.is_empty() { "''" } else { word }).collect();
+    let call = ["$ ublkit", &words.join(" ")].join(" ");
+    let code = output.status.code().expect("it exits");
+    let text = String::from_utf8_lossy(text).replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    format!("{}\nexit code {code}\n{}\n\n", call.trim_end(), text.trim_end())
+}
+
+fn compare(name: &str, found: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UBLKIT_BLESS").is_some() {
+        return std::fs::write(path, found).expect("the repository can be written");
+    }
+    let golden = std::fs::read_to_string(path).expect("the file is committed");
+    let differing = golden.lines().zip(found.lines()).position(|(golden, found)| golden != found);
+    let line = differing.unwrap_or_else(|| golden.lines().count().min(found.lines().count())) + 1;
+    assert!(golden == found, "{name} differs from line {line} on; the program says:\n{found}");
+}
+
+#[test]
+fn help_is_as_committed() {
+    let mut found = String::new();
+    for words in HELP {
+        let output = run(words);
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+        found += &block(words, &output, &output.stdout);
+    }
+    compare("help.txt", &found);
+}
+
+#[test]
+fn wrong_calls_are_explained() {
+    let mut found = String::new();
+    for words in WRONG {
+        let output = run(words);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {text}");
+        assert_eq!(output.stdout, b"", "{words:?}");
+        found += &block(words, &output, &output.stderr);
+    }
+    compare("usage.txt", &found);
+}
