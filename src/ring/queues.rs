@@ -213,3 +213,144 @@ impl CompletionQueue {
         self.next != self.seen || self.next != tail.load(Ordering::Acquire)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Pages;
+    use crate::ring::FileName;
+    use ublkit_sys::io_uring::{io_cqring_offsets, io_sqring_offsets};
+
+    /// Rings in ordinary memory, where the test plays the kernel.
+    #[derive(Debug)]
+    struct Fake(Pages, usize);
+
+    // SAFETY: Pages are page aligned, that long, and handed out as pointers only.
+    unsafe impl Memory for Fake {
+        fn base(&self) -> NonNull<u8> {
+            self.0.at(0, self.1)
+        }
+
+        fn len_bytes(&self) -> usize {
+            self.1
+        }
+    }
+
+    const SQ_HEAD: u32 = 0;
+    const SQ_TAIL: u32 = 4;
+    const CQ_HEAD: u32 = 8;
+    const CQ_TAIL: u32 = 12;
+    const CQES: u32 = 64;
+    const ENTRIES: u32 = 4;
+    /// Two entries before the indices wrap.
+    const START: u32 = u32::MAX - 1;
+
+    fn fake(len_bytes: usize) -> Arc<Fake> {
+        Arc::new(Fake(Pages::new(len_bytes).unwrap(), len_bytes))
+    }
+
+    fn word(memory: &Fake, offset: u32) -> &AtomicU32 {
+        // SAFETY: inside the page, aligned, and only ever used as an atomic.
+        unsafe { memory.place::<AtomicU32>(offset as usize, 1).unwrap().as_ref() }
+    }
+
+    fn params() -> io_uring_params {
+        io_uring_params {
+            sq_entries: ENTRIES,
+            cq_entries: ENTRIES,
+            flags: IORING_SETUP_NO_SQARRAY,
+            sq_off: io_sqring_offsets { head: SQ_HEAD, tail: SQ_TAIL, ..Default::default() },
+            cq_off: io_cqring_offsets {
+                head: CQ_HEAD,
+                tail: CQ_TAIL,
+                cqes: CQES,
+                ..Default::default()
+            },
+            ..Default::default()
+        }
+    }
+
+    fn indices() -> Arc<Fake> {
+        let memory = fake(4096);
+        for offset in [SQ_HEAD, SQ_TAIL, CQ_HEAD, CQ_TAIL] {
+            word(&memory, offset).store(START, Ordering::Relaxed);
+        }
+        memory
+    }
+
+    fn complete(memory: &Fake, user_data: u64) {
+        let tail = word(memory, CQ_TAIL).load(Ordering::Relaxed);
+        let place = CQES as usize + (tail % ENTRIES) as usize * size_of::<io_uring_cqe>();
+        let cqe = io_uring_cqe { user_data, ..Default::default() };
+        // SAFETY: inside the page and aligned (`place`); the queue does not look at it yet.
+        unsafe { memory.place(place, 1).unwrap().write(cqe) };
+        word(memory, CQ_TAIL).store(tail.wrapping_add(1), Ordering::Release);
+    }
+
+    #[test]
+    fn completions_come_in_order_across_the_wrap() {
+        let memory = indices();
+        let mut queue = CompletionQueue::new(Arc::clone(&memory), &params()).unwrap();
+        assert_eq!(queue.pop(), Ok(None));
+        for round in 0..8_u64 {
+            for index in 0..3 {
+                complete(&memory, round * 3 + index);
+            }
+            assert!(queue.has_some());
+            for index in 0..3 {
+                assert_eq!(queue.pop().unwrap().unwrap().user_data, round * 3 + index);
+            }
+            assert_eq!(queue.pop(), Ok(None));
+            let head = word(&memory, CQ_HEAD).load(Ordering::Relaxed);
+            assert_eq!(head, word(&memory, CQ_TAIL).load(Ordering::Relaxed), "slots given back");
+        }
+    }
+
+    #[test]
+    fn a_tail_that_cannot_be_is_an_error() {
+        let memory = indices();
+        let mut queue = CompletionQueue::new(Arc::clone(&memory), &params()).unwrap();
+        word(&memory, CQ_TAIL).store(START.wrapping_add(ENTRIES + 1), Ordering::Relaxed);
+        assert_eq!(queue.pop(), Err(RingError::CompletionsOverrun));
+    }
+
+    #[test]
+    fn submissions_are_published_in_order_across_the_wrap() {
+        let (memory, sqes) = (indices(), fake(4096));
+        let mut queue =
+            SubmissionQueue::<Sqe>::new(Arc::clone(&memory), Arc::clone(&sqes), &params()).unwrap();
+        for id in 0..12_u64 {
+            queue.push(Sqe::poll_readable(FileName::Number(3), id)).unwrap();
+            let tail = word(&memory, SQ_TAIL).load(Ordering::Relaxed);
+            assert_eq!(tail, START.wrapping_add(u32::try_from(id).unwrap()), "not seen before it is published");
+            queue.publish();
+            let slot = (tail % ENTRIES) as usize * size_of::<Sqe>() + 32; // user_data
+            // SAFETY: inside the page and aligned; the queue wrote it.
+            let written = unsafe { sqes.place::<u64>(slot, 1).unwrap().read() };
+            assert_eq!(written, id);
+            queue.consumed(1);
+        }
+    }
+
+    #[test]
+    #[cfg_attr(debug_assertions, should_panic(expected = "is full"))]
+    fn a_full_queue_is_an_error() {
+        let mut queue = SubmissionQueue::<Sqe>::new(indices(), fake(4096), &params()).unwrap();
+        let sqe = Sqe::poll_readable(FileName::Number(3), 0);
+        (0..ENTRIES).for_each(|_| queue.push(sqe).unwrap());
+        assert_eq!(queue.push(sqe), Err(RingError::SubmissionsFull));
+    }
+
+    #[test]
+    fn offsets_outside_of_the_mapping_are_refused() {
+        let mut bad = params();
+        bad.cq_off.cqes = 4096 - 16;
+        assert!(CompletionQueue::new(indices(), &bad).is_err());
+        bad = params();
+        bad.cq_off.tail = 2;
+        assert!(CompletionQueue::new(indices(), &bad).is_err());
+        bad = params();
+        bad.sq_entries = 3;
+        assert!(SubmissionQueue::<Sqe>::new(indices(), fake(4096), &bad).is_err());
+    }
+}
