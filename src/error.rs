@@ -41,6 +41,8 @@ pub enum Error {
     },
     /// What was asked for cannot be; nothing was tried.
     Refused(String),
+    /// The driver answered what cannot be; the sentence says what.
+    Impossible(String),
     /// A queue could not be set up, or ended for a reason other than the device's stop.
     Queue {
         /// Which device.
@@ -105,7 +107,9 @@ impl Error {
             Self::Refused(_) => ErrorKind::Usage,
             Self::Undo { first, .. } => first.kind(),
             Self::Queue { error: QueueError::Ring(error), .. } => Self::Ring(*error).kind(),
-            Self::Ring(_) | Self::Queue { .. } | Self::Thread(_) => ErrorKind::Failed,
+            Self::Ring(_) | Self::Queue { .. } | Self::Thread(_) | Self::Impossible(_) => {
+                ErrorKind::Failed
+            }
         }
     }
 
@@ -139,6 +143,7 @@ impl Error {
             ),
             Self::Timeout { .. } => Some("the kernel's log (dmesg) may say why"),
             Self::Thread(_) => Some("raise the limit on processes (ulimit -u) or use fewer queues"),
+            Self::Impossible(_) => Some("the kernel's log (dmesg) may say why"),
             Self::Refused(_) | Self::Ring(_) | Self::Queue { .. } | Self::Undo { .. } => None,
         }
     }
@@ -183,6 +188,7 @@ impl fmt::Display for Error {
                 write!(f, " was not answered within {} s", after.as_secs_f64())?;
             }
             Self::Refused(why) => write!(f, "{why}")?,
+            Self::Impossible(what) => write!(f, "the driver broke its rules: {what}")?,
             Self::Queue { device, queue, error } => {
                 write!(f, "queue {queue} of ublk device {device}: {error}")?;
             }

@@ -13,14 +13,14 @@ use core::time::Duration;
 pub enum Step {
     /// The request is answered: all of it succeeded, or it failed.
     Done(Result<(), Errno>),
-    /// The request goes on when an operation that was submitted for it ends.
+    /// The request goes on when its delay has ended.
     Pending,
 }
 
-/// An operation of a request has ended.
+/// What a request waited for has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {
-    /// What the operation was submitted with.
+    /// What it was asked for with.
     pub cookie: u8,
     /// What came of it.
     pub result: Result<u32, Errno>,
@@ -28,26 +28,26 @@ pub struct Completion {
 
 /// Serves the requests of one queue, on the queue's thread.
 ///
-/// Each request is [`start`](Self::start)ed once and [`resume`](Self::resume)d once for every
-/// operation that was submitted for it, until a call answers [`Step::Done`]. A call must not block
-/// for longer than its clients shall wait: the queue's other requests wait too.
+/// Each request is [`start`](Self::start)ed once and [`resume`](Self::resume)d whenever what it waits
+/// for has ended, until a call answers [`Step::Done`]. So far it can wait for a delay
+/// ([`Io::delay`]). A call must not block for longer than its clients shall wait: the queue's other
+/// requests wait too.
 ///
-/// Mistakes cost an `EIO`, never a hang: a call that panics, and one that is `Pending` with no
-/// operation under way. After a panic the request is not entered again; the next one of that tag
-/// begins with a `start`.
+/// Mistakes cost an `EIO`, never a hang: a call that panics, and one that is `Pending` on nothing.
+/// After a panic the request is not entered again; the next one of that tag begins with a `start`.
 pub trait Handler {
     /// Begins a request.
     fn start(&mut self, io: &mut Io<'_>) -> Step;
 
-    /// Goes on with a request after one of its operations. A handler that submits none needs none.
+    /// Goes on with a request. A handler that is never [`Step::Pending`] needs none.
     fn resume(&mut self, io: &mut Io<'_>, done: Completion) -> Step {
         let _ = (io, done);
         Step::Done(Err(Errno::EIO))
     }
 }
 
-/// A request as a handler sees it during one call: what is asked, its data, and the operations that
-/// can be submitted for it on the queue's own ring.
+/// A request as a handler sees it during one call: what is asked, its data, and what it can wait for
+/// on the queue's own ring.
 pub struct Io<'a> {
     pub(crate) slots: &'a mut Slots,
     pub(crate) submissions: &'a mut SubmissionQueue<Sqe>,
@@ -71,16 +71,20 @@ impl Io<'_> {
         self.slots.data(self.tag)
     }
 
-    /// Submits an operation that ends after `time`, with `Err(ETIME)`.
+    /// Has the request resumed after `time`, with `Err(ETIME)`. Until then it is not answered,
+    /// whatever the handler says.
     ///
     /// # Errors
     ///
-    /// `EBUSY`: the request has a delay under way; there can be one. `ENOSPC`: it has as many
-    /// operations under way as [`Target::operations`](crate::Target::operations) said.
+    /// `EBUSY`: the request has a delay under way; there can be one.
     pub fn delay(&mut self, time: Duration, cookie: u8) -> Result<(), Errno> {
         let address = self.slots.begin_delay(self.tag, time)?;
-        let id = Id::Operation { tag: self.tag, cookie, delay: true };
-        self.submissions.push(Sqe::timeout(address, id.encode())).map_err(|_| Errno::ENOSPC)
+        let id = Id::Delay { tag: self.tag, cookie };
+        self.submissions.push(Sqe::timeout(address, id.encode())).map_err(|_| {
+            // The ring is too small, which its queue will see for itself at the commit.
+            let _ = self.slots.end_delay(self.tag);
+            Errno::ENOSPC
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use core::ptr::NonNull;
 use rustix::fs::MemfdFlags;
 use rustix::mm::{MapFlags, ProtFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// A memory file and its mapping here, to be registered with a device that was made with
 /// [`SHMEM_ZC`](crate::Features::SHMEM_ZC): a client that maps the same file and does direct I/O
@@ -16,14 +17,21 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[derive(Debug)]
 pub struct SharedBuffer {
     file: OwnedFd,
+    mapping: Arc<SharedMapping>,
+}
+
+/// The mapping of a [`SharedBuffer`]. A registration that was given up keeps it, for the kernel may
+/// still look the address up.
+#[derive(Debug)]
+pub(crate) struct SharedMapping {
     base: NonNull<u8>,
     len_bytes: usize,
 }
 
 // SAFETY: the mapping belongs to the process; this type hands out its address as a number only.
-unsafe impl Send for SharedBuffer {}
+unsafe impl Send for SharedMapping {}
 // SAFETY: as above.
-unsafe impl Sync for SharedBuffer {}
+unsafe impl Sync for SharedMapping {}
 
 impl SharedBuffer {
     /// A zeroed buffer of `len_bytes`, rounded up to whole pages.
@@ -47,16 +55,20 @@ impl SharedBuffer {
             )
         }?;
         let base = NonNull::new(base.cast()).ok_or(Errno::EFAULT)?;
-        Ok(Self { file, base, len_bytes })
+        Ok(Self { file, mapping: Arc::new(SharedMapping { base, len_bytes }) })
     }
 
     /// Its length in bytes, whole pages.
     pub fn len_bytes(&self) -> usize {
-        self.len_bytes
+        self.mapping.len_bytes
     }
 
     pub(crate) fn address(&self) -> u64 {
-        self.base.addr().get() as u64
+        self.mapping.base.as_ptr().expose_provenance() as u64
+    }
+
+    pub(crate) fn mapping(&self) -> Arc<SharedMapping> {
+        Arc::clone(&self.mapping)
     }
 }
 
@@ -67,7 +79,7 @@ impl AsFd for SharedBuffer {
     }
 }
 
-impl Drop for SharedBuffer {
+impl Drop for SharedMapping {
     fn drop(&mut self) {
         // SAFETY: our own mapping, unmapped once. A registration pins pages, not addresses.
         let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len_bytes) };

@@ -44,7 +44,7 @@ const WRONG: &[&[&str]] = &[
     &["stop", "0", "--timeout", "soon"],
     &["delete"],
     &["delete", "0", "--all"],
-    &["delete", "/dev/ublkb0"],
+    &["delete", "/dev/sda"],
     &["list", "0"],
 ];
 

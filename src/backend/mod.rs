@@ -24,11 +24,6 @@ pub trait Target: Send + Sync + 'static {
     /// What the disk is. Asked once, before the device is made.
     fn geometry(&self) -> Geometry;
 
-    /// How many operations a request may have under way at one time.
-    fn operations(&self) -> u8 {
-        0
-    }
-
     /// Makes the handler of one queue, on the thread that will serve it.
     fn handler(&self, queue: u16) -> Result<Self::Handler, Errno>;
 }

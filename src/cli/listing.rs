@@ -1,7 +1,8 @@
 //! `list`, `show` and `features`: what the driver tells, as text or JSON.
 
 use super::exit::Failure;
-use super::{Output, devices, size};
+use super::number::show_size;
+use super::{Output, devices};
 use serde_json::{Value, json};
 use std::io::Write;
 use ublkit::sys::ublk as sys;
@@ -96,7 +97,7 @@ impl Device {
         [
             self.path(),
             self.info.state.to_string(),
-            size::show(self.size_bytes()),
+            show_size(self.size_bytes()),
             self.info.queues.to_string(),
             self.info.depth.to_string(),
             self.server.map_or_else(|| "none".into(), |pid| format!("pid {pid}")),
@@ -111,13 +112,13 @@ impl Device {
             ("device", path),
             ("state", state),
             ("size", size),
-            ("logical block", size::show(self.logical_block_bytes())),
+            ("logical block", show_size(self.logical_block_bytes())),
             ("read-only", yes(sys::UBLK_ATTR_READ_ONLY)),
             ("volatile cache", yes(sys::UBLK_ATTR_VOLATILE_CACHE)),
             ("FUA", yes(sys::UBLK_ATTR_FUA)),
             ("queues", queues),
             ("depth", depth),
-            ("largest request", size::show(info.max_io_bytes.into())),
+            ("largest request", show_size(info.max_io_bytes.into())),
             ("server", server),
             ("owner", format!("uid {}, gid {}", info.owner_uid, info.owner_gid)),
             ("features", info.features.to_string()),

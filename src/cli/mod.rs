@@ -4,8 +4,8 @@ mod delete;
 mod devices;
 mod exit;
 mod listing;
+mod number;
 mod serve;
-mod size;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use core::time::Duration;
@@ -34,7 +34,8 @@ enum Command {
     /// Shows all that the driver says of one device
     #[command(after_help = "Example:\n  ublkit show 0")]
     Show {
-        /// The number N in /dev/ublkbN
+        /// The number N in /dev/ublkbN, or that path
+        #[arg(value_parser = number::device)]
         id: u32,
         #[command(flatten)]
         output: Output,
@@ -42,7 +43,8 @@ enum Command {
     /// Stops a device: its disk goes away, and so does its server, if that is ublkit
     #[command(after_help = "Example:\n  ublkit stop 0")]
     Stop {
-        /// The number N in /dev/ublkbN
+        /// The number N in /dev/ublkbN, or that path
+        #[arg(value_parser = number::device)]
         id: u32,
         #[command(flatten)]
         patience: Patience,
@@ -52,8 +54,8 @@ enum Command {
     /// A device that a process still serves is left alone, except with --force.
     #[command(after_help = DELETE_EXAMPLES)]
     Delete {
-        /// The number N in /dev/ublkbN
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        /// The number N in /dev/ublkbN, or that path
+        #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = number::device)]
         id: Option<u32>,
         /// All devices that no process serves; with --force, all
         #[arg(long)]
@@ -90,8 +92,8 @@ struct Output {
 #[derive(Args, Clone, Copy, Debug)]
 struct Patience {
     /// Seconds to wait for the kernel at the most
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    timeout: u32,
+    #[arg(long, value_name = "SECONDS", value_parser = number::count, default_value = "30")]
+    timeout: u16,
 }
 
 impl Patience {
@@ -105,22 +107,22 @@ struct Serve {
     /// What the disk's contents are
     backend: BackendName,
     /// The disk's size in bytes, or with K, M, G, T or P for powers of 1024: 512M, 1G
-    #[arg(long, value_parser = size::parse)]
+    #[arg(long, value_parser = number::size)]
     size: u64,
     /// The number N in /dev/ublkbN [default: the first free]
-    #[arg(long)]
+    #[arg(long, value_parser = number::device)]
     id: Option<u32>,
     /// Queues, each with a thread [default: the number of CPUs, 4 at the most]
-    #[arg(long)]
+    #[arg(long, value_parser = number::count)]
     queues: Option<u16>,
     /// Requests that each queue may have under way
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, value_parser = number::count, default_value = "128")]
     depth: u16,
     /// The largest request; the kernel splits larger ones
-    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "512K")]
+    #[arg(long, value_name = "SIZE", value_parser = number::size, default_value = "512K")]
     max_io: u64,
     /// The logical block in bytes: 512, 1024, 2048 or 4096
-    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "512")]
+    #[arg(long, value_name = "SIZE", value_parser = number::size, default_value = "512")]
     block_size: u64,
     /// Refuse writes
     #[arg(long)]

@@ -2,13 +2,17 @@
 
 use super::exit::{Failure, say};
 use super::{BackendName, Serve};
+use core::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 use ublkit::{Blocking, Builder, ErrorKind, Geometry, Memory, Null, Server};
 
 /// The signals that stop the server.
@@ -27,11 +31,43 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     };
     let mut out = std::io::stdout();
     let told = writeln!(out, "{}", server.block_path()).and_then(|()| out.flush());
-    if told.is_ok() && !signals.wait(&server)? {
+    let signalled = told.is_ok() && signals.wait(&server)?;
+    if told.is_ok() && !signalled {
         say(&format!("somebody stopped {}", server.block_path()));
     }
-    server.stop()?;
+    let stopped = !signalled || stop_from_outside(&server, serve.patience.timeout());
+    if stopped {
+        server.stop()?
+    } else {
+        server.stop_now()?
+    };
     Ok(told?) // a device that nobody was told of is not left running
+}
+
+/// Has a process of its own stop the device, and waits for it; whether the device was stopped.
+///
+/// STOP_DEV waits for the disk's dirty pages, and a killed process for its control commands. One that
+/// does both waits for itself when it is killed in between: its requests are failed only after it is
+/// gone (seen on 7.3; docs/protocol.md). A command of another process keeps nobody.
+fn stop_from_outside(server: &Server, timeout: Duration) -> bool {
+    let timeout_s = timeout.as_secs().to_string();
+    let stopper = Command::new("/proc/self/exe")
+        .args(["stop", &server.id().to_string(), "--timeout", &timeout_s])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .process_group(0) // a second Ctrl-C is for us alone
+        .spawn();
+    let Ok(mut stopper) = stopper else { return true }; // then from inside, all the same
+    let begun = Instant::now();
+    // It has that deadline itself; but a process can be late, too.
+    while begun.elapsed() < timeout + Duration::from_secs(1) {
+        match stopper.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 fn refused(sentence: String) -> Failure {
@@ -104,7 +140,10 @@ impl Signals {
             match poll(&mut polled, None) {
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => return Err(Failure::Output(error.into())),
+                Err(error) => {
+                    let sentence = format!("cannot wait for signals: {error}");
+                    return Err(Failure::Said(ErrorKind::Failed, sentence));
+                }
             }
             if polled[0].revents().contains(PollFlags::IN) {
                 let _ = (&self.noted).read(&mut [0]);

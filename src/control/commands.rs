@@ -5,9 +5,10 @@ use crate::errno::Errno;
 use crate::error::Error;
 use crate::features::Features;
 use crate::kernel::Kernel;
-use crate::shared::SharedBuffer;
+use crate::shared::{SharedBuffer, SharedMapping};
 use core::time::Duration;
 use std::ffi::CString;
+use std::sync::Arc;
 use ublkit_sys::abi::{Abi, as_bytes, from_bytes};
 use ublkit_sys::ublk as sys;
 use ublkit_sys::ublk::SECTOR_BYTES;
@@ -27,8 +28,9 @@ impl<K: Kernel> Control<K> {
             number: 0,
             path: &[],
             data: &[0; size_of::<u64>()],
+            named: None,
         };
-        match self.run(&command, DEFAULT_TIMEOUT) {
+        match self.run(command, DEFAULT_TIMEOUT) {
             Ok(answer) => {
                 let mut bits = [0; 8];
                 bits.copy_from_slice(&answer.data);
@@ -56,8 +58,9 @@ impl<K: Kernel> Control<K> {
             number: 0,
             path: &[],
             data: as_bytes(&info),
+            named: None,
         };
-        let answer = self.run(&command, timeout).map_err(|error| match error {
+        let answer = self.run(command, timeout).map_err(|error| match error {
             Error::Command { command, device, errno: errno @ Errno::EINVAL, .. } => {
                 let why = wish.features.conflict(true);
                 Error::Command { command, device, errno, why }
@@ -110,8 +113,19 @@ impl<K: Kernel> DeviceControl<'_, K> {
     }
 
     fn run(self, name: Name, number: u64, data: &[u8]) -> Result<Answer, Error> {
+        self.run_naming(None, name, number, data)
+    }
+
+    fn run_naming(
+        self,
+        named: Option<Arc<SharedMapping>>,
+        name: Name,
+        number: u64,
+        data: &[u8],
+    ) -> Result<Answer, Error> {
         let path = self.path.as_ref().map_or(&[][..], |path| path.as_bytes_with_nul());
-        self.control.run(&Command { name, device: self.id, number, path, data }, self.timeout)
+        let command = Command { name, device: self.id, number, path, data, named };
+        self.control.run(command, self.timeout)
     }
 
     /// `GET_DEV_INFO` (since 6.0).
@@ -254,9 +268,10 @@ impl<K: Kernel> DeviceControl<'_, K> {
             flags: if read_only { sys::UBLK_SHMEM_BUF_READ_ONLY } else { 0 },
             reserved: 0,
         };
-        let answer = self.run(("REG_BUF", sys::UBLK_U_CMD_REG_BUF), 0, as_bytes(&asked))?;
+        let name = ("REG_BUF", sys::UBLK_U_CMD_REG_BUF);
+        let answer = self.run_naming(Some(buffer.mapping()), name, 0, as_bytes(&asked))?;
         u16::try_from(answer.result)
-            .map_err(|_| Error::Refused(format!("REG_BUF answered index {}", answer.result)))
+            .map_err(|_| Error::Impossible(format!("REG_BUF gave index {}", answer.result)))
     }
 
     /// `UNREG_BUF` (since 7.1): forgets the buffer with this index.

@@ -10,17 +10,17 @@ pub use info::{DeviceInfo, DeviceState};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::kernel::Kernel;
-use crate::ring::{FileName, Ring, RingPlan, Sqe128};
+use crate::ring::{FileName, Ring, RingError, RingPlan, Sqe128};
+use crate::shared::SharedMapping;
 use core::time::Duration;
 use payload::Payload;
+use std::sync::Arc;
 use ublkit_sys::ublk::ublksrv_ctrl_cmd;
 
 /// How long a control command may take unless said otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Commands that may wait for the kernel at one time: all but one of them given up by their caller.
-/// At least 8, for io_uring allows a task as many workers for blocking commands as its first ring
-/// has entries, and a STOP_DEV must not queue behind the START_DEV that it shall end.
 const CAPACITY: u32 = 16;
 
 /// `dev_id` of a command that is about no device, or about one that the kernel shall number.
@@ -39,6 +39,8 @@ pub struct Control<K: Kernel> {
     name: FileName,
     waiting: Vec<Waiting>,
     next_id: u64,
+    /// Why the ring cannot be used any more.
+    broken: Option<RingError>,
     _file: K::File,
 }
 
@@ -60,6 +62,8 @@ struct Command<'a> {
     number: u64,
     path: &'a [u8],
     data: &'a [u8],
+    /// Memory that `data` names.
+    named: Option<Arc<SharedMapping>>,
 }
 
 /// What the kernel answered.
@@ -81,7 +85,10 @@ impl<K: Kernel> Control<K> {
         let plan = RingPlan { submissions: CAPACITY, completions: CAPACITY, one_task: false };
         let name = FileName::Number(kernel.number(&file));
         let ring = Ring::new(kernel, plan)?;
-        Ok(Self { ring, name, waiting: Vec::new(), next_id: 0, _file: file })
+        // By itself io_uring allows a task as many blocking commands as its first ring has entries,
+        // or four a CPU: a STOP_DEV must not queue behind the START_DEV that it shall end.
+        ring.allow_blocking(CAPACITY);
+        Ok(Self { ring, name, waiting: Vec::new(), next_id: 0, broken: None, _file: file })
     }
 
     /// How many commands were given up and may still happen.
@@ -94,20 +101,45 @@ impl<K: Kernel> Control<K> {
     }
 
     /// Sends a command and waits for its completion until `timeout` has passed.
-    fn run(&mut self, command: &Command<'_>, timeout: Duration) -> Result<Answer, Error> {
+    fn run(&mut self, command: Command<'_>, timeout: Duration) -> Result<Answer, Error> {
         let device = (command.device != NO_DEVICE).then_some(command.device);
-        let (what, op) = command.name;
+        let what = command.name.0;
         let failed = |errno| Error::Command { command: what, device, errno, why: None };
+        if let Some(error) = self.broken {
+            return Err(error.into());
+        }
+        let deadline = self.kernel().now().saturating_add(timeout);
+        let id = self.send(command).map_err(|error| self.note(error, failed))?;
+        let answer = self.wait(id, deadline).map_err(|error| self.note(error.into(), failed))?;
+        let (result, data) = answer.ok_or(Error::Timeout { what, device, after: timeout })?;
+        let result = Errno::from_result(result).map_err(failed)?;
+        Ok(Answer { result, data })
+    }
+
+    /// A ring that failed is not used again: what is queued in it must not be sent late.
+    fn note(&mut self, error: SendError, failed: impl Fn(Errno) -> Error) -> Error {
+        match error {
+            SendError::Payload(errno) => failed(errno),
+            SendError::Crowd(count) => Error::Refused(format!(
+                "{count} control commands were never answered, so no more are sent"
+            )),
+            SendError::Ring(error) => {
+                self.broken = Some(error);
+                error.into()
+            }
+        }
+    }
+
+    /// Queues a command; its memory waits for its completion from here on.
+    fn send(&mut self, command: Command<'_>) -> Result<u64, SendError> {
         while let Some(cqe) = self.ring.pop()? {
             self.end(cqe.user_data); // of a command that was given up
         }
         if self.waiting.len() >= CAPACITY as usize {
-            return Err(Error::Refused(format!(
-                "{} control commands were never answered, so no more are sent",
-                self.waiting.len()
-            )));
+            return Err(SendError::Crowd(self.waiting.len()));
         }
-        let payload = Payload::new(command.path, command.data).map_err(failed)?;
+        let payload =
+            Payload::new(command.path, command.data, command.named).map_err(SendError::Payload)?;
         let words = ublksrv_ctrl_cmd {
             dev_id: command.device,
             queue_id: u16::MAX,
@@ -120,19 +152,22 @@ impl<K: Kernel> Control<K> {
         let id = self.next_id;
         self.next_id += 1;
         self.waiting.push(Waiting { id, payload });
-        self.ring.submissions().push(Sqe128::control(self.name, op, &words, id))?;
-        let deadline = self.kernel().now() + timeout;
+        self.ring.submissions().push(Sqe128::control(self.name, command.name.1, &words, id))?;
+        Ok(id)
+    }
+
+    /// Waits for the completion of command `id`: its result and its data, or `None` in time.
+    fn wait(&mut self, id: u64, deadline: Duration) -> Result<Option<(i32, Vec<u8>)>, RingError> {
         loop {
             self.ring.wait(Some(deadline))?;
             while let Some(cqe) = self.ring.pop()? {
                 let data = self.end(cqe.user_data);
                 if cqe.user_data == id {
-                    let result = Errno::from_result(cqe.result).map_err(failed)?;
-                    return Ok(Answer { result, data: data.unwrap_or_default() });
+                    return Ok(Some((cqe.result, data.unwrap_or_default())));
                 }
             }
             if self.kernel().now() >= deadline {
-                return Err(Error::Timeout { what, device, after: timeout });
+                return Ok(None);
             }
         }
     }
@@ -141,5 +176,21 @@ impl<K: Kernel> Control<K> {
     fn end(&mut self, id: u64) -> Option<Vec<u8>> {
         let index = self.waiting.iter().position(|waiting| waiting.id == id)?;
         Some(self.waiting.swap_remove(index).payload.ended())
+    }
+}
+
+/// Why a command could not be sent.
+enum SendError {
+    /// Its memory could not be had.
+    Payload(Errno),
+    /// So many commands wait already.
+    Crowd(usize),
+    /// The ring failed.
+    Ring(RingError),
+}
+
+impl From<RingError> for SendError {
+    fn from(error: RingError) -> Self {
+        Self::Ring(error)
     }
 }

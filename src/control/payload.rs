@@ -4,7 +4,9 @@
 use crate::errno::Errno;
 use crate::memory::Pages;
 use crate::ring::Address;
+use crate::shared::SharedMapping;
 use core::mem::ManuallyDrop;
+use std::sync::Arc;
 
 /// The buffer that a control command names: the device's path, if it needs one, then the data.
 ///
@@ -16,12 +18,18 @@ pub(super) struct Payload {
     pages: ManuallyDrop<Pages>,
     path_bytes: u16,
     len_bytes: u16,
+    /// Memory that the data names, if it does.
+    named: ManuallyDrop<Option<Arc<SharedMapping>>>,
 }
 
 impl Payload {
     /// Copies `path` and `data` one behind the other. `Err(E2BIG)` when a command cannot carry that
     /// much: its length is 16 bits.
-    pub(super) fn new(path: &[u8], data: &[u8]) -> Result<Self, Errno> {
+    pub(super) fn new(
+        path: &[u8],
+        data: &[u8],
+        named: Option<Arc<SharedMapping>>,
+    ) -> Result<Self, Errno> {
         let total = path.len().checked_add(data.len()).ok_or(Errno::E2BIG)?;
         let len_bytes = u16::try_from(total).map_err(|_| Errno::E2BIG)?;
         let path_bytes = u16::try_from(path.len()).map_err(|_| Errno::E2BIG)?;
@@ -31,7 +39,7 @@ impl Payload {
             // SAFETY: that long (`at`), and nobody else knows of the mapping yet.
             unsafe { core::ptr::copy_nonoverlapping(part.as_ptr(), place, part.len()) };
         }
-        Ok(Self { pages, path_bytes, len_bytes })
+        Ok(Self { pages, path_bytes, len_bytes, named: ManuallyDrop::new(named) })
     }
 
     /// What the command's `addr` is.
@@ -64,6 +72,8 @@ impl Payload {
         unsafe { core::ptr::copy_nonoverlapping(place, data.as_mut_ptr(), data.len()) };
         // SAFETY: `self` is consumed here, and has no other way to drop the pages.
         unsafe { ManuallyDrop::drop(&mut self.pages) };
+        // SAFETY: likewise.
+        unsafe { ManuallyDrop::drop(&mut self.named) };
         data
     }
 }

@@ -7,18 +7,14 @@ use crate::error::Error;
 use crate::features::Features;
 use crate::kernel::{Kernel, Linux};
 use crate::memory::page_bytes;
-use crate::queue::ring_entries;
 use core::time::Duration;
 use ublkit_sys::ublk::{UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH};
-
-/// How long the kernel may take to make a device: it allocates and names things, no more.
-const ADD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest request that can be chosen.
 const MAX_IO_BYTES: u32 = 32 << 20;
 
-/// The most SQEs that io_uring gives a ring (`IORING_MAX_ENTRIES`).
-const MAX_RING_ENTRIES: u32 = 32768;
+/// How many numbers there are for devices (`UBLK_MAX_UBLKS` in `ublk_drv.c`).
+const MAX_IDS: u32 = 1 << 20;
 
 /// What a device shall be.
 ///
@@ -108,8 +104,8 @@ impl Builder {
 
     /// Makes the device on the running kernel and serves `target` until it is stopped.
     ///
-    /// Returns once the block device is there. Blocks for the timeout at the most, or a few seconds
-    /// more when it fails and what was begun is undone.
+    /// Returns once the block device is there. Blocks for the timeout at the most; when it fails, for
+    /// the timeout once more and some seconds at the most, until what was begun is undone.
     ///
     /// # Errors
     ///
@@ -122,24 +118,21 @@ impl Builder {
     /// The same on any kernel.
     pub fn serve_on<K: Kernel, T: Target>(&self, kernel: K, target: T) -> Result<Server<K>, Error> {
         let geometry = target.geometry();
-        let operations = target.operations();
-        geometry.check().and_then(|()| self.check(operations)).map_err(Error::Refused)?;
+        geometry.check().and_then(|()| self.check()).map_err(Error::Refused)?;
+        let control = Control::open(kernel)?;
+        // The driver keeps this word and does not look at it: by it we know our device again.
+        let begun_ns = u64::try_from(control.kernel().now().as_nanos()).unwrap_or(u64::MAX);
+        let server_word = u64::from(std::process::id()).rotate_right(16) ^ begun_ns;
         let wish = DeviceInfo {
             id: self.id,
             features: self.features,
+            server_word,
             ..DeviceInfo::wish(self.queues, self.depth, self.max_io_bytes)
         };
-        let mut control = Control::open(kernel)?;
-        let granted = control.add(&wish, ADD_TIMEOUT)?;
-        let id = granted.id.filter(|_| granted.is_grant_of(&wish)).ok_or_else(|| {
-            Error::Refused(format!(
-                "the driver granted {granted:?} for {wish:?}; dmesg may say why"
-            ))
-        })?;
-        Server::start(control, id, granted, geometry, self.timeout, target)
+        Server::start(control, &wish, geometry, self.timeout, target)
     }
 
-    fn check(&self, operations: u8) -> Result<(), String> {
+    fn check(&self) -> Result<(), String> {
         let within = |what: &str, value: u16, most: u16| {
             if (1..=most).contains(&value) {
                 return Ok(());
@@ -155,11 +148,8 @@ impl Builder {
                 page_bytes()
             ));
         }
-        if ring_entries(self.depth, operations) > MAX_RING_ENTRIES {
-            return Err(format!(
-                "{} slots with {operations} operations each are more than a ring holds",
-                self.depth
-            ));
+        if let Some(id) = self.id.filter(|id| *id >= MAX_IDS) {
+            return Err(format!("a device cannot have number {id}: choose 0 to {}", MAX_IDS - 1));
         }
         let unserved = self.features - Features::SERVED;
         if !unserved.is_empty() {

@@ -14,10 +14,13 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+/// How long the kernel may take to make a device: it allocates and names things, no more.
+const ADD_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long the char device's node may take to appear, or to get its owner, where udev does that.
 const NODE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long threads get once they were told to end at once.
+/// How long threads get to end once nothing keeps them.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How long the driver may take to forget a device that nobody serves any more. It waits for those
@@ -34,38 +37,53 @@ pub struct Server<K: Kernel = Linux> {
     info: DeviceInfo,
     timeout: Duration,
     workers: Option<Workers<K>>,
+    /// Whether START_DEV was sent, so that there may be clients.
+    started: bool,
     finished: bool,
 }
 
 impl<K: Kernel> Server<K> {
-    /// Brings a device to life that was just added, or deletes it again.
+    /// Adds a device and brings it to life, or deletes it again.
     pub(super) fn start<T: Target>(
-        control: Control<K>,
-        id: u32,
-        granted: DeviceInfo,
+        mut control: Control<K>,
+        wish: &DeviceInfo,
         geometry: Geometry,
         timeout: Duration,
         target: T,
     ) -> Result<Self, Error> {
-        let mut server =
-            Self { control, id, info: granted, timeout, workers: None, finished: false };
-        match server.bring_up(geometry, target) {
+        let deadline = control.kernel().now().saturating_add(timeout);
+        let info = control.add(wish, ADD_TIMEOUT.min(timeout))?;
+        let Some(id) = info.id else {
+            return Err(Error::Impossible("a device was added without a number".into()));
+        };
+        let (started, finished) = (false, false);
+        let mut server = Self { control, id, info, timeout, workers: None, started, finished };
+        match server.bring_up(wish, geometry, deadline, target) {
             Ok(()) => Ok(server),
             Err(first) => Err(match server.finish() {
                 Ok(_) => first,
-                // The queue's error is what failed in the first place.
-                Err(Error::Queue { .. }) if matches!(first, Error::Queue { .. }) => first,
+                // What the queues say now is what failed in the first place, or follows from it.
+                Err(Error::Queue { .. }) => first,
                 Err(then) => Error::Undo { first: Box::new(first), then: Box::new(then) },
             }),
         }
     }
 
-    fn bring_up<T: Target>(&mut self, geometry: Geometry, target: T) -> Result<(), Error> {
+    fn bring_up<T: Target>(
+        &mut self,
+        wish: &DeviceInfo,
+        geometry: Geometry,
+        deadline: Duration,
+        target: T,
+    ) -> Result<(), Error> {
+        if !self.info.is_grant_of(wish) {
+            return Err(Error::Impossible(format!("it granted {:?} for {wish:?}", self.info)));
+        }
         let DeviceInfo { queues, depth, max_io_bytes, descriptor_bytes, .. } = self.info;
         let params = geometry.params(max_io_bytes);
-        self.control.device(self.id).set_params(&params)?;
-        let char_device = Arc::new(self.open_char_device()?);
-        let operations = target.operations();
+        let left = self.until(deadline);
+        self.control.device(self.id).within(left).set_params(&params)?;
+        let char_device = Arc::new(self.open_char_device(deadline)?);
         let target = Arc::new(target);
         let kernel = self.control.kernel().task();
         let workers = self.workers.insert(Workers::new(kernel, self.id, queues)?);
@@ -78,22 +96,30 @@ impl<K: Kernel> Server<K> {
                 limits: Limits { geometry, max_io_bytes },
                 char_device: Arc::clone(&char_device),
                 wake: workers.wake(queue),
-                operations,
             };
             workers.spawn(plan, Arc::clone(&target))?;
         }
         drop(char_device); // the threads hold it from here on: it closes with the last of them
-        workers.ready(self.timeout)?;
-        self.control.device(self.id).within(self.timeout).start(std::process::id())?;
-        self.info = self.control.device(self.id).info()?;
+        workers.ready(deadline)?;
+        self.started = true;
+        let left = self.until(deadline);
+        self.control.device(self.id).within(left).start(std::process::id())?;
+        let left = self.until(deadline);
+        self.info = self.control.device(self.id).within(left).info()?;
         Ok(())
     }
 
-    fn open_char_device(&self) -> Result<K::File, Error> {
+    /// The time from now to `deadline`, and a second at the least, so that what is done in no time
+    /// is done.
+    fn until(&self, deadline: Duration) -> Duration {
+        deadline.saturating_sub(self.control.kernel().now()).max(Duration::from_secs(1))
+    }
+
+    fn open_char_device(&self, deadline: Duration) -> Result<K::File, Error> {
         let path = format!("/dev/ublkc{}", self.id);
         let c_path = CString::new(path.clone()).map_err(|_| Error::Refused(path.clone()))?;
         let kernel = self.control.kernel();
-        let deadline = kernel.now() + NODE_TIMEOUT;
+        let deadline = deadline.min(kernel.now().saturating_add(NODE_TIMEOUT));
         let mut pause = Duration::from_millis(1);
         loop {
             match kernel.open(&c_path) {
@@ -138,7 +164,23 @@ impl<K: Kernel> Server<K> {
     ///
     /// The first of: a queue that ended in an error; a control command that failed or was late. The
     /// rest is done all the same.
+    ///
+    /// A process that is killed while this waits cannot end before the device has stopped, and the
+    /// device may be waiting for the process: the kernel then keeps both for ever (seen on 7.3). A
+    /// program that may be killed has another process stop the device (`ublkit stop`, or
+    /// [`DeviceControl::stop`](crate::DeviceControl::stop)) and calls this after [`wait`](Self::wait).
     pub fn stop(mut self) -> Result<Vec<QueueStats>, Error> {
+        self.finish()
+    }
+
+    /// The same without patience: clients' requests fail, dirty pages are lost. Blocks for some
+    /// seconds at the most.
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop).
+    pub fn stop_now(mut self) -> Result<Vec<QueueStats>, Error> {
+        self.timeout = Duration::ZERO;
         self.finish()
     }
 
@@ -146,21 +188,40 @@ impl<K: Kernel> Server<K> {
         if std::mem::replace(&mut self.finished, true) {
             return Ok(Vec::new());
         }
-        let begun = self.control.kernel().now();
+        let deadline = self.control.kernel().now().saturating_add(self.timeout);
         // The queues serve on until the driver has taken their slots away.
-        let stopped = gone_is_fine(self.control.device(self.id).within(self.timeout).stop());
-        let left = (begun + self.timeout).saturating_sub(self.control.kernel().now());
-        let patience = if stopped.is_ok() { left } else { Duration::ZERO };
+        let stopped = if !self.timeout.is_zero() && self.is_ours() {
+            gone_is_fine(self.control.device(self.id).within(self.timeout).stop())
+        } else {
+            Ok(())
+        };
+        let now = self.control.kernel().now();
+        let patience = match stopped {
+            Ok(()) if self.started => deadline,
+            Ok(()) => now.saturating_add(GRACE.min(self.timeout)),
+            Err(_) => now,
+        };
         let ended = match &mut self.workers {
             Some(workers) => workers.end(patience, GRACE),
             None => Ok(Vec::new()),
         };
         // All that held the char device is gone now, except what a late thread holds: do not wait
         // for its sake.
-        let device = self.control.device(self.id).within(DELETE_TIMEOUT);
         let late = matches!(ended, Err(Error::Queue { error: QueueError::Late, .. }));
-        let deleted = gone_is_fine(if late { device.delete_async() } else { device.delete() });
+        let deleted = if self.is_ours() {
+            let device = self.control.device(self.id).within(DELETE_TIMEOUT);
+            gone_is_fine(if late { device.delete_async() } else { device.delete() })
+        } else {
+            Ok(())
+        };
         ended.and_then(|stats| stopped.and(deleted).map(|()| stats))
+    }
+
+    /// Whether the device of our number is still ours: once we let go of it, somebody may have deleted
+    /// it, and somebody else have taken its number.
+    fn is_ours(&mut self) -> bool {
+        let info = self.control.device(self.id).info();
+        info.map_or(true, |info| info.server_word == self.info.server_word)
     }
 }
 

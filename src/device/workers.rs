@@ -12,7 +12,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 /// What a worker tells the server's owner.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ struct Shared<K: Kernel> {
     kernel: K,
     /// One event for each queue: it shall leave.
     wakes: Vec<Arc<K::File>>,
-    /// Readable once a queue has ended.
+    /// Readable once a queue has ended. For the owner's event loop, so not through the seam.
     ended: OwnedFd,
 }
 
@@ -81,49 +80,34 @@ impl<K: Kernel> Workers<K> {
         plan: QueuePlan<K::File>,
         target: Arc<T>,
     ) -> Result<(), Error> {
-        let shared = Arc::clone(&self.shared);
-        let sender = self.sender.clone();
-        let kernel = shared.kernel.task();
+        let last_word = LastWord {
+            queue: plan.queue,
+            end: Err(QueueError::Panicked),
+            sender: self.sender.clone(),
+            shared: Arc::clone(&self.shared),
+        };
         let thread = std::thread::Builder::new()
             .name(format!("ublk{}-q{}", plan.device, plan.queue))
-            .spawn(move || {
-                let queue = plan.queue;
-                let work = || serve(kernel, plan, &*target, &sender);
-                // Handlers are caught where the queue calls them; this is for our own defects, and
-                // for a target that panics when it makes a handler.
-                let end = catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(QueueError::Panicked));
-                drop(target);
-                let end = match end {
-                    Ok((Turn::Stopped, stats)) => Ok(stats),
-                    Ok((_, stats)) => {
-                        shared.wake_all();
-                        Ok(stats)
-                    }
-                    Err(error) => {
-                        shared.wake_all(); // a device does not limp along with a dead queue
-                        Err(error)
-                    }
-                };
-                let _ = sender.send(Report::Ended { queue, end });
-                let _ = rustix::io::write(&shared.ended, &1_u64.to_ne_bytes());
-            })
-            .map_err(|error| Error::Thread(error.into()))?;
-        self.threads.push(Some(thread));
-        Ok(())
+            .spawn(move || work(plan, target, last_word));
+        // Where there is no thread, its last word was said all the same.
+        let (thread, result) = match thread {
+            Ok(thread) => (Some(thread), Ok(())),
+            Err(error) => (None, Err(Error::Thread(error.into()))),
+        };
+        self.threads.push(thread);
+        result
     }
 
     /// Waits until all threads have offered their slots to the driver.
-    pub(super) fn ready(&mut self, timeout: Duration) -> Result<(), Error> {
-        let deadline = Instant::now() + timeout;
+    pub(super) fn ready(&mut self, deadline: Duration) -> Result<(), Error> {
         for queue in 0..self.threads.len() {
-            match self.reports.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Report::Ready) => {}
-                Ok(Report::Ended { queue, end }) => {
+            match self.next(deadline) {
+                Some(Report::Ready) => {}
+                Some(Report::Ended { queue, end }) => {
                     self.ends.push((queue, end));
-                    let error = end.err().unwrap_or(QueueError::Late);
-                    return Err(self.error(queue, error));
+                    return Err(self.error(queue, end.err().unwrap_or(QueueError::Stopped)));
                 }
-                Err(_) => {
+                None => {
                     let queue = u16::try_from(queue).unwrap_or(u16::MAX);
                     return Err(self.error(queue, QueueError::Late));
                 }
@@ -132,24 +116,21 @@ impl<K: Kernel> Workers<K> {
         Ok(())
     }
 
-    /// Waits until all threads have ended: by themselves until `timeout` has passed, then, woken,
-    /// for
-    /// `grace`. Answers what they did, or the first error; [`QueueError::Late`] when a thread did
-    /// not end at all, which then goes on without us.
+    /// Waits until all threads have ended: by themselves until `deadline`, then, woken, for `grace`.
+    /// Answers what they did, or the first error; [`QueueError::Late`] when a thread did not end at
+    /// all, which then goes on without us.
     pub(super) fn end(
         &mut self,
-        timeout: Duration,
+        deadline: Duration,
         grace: Duration,
     ) -> Result<Vec<QueueStats>, Error> {
-        if !self.collect(Instant::now() + timeout) {
+        if !self.collect(deadline) {
             self.shared.wake_all();
-            self.collect(Instant::now() + grace);
         }
-        for (queue, _) in &self.ends {
-            // It has sent its last word: this is short.
-            if let Some(thread) = self.threads[usize::from(*queue)].take() {
-                let _ = thread.join();
-            }
+        let last = self.shared.kernel.now().saturating_add(grace);
+        self.collect(last);
+        for index in 0..self.ends.len() {
+            self.join(usize::from(self.ends[index].0), last);
         }
         if let Some(late) = self.threads.iter().position(Option::is_some) {
             let queue = u16::try_from(late).unwrap_or(u16::MAX);
@@ -162,16 +143,35 @@ impl<K: Kernel> Workers<K> {
         self.ends.iter().map(stats).collect()
     }
 
+    /// Joins a thread that has sent its last word. What is left of it is short, but for destructors
+    /// of a backend's own thread-locals.
+    fn join(&mut self, index: usize, deadline: Duration) {
+        let kernel = &self.shared.kernel;
+        let ended = |thread: &JoinHandle<()>| thread.is_finished();
+        while !self.threads[index].as_ref().is_none_or(ended) && kernel.now() < deadline {
+            kernel.sleep(Duration::from_micros(100));
+        }
+        if let Some(thread) = self.threads[index].take_if(|thread| thread.is_finished()) {
+            let _ = thread.join();
+        }
+    }
+
     /// Collects reports until all threads have ended; whether they have.
-    fn collect(&mut self, deadline: Instant) -> bool {
+    fn collect(&mut self, deadline: Duration) -> bool {
         while self.ends.len() < self.threads.len() {
-            match self.reports.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Report::Ready) => {}
-                Ok(Report::Ended { queue, end }) => self.ends.push((queue, end)),
-                Err(_) => return false,
+            match self.next(deadline) {
+                Some(Report::Ready) => {}
+                Some(Report::Ended { queue, end }) => self.ends.push((queue, end)),
+                None => return false,
             }
         }
         true
+    }
+
+    /// The next report until `deadline`.
+    fn next(&self, deadline: Duration) -> Option<Report> {
+        let left = deadline.saturating_sub(self.shared.kernel.now());
+        self.reports.recv_timeout(left).ok()
     }
 
     fn error(&self, queue: u16, error: QueueError) -> Error {
@@ -185,21 +185,74 @@ impl<K: Kernel> AsFd for Workers<K> {
     }
 }
 
-/// A worker's whole work. All that it holds is gone when it returns.
+/// What a worker says when it ends, however it ends: a panic included.
+struct LastWord<K: Kernel> {
+    queue: u16,
+    end: Result<QueueStats, QueueError>,
+    sender: Sender<Report>,
+    shared: Arc<Shared<K>>,
+}
+
+impl<K: Kernel> Drop for LastWord<K> {
+    fn drop(&mut self) {
+        let Self { queue, end, ref sender, ref shared } = *self;
+        if end.is_err() {
+            shared.wake_all(); // a device does not limp along with a dead queue
+        }
+        let _ = sender.send(Report::Ended { queue, end });
+        let _ = rustix::io::write(&shared.ended, &1_u64.to_ne_bytes());
+    }
+}
+
+/// A worker's whole life.
+fn work<K: Kernel, T: Target>(
+    plan: QueuePlan<K::File>,
+    target: Arc<T>,
+    mut last_word: LastWord<K>,
+) {
+    let (sender, shared) = (last_word.sender.clone(), Arc::clone(&last_word.shared));
+    // Handlers are caught where the queue calls them; this is for our own defects, and for a target
+    // that panics when it makes a handler.
+    let serving = || serve(&shared, plan, &*target, &sender);
+    let (end, handler) = match catch_unwind(AssertUnwindSafe(serving)) {
+        Ok(Ok((end, handler))) => (end, Some(handler)),
+        Ok(Err(error)) => (Err(error), None),
+        Err(panic) => {
+            std::mem::forget(panic); // its own drop might panic again
+            (Err(QueueError::Panicked), None)
+        }
+    };
+    last_word.end = end;
+    drop(last_word);
+    // The driver has all back, and the owner knows. What a backend does when it is dropped is its
+    // own affair; the owner waits a little for it.
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop((handler, target)))) {
+        std::mem::forget(panic);
+    }
+}
+
+/// Serves one queue until its end, and leaves the handler. Nothing of the device is held after that.
 fn serve<K: Kernel, T: Target>(
-    kernel: K,
+    shared: &Shared<K>,
     plan: QueuePlan<K::File>,
     target: &T,
     reports: &Sender<Report>,
-) -> Result<(Turn, QueueStats), QueueError> {
+) -> Result<(Result<QueueStats, QueueError>, T::Handler), QueueError> {
+    let kernel = shared.kernel.task();
+    kernel.serves_a_disk();
     let handler = target.handler(plan.queue).map_err(QueueError::Handler)?;
     let mut queue = Queue::new(kernel, plan, handler)?;
     queue.offer_all()?;
     let _ = reports.send(Report::Ready);
-    loop {
-        match queue.turn(None)? {
-            Turn::Live => {}
-            end => return Ok((end, queue.stats())),
+    let end = loop {
+        match queue.turn(None) {
+            Ok(Turn::Live) => {}
+            Ok(Turn::Stopped | Turn::Woken) => break Ok(queue.stats()),
+            Err(error) => break Err(error),
         }
+    };
+    if end.is_err() {
+        shared.wake_all(); // before anything that may take its time
     }
+    Ok((end, queue.into_handler()))
 }

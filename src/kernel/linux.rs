@@ -12,14 +12,25 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use rustix::time::ClockId;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use ublkit_sys::io_uring::{
-    IORING_ENTER_EXT_ARG, IORING_ENTER_REGISTERED_RING, IORING_REGISTER_FILES,
-    IORING_REGISTER_RING_FDS, IORING_SETUP_NO_MMAP, IORING_UNREGISTER_RING_FDS,
-    io_uring_getevents_arg, io_uring_params, io_uring_rsrc_update,
+    __kernel_timespec, IORING_ENTER_EXT_ARG, IORING_ENTER_REGISTERED_RING, IORING_REGISTER_FILES,
+    IORING_REGISTER_IOWQ_MAX_WORKERS, IORING_REGISTER_RING_FDS, IORING_SETUP_NO_MMAP,
+    IORING_UNREGISTER_RING_FDS, io_uring_getevents_arg, io_uring_params, io_uring_rsrc_update,
 };
+
+/// `linux/prctl.h`.
+const PR_SET_IO_FLUSHER: libc::c_int = 57;
 
 /// The running kernel.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Linux;
+
+/// A time as the kernel takes it; what is too long for it becomes the longest.
+pub(crate) fn timespec(time: Duration) -> __kernel_timespec {
+    __kernel_timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(time.subsec_nanos()),
+    }
+}
 
 /// The answer of a system call that returns -1 and sets errno on failure.
 fn answer(result: libc::c_long) -> Result<u32, Errno> {
@@ -69,9 +80,14 @@ unsafe impl Kernel for Linux {
         to_submit: u32,
         min_complete: u32,
         flags: u32,
-        wait: Option<&io_uring_getevents_arg>,
+        timeout: Option<Duration>,
     ) -> Result<u32, Errno> {
-        let (argument, len_bytes, wait_flags) = match wait {
+        let time = timeout.map(timespec);
+        let wait = time.as_ref().map(|time| io_uring_getevents_arg {
+            ts: from_ref(time).expose_provenance() as u64,
+            ..io_uring_getevents_arg::default()
+        });
+        let (argument, len_bytes, wait_flags) = match &wait {
             Some(wait) => (from_ref(wait), size_of_val(wait), IORING_ENTER_EXT_ARG),
             None => (core::ptr::null(), 0, 0),
         };
@@ -79,8 +95,8 @@ unsafe impl Kernel for Linux {
             RingName::File(file) => (file.as_raw_fd(), 0),
             RingName::Registered(index) => (index.cast_signed(), IORING_ENTER_REGISTERED_RING),
         };
-        // SAFETY: `wait` outlives the call, which only reads it (and the timespec that its maker
-        // keeps alive). What the submitted SQEs name is the promise of `ring::Address`.
+        // SAFETY: `wait` and `time` outlive the call, which only reads them. What the submitted SQEs
+        // name is the promise of `ring::Address`.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_io_uring_enter,
@@ -122,6 +138,10 @@ unsafe impl Kernel for Linux {
                 register(IORING_REGISTER_RING_FDS, from_mut(&mut update).cast(), 1)?;
                 Ok(update.offset)
             }
+            Registration::MaxWorkers(bounded) => {
+                let mut most = [bounded, 0]; // unbounded ones stay as they are
+                register(IORING_REGISTER_IOWQ_MAX_WORKERS, most.as_mut_ptr().cast(), most.len())
+            }
             Registration::UnregisterRingFd(index) => {
                 update.offset = index;
                 register(IORING_UNREGISTER_RING_FDS, from_mut(&mut update).cast(), 1)
@@ -157,6 +177,11 @@ unsafe impl Kernel for Linux {
         // SAFETY: advice on our own fresh mapping; DONTFORK does not change what it holds.
         unsafe { rustix::mm::madvise(base.as_ptr().cast(), len_bytes, Advice::LinuxDontFork) }?;
         Ok(mapping)
+    }
+
+    fn serves_a_disk(&self) {
+        // SAFETY: changes a flag of the calling thread and takes no address.
+        unsafe { libc::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) };
     }
 
     fn number(&self, file: &OwnedFd) -> i32 {

@@ -7,13 +7,14 @@
 mod linux;
 
 pub use linux::Linux;
+pub(crate) use linux::timespec;
 
 use crate::errno::Errno;
 use core::ffi::CStr;
 use core::fmt::Debug;
 use core::ptr::NonNull;
 use core::time::Duration;
-use ublkit_sys::io_uring::{io_uring_getevents_arg, io_uring_params};
+use ublkit_sys::io_uring::io_uring_params;
 
 /// A kernel, as one task (one thread) of a process sees it.
 ///
@@ -47,15 +48,14 @@ pub unsafe trait Kernel: Debug + Send + Sync + Sized + 'static {
     /// `io_uring_setup`; `params` is asked and answered. Makes the ring of the calling task.
     fn ring_setup(&self, entries: u32, params: &mut io_uring_params) -> Result<Self::File, Errno>;
 
-    /// `io_uring_enter`, with an `io_uring_getevents_arg` where the wait has an end. Blocks as its
-    /// arguments say.
+    /// `io_uring_enter`; a wait ends after `timeout`, or never. Blocks as its arguments say.
     fn ring_enter(
         &self,
         ring: RingName<'_, Self::File>,
         to_submit: u32,
         min_complete: u32,
         flags: u32,
-        wait: Option<&io_uring_getevents_arg>,
+        timeout: Option<Duration>,
     ) -> Result<u32, Errno>;
 
     /// `io_uring_register`, for those registrations that name no memory of the caller beyond the
@@ -70,6 +70,11 @@ pub unsafe trait Kernel: Debug + Send + Sync + Sized + 'static {
         len_bytes: usize,
         access: Access,
     ) -> Result<Self::Mapping, Errno>;
+
+    /// Tells the kernel that the calling task serves a disk, so that its own need for memory must not
+    /// wait for that disk (`prctl(PR_SET_IO_FLUSHER)`, since 5.6). Needs `CAP_SYS_RESOURCE`; without
+    /// it nothing changes.
+    fn serves_a_disk(&self);
 
     /// The number that an SQE names `file` by.
     fn number(&self, file: &Self::File) -> i32;
@@ -143,6 +148,9 @@ pub enum Registration<'a> {
     /// `IORING_REGISTER_RING_FDS`: lets the calling task name the ring by the answered index, which
     /// spares a file look-up per `io_uring_enter`.
     RingFd,
+    /// `IORING_REGISTER_IOWQ_MAX_WORKERS`: how many of the ring's commands may block at one time,
+    /// each in a worker of its own.
+    MaxWorkers(u32),
     /// `IORING_UNREGISTER_RING_FDS`: takes the index back; until then the ring stays alive.
     UnregisterRingFd(u32),
 }

@@ -1,10 +1,11 @@
-//! [`QueueError`]: why a queue could not be set up, or ended although its device goes on.
+//! [`QueueError`]: why a queue could not be set up, or ended before its device was stopped.
 
 use crate::errno::Errno;
 use crate::ring::RingError;
 use core::fmt;
 
-/// Why a queue could not be set up, or ended although its device goes on.
+/// Why a queue could not be set up, or ended before its device was stopped. The device goes down
+/// with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum QueueError {
@@ -34,6 +35,8 @@ pub enum QueueError {
     },
     /// The queue's thread panicked outside of its handler: a defect.
     Panicked,
+    /// Somebody stopped the device while it was started.
+    Stopped,
     /// The queue did not get ready, or did not end, in time.
     Late,
 }
@@ -61,6 +64,7 @@ impl fmt::Display for QueueError {
                 write!(f, "a completion fits nothing: user_data {user_data:#x}, result {result}")
             }
             Self::Panicked => write!(f, "its thread panicked; this is a defect of ublkit"),
+            Self::Stopped => write!(f, "somebody stopped the device while it was started"),
             Self::Late => {
                 write!(f, "its thread did not answer in time: the backend may be stuck in a call")
             }

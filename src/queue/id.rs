@@ -8,31 +8,27 @@ pub(crate) enum Id {
         /// The slot.
         tag: u16,
     },
-    /// An operation that a handler submitted for a request.
-    Operation {
+    /// The delay that a handler asked for.
+    Delay {
         /// The request's slot.
         tag: u16,
         /// The handler's own number.
         cookie: u8,
-        /// Whether it is the slot's delay.
-        delay: bool,
     },
     /// The queue's wake-up event.
     Wake,
 }
 
 const COMMAND: u8 = 1;
-const OPERATION: u8 = 2;
-const DELAY: u8 = 3;
-const WAKE: u8 = 4;
+const DELAY: u8 = 2;
+const WAKE: u8 = 3;
 
 impl Id {
     /// Bytes from the lowest: kind, cookie, tag (two), zeros (four).
     pub(crate) const fn encode(self) -> u64 {
         let (kind, cookie, tag) = match self {
             Self::Command { tag } => (COMMAND, 0, tag),
-            Self::Operation { tag, cookie, delay: false } => (OPERATION, cookie, tag),
-            Self::Operation { tag, cookie, delay: true } => (DELAY, cookie, tag),
+            Self::Delay { tag, cookie } => (DELAY, cookie, tag),
             Self::Wake => (WAKE, 0, 0),
         };
         let [low, high] = tag.to_le_bytes();
@@ -45,8 +41,7 @@ impl Id {
         let tag = u16::from_le_bytes([low, high]);
         match (kind, cookie, tag) {
             (COMMAND, 0, tag) => Some(Self::Command { tag }),
-            (OPERATION, cookie, tag) => Some(Self::Operation { tag, cookie, delay: false }),
-            (DELAY, cookie, tag) => Some(Self::Operation { tag, cookie, delay: true }),
+            (DELAY, cookie, tag) => Some(Self::Delay { tag, cookie }),
             (WAKE, 0, 0) => Some(Self::Wake),
             _ => None,
         }
@@ -67,8 +62,8 @@ mod tests {
         }
 
         #[test]
-        fn ids_survive(tag: u16, cookie: u8, delay: bool) {
-            for id in [Id::Command { tag }, Id::Operation { tag, cookie, delay }, Id::Wake] {
+        fn ids_survive(tag: u16, cookie: u8) {
+            for id in [Id::Command { tag }, Id::Delay { tag, cookie }, Id::Wake] {
                 prop_assert_eq!(Id::decode(id.encode()), Some(id));
             }
         }
@@ -76,7 +71,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_id() {
-        for user_data in [0, 5, 0x0100, 1 << 32, u64::MAX, 0x0101, 0x0001_0004] {
+        for user_data in [0, 4, 0x0100, 1 << 32, u64::MAX, 0x0101, 0x0001_0003] {
             assert_eq!(Id::decode(user_data), None, "{user_data:#x}");
         }
     }

@@ -17,19 +17,14 @@ use crate::errno::Errno;
 use crate::handler::{Completion, Handler, Io, Step};
 use crate::kernel::Kernel;
 use crate::request::{Limits, Operation, Request};
-use crate::ring::{FileName, Ring, RingPlan, Sqe};
+use crate::ring::{Cqe, FileName, Ring, RingPlan, Sqe};
+use core::marker::PhantomData;
 use core::time::Duration;
 use descriptors::Descriptors;
 use static_assertions::assert_not_impl_any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use ublkit_sys::ublk::{UBLK_IO_RES_ABORT, UBLK_IO_RES_OK};
-
-/// How many entries keep a queue's ring from ever being full: each slot has its command or its
-/// operations under way, and the event its poll.
-pub(crate) fn ring_entries(depth: u16, operations: u8) -> u32 {
-    u32::from(depth) * u32::from(operations.max(1)) + 1
-}
 
 /// Which queue of which device, as the driver granted it. It may go to any thread; the [`Queue`]
 /// made from it stays where it was made.
@@ -43,8 +38,6 @@ pub(crate) struct QueuePlan<F> {
     pub(crate) char_device: Arc<F>,
     /// Signalled when the queue shall leave although its slots are live.
     pub(crate) wake: Arc<F>,
-    /// Operations that a request may have under way at one time.
-    pub(crate) operations: u8,
 }
 
 /// What a queue has done so far.
@@ -84,13 +77,12 @@ pub(crate) struct Queue<K: Kernel, H> {
     ring: Ring<K, Sqe>,
     slots: Slots,
     descriptors: Descriptors<K::Mapping>,
-    handler: H,
-    limits: Limits,
-    queue: u16,
     char_device: FileName,
+    plan: QueuePlan<K::File>,
     stats: QueueStats,
-    _plan: QueuePlan<K::File>,
-    _of_this_thread: core::marker::PhantomData<*mut ()>,
+    // Dropped last: the driver has all back before a stranger's code runs.
+    handler: H,
+    _of_this_thread: PhantomData<*mut ()>,
 }
 
 assert_not_impl_any!(Queue<crate::Linux, ()>: Send, Sync);
@@ -98,7 +90,9 @@ assert_not_impl_any!(Queue<crate::Linux, ()>: Send, Sync);
 impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Makes the queue of the calling thread, and offers nothing yet.
     pub(crate) fn new(kernel: K, plan: QueuePlan<K::File>, handler: H) -> Result<Self, QueueError> {
-        let most = ring_entries(plan.depth, plan.operations);
+        // Each slot has its command or its delay under way, and the event its poll: sized for all
+        // of them at one time, neither queue of the ring can be full.
+        let most = u32::from(plan.depth) + 1;
         let ring_plan = RingPlan { submissions: most, completions: most, one_task: true };
         let mut ring = Ring::new(kernel, ring_plan)?;
         let descriptors = Descriptors::map(
@@ -109,31 +103,29 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             plan.descriptor_bytes,
         )
         .map_err(QueueError::Descriptors)?;
-        let slots = Slots::new(plan.depth, plan.limits.max_io_bytes, plan.operations)
-            .map_err(QueueError::Buffers)?;
+        let slots =
+            Slots::new(plan.depth, plan.limits.max_io_bytes).map_err(QueueError::Buffers)?;
         let char_device = ring.fix_file(&plan.char_device);
         Ok(Self {
             ring,
             slots,
             descriptors,
-            handler,
-            limits: plan.limits,
-            queue: plan.queue,
             char_device,
+            plan,
             stats: QueueStats::default(),
-            _plan: plan,
-            _of_this_thread: core::marker::PhantomData,
+            handler,
+            _of_this_thread: PhantomData,
         })
     }
 
     /// Offers every slot to the driver, with one system call, which does not wait.
     pub(crate) fn offer_all(&mut self) -> Result<(), QueueError> {
-        let wake = FileName::Number(self.ring.kernel().number(&self._plan.wake));
+        let wake = FileName::Number(self.ring.kernel().number(&self.plan.wake));
         self.ring.submissions().push(Sqe::poll_readable(wake, Id::Wake.encode()))?;
         for tag in 0..self.slots.depth() {
             let buffer = self.slots.lend(tag);
             let id = Id::Command { tag }.encode();
-            let fetch = Sqe::fetch(self.char_device, self.queue, tag, buffer, id);
+            let fetch = Sqe::fetch(self.char_device, self.plan.queue, tag, buffer, id);
             self.ring.submissions().push(fetch)?;
         }
         self.ring.wait(Some(Duration::ZERO))?;
@@ -144,24 +136,39 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// or without end) and handles all that there are.
     pub(crate) fn turn(&mut self, deadline: Option<Duration>) -> Result<Turn, QueueError> {
         self.ring.wait(deadline)?;
+        let mut woken = false;
         while let Some(cqe) = self.ring.pop()? {
-            let unexpected =
-                QueueError::Unexpected { user_data: cqe.user_data, result: cqe.result };
-            match Id::decode(cqe.user_data) {
-                Some(Id::Command { tag }) if self.slots.exists(tag) => self
-                    .command_ended(tag, cqe.result)
-                    .map_err(|error| error.unwrap_or(unexpected))?,
-                Some(Id::Operation { tag, cookie, delay }) if self.slots.exists(tag) => {
-                    if !self.slots.end_operation(tag, delay) {
-                        return Err(unexpected);
-                    }
-                    self.resume(tag, cookie, cqe.result)?;
-                }
-                Some(Id::Wake) => return Ok(Turn::Woken),
-                _ => return Err(unexpected),
-            }
+            woken |= self.complete(cqe)?;
+        }
+        if woken {
+            self.ring.wait(Some(Duration::ZERO))?; // what was answered is sent before we leave
+            return Ok(Turn::Woken);
         }
         Ok(if self.slots.live() == 0 { Turn::Stopped } else { Turn::Live })
+    }
+
+    /// Handles one completion. Whether it says that the queue shall leave.
+    fn complete(&mut self, cqe: Cqe) -> Result<bool, QueueError> {
+        let Cqe { user_data, result } = cqe;
+        let fits = match Id::decode(user_data) {
+            Some(Id::Command { tag }) if self.slots.exists(tag) => {
+                self.command_ended(tag, result)?
+            }
+            Some(Id::Delay { tag, cookie }) if self.slots.exists(tag) => {
+                self.slots.end_delay(tag) && {
+                    self.resume(tag, cookie, result)?;
+                    true
+                }
+            }
+            Some(Id::Wake) if result >= 0 => return Ok(true),
+            _ => false,
+        };
+        if fits { Ok(false) } else { Err(QueueError::Unexpected { user_data, result }) }
+    }
+
+    /// Gives the driver and the ring back, and leaves the handler.
+    pub(crate) fn into_handler(self) -> H {
+        self.handler
     }
 
     /// What the queue has done so far.
@@ -169,28 +176,29 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         self.stats
     }
 
-    /// A slot's command has completed. `Err(None)` when that cannot be.
-    fn command_ended(&mut self, tag: u16, result: i32) -> Result<(), Option<QueueError>> {
+    /// A slot's command has completed. `false` when that cannot be.
+    fn command_ended(&mut self, tag: u16, result: i32) -> Result<bool, QueueError> {
         match result {
             UBLK_IO_RES_OK => {
-                if !self.slots.take(tag) {
-                    return Err(None);
+                let fits = self.slots.take(tag);
+                if fits {
+                    self.start(tag)?;
                 }
-                self.start(tag).map_err(Some)
+                Ok(fits)
             }
-            UBLK_IO_RES_ABORT => self.slots.gone(tag).then_some(()).ok_or(None),
+            UBLK_IO_RES_ABORT => Ok(self.slots.gone(tag)),
             // NEED_GET_DATA was not asked for; other positive numbers do not exist.
-            1.. => Err(None),
+            1.. => Ok(false),
             refused => {
                 let errno = Errno::from_result(refused).err().unwrap_or(Errno::EIO);
-                Err(Some(QueueError::Refused { tag, errno }))
+                Err(QueueError::Refused { tag, errno })
             }
         }
     }
 
     /// The server owns the slot and its descriptor holds a request.
     fn start(&mut self, tag: u16) -> Result<(), QueueError> {
-        match Request::decode(&self.descriptors.copy(tag), &self.limits) {
+        match Request::decode(&self.descriptors.copy(tag), &self.plan.limits) {
             Ok(request) => {
                 self.slots.set_request(tag, request);
                 self.enter(tag, |handler, io| handler.start(io))
@@ -202,7 +210,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         }
     }
 
-    /// One of the request's operations has ended.
+    /// What the request waited for has ended.
     fn resume(&mut self, tag: u16, cookie: u8, result: i32) -> Result<(), QueueError> {
         if self.slots.answer(tag).is_some() {
             return self.commit_if_settled(tag); // the handler is not entered again
@@ -221,9 +229,10 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let mut io = Io { slots: &mut self.slots, submissions: self.ring.submissions(), tag };
         match catch_unwind(AssertUnwindSafe(|| call(handler, &mut io))) {
             Ok(Step::Done(answer)) => self.slots.settle(tag, answer),
-            Ok(Step::Pending) if self.slots.operations(tag) > 0 => {}
+            Ok(Step::Pending) if self.slots.delayed(tag) => {}
             Ok(Step::Pending) => self.slots.settle(tag, Err(Errno::EIO)), // on nothing: for ever
-            Err(_panic) => {
+            Err(panic) => {
+                std::mem::forget(panic); // its own drop might panic again
                 self.stats.panics += 1;
                 self.slots.settle(tag, Err(Errno::EIO));
             }
@@ -231,10 +240,10 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         self.commit_if_settled(tag)
     }
 
-    /// Answers the request if its answer is settled and none of its operations is under way.
+    /// Answers the request if its answer is settled and it has no delay under way.
     fn commit_if_settled(&mut self, tag: u16) -> Result<(), QueueError> {
         let Some(answer) = self.slots.answer(tag) else { return Ok(()) };
-        if self.slots.operations(tag) > 0 {
+        if self.slots.delayed(tag) {
             return Ok(());
         }
         let request = self.slots.request(tag);
@@ -245,7 +254,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         };
         let buffer = self.slots.lend(tag);
         let id = Id::Command { tag }.encode();
-        let commit = Sqe::commit_and_fetch(self.char_device, self.queue, tag, result, buffer, id);
+        let commit =
+            Sqe::commit_and_fetch(self.char_device, self.plan.queue, tag, result, buffer, id);
         Ok(self.ring.submissions().push(commit)?)
     }
 }

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "lends buffers to the kernel; docs/safety.md, island `queue`")]
 
 use crate::errno::Errno;
+use crate::kernel::timespec;
 use crate::memory::Pages;
 use crate::request::{Operation, Request};
 use crate::ring::Address;
@@ -25,11 +26,9 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     state: State,
-    /// Operations that were submitted for the request and have not ended.
-    operations: u8,
-    /// Whether one of them is the delay.
+    /// Whether the request has a delay under way.
     delayed: bool,
-    /// The answer, once it is known, until the operations have ended.
+    /// The answer, once it is known, until the delay has ended.
     answer: Option<Result<(), Errno>>,
     request: Request,
 }
@@ -46,11 +45,9 @@ pub(crate) struct Slots {
     buffer_bytes: usize,
     /// One `__kernel_timespec` for each slot.
     delays: ManuallyDrop<Pages>,
-    /// Operations that a request may have under way at one time.
-    operations_max: u8,
     /// Slots in [`State::Kernel`] and [`State::Server`].
     live: u16,
-    /// Slots whose memory the kernel may use: in [`State::Kernel`], or with operations under way.
+    /// Slots whose memory the kernel may use: in [`State::Kernel`], or with a delay under way.
     lent: u32,
 }
 
@@ -58,9 +55,8 @@ const IDLE: Request = Request { operation: Operation::Flush, offset: 0, len_byte
 
 impl Slots {
     /// `depth` slots that can hold requests of up to `buffer_bytes`. Touches no page of theirs.
-    pub(super) fn new(depth: u16, buffer_bytes: u32, operations_max: u8) -> Result<Self, Errno> {
-        let slot =
-            Slot { state: State::New, operations: 0, delayed: false, answer: None, request: IDLE };
+    pub(super) fn new(depth: u16, buffer_bytes: u32) -> Result<Self, Errno> {
+        let slot = Slot { state: State::New, delayed: false, answer: None, request: IDLE };
         let buffer_bytes = buffer_bytes as usize;
         let depth = usize::from(depth);
         let total = depth.checked_mul(buffer_bytes).ok_or(Errno::ENOMEM)?;
@@ -69,7 +65,6 @@ impl Slots {
             buffers: ManuallyDrop::new(Pages::new(total)?),
             buffer_bytes,
             delays: ManuallyDrop::new(Pages::new(depth * size_of::<__kernel_timespec>())?),
-            operations_max,
             live: 0,
             lent: 0,
         })
@@ -99,10 +94,10 @@ impl Slots {
     ///
     /// # Panics
     ///
-    /// When the kernel has it already, or operations are under way: a defect of the queue.
+    /// When the kernel has it already, or a delay is under way: a defect of the queue.
     pub(super) fn lend(&mut self, tag: u16) -> Address {
         let slot = self.slot(tag);
-        assert!(matches!(slot.state, State::New | State::Server) && slot.operations == 0);
+        assert!(matches!(slot.state, State::New | State::Server) && !slot.delayed);
         if slot.state == State::New {
             self.live += 1;
         }
@@ -166,52 +161,39 @@ impl Slots {
         unsafe { core::slice::from_raw_parts_mut(start, len) }
     }
 
-    /// Counts one more operation for the request, its delay, and gives the place of its time.
+    /// Begins the request's delay, and gives the place of its time. `EBUSY`: it has one already.
     pub(crate) fn begin_delay(&mut self, tag: u16, time: Duration) -> Result<Address, Errno> {
-        let max = self.operations_max;
         let slot = self.slot(tag);
-        assert!(slot.state == State::Server, "only the server's own requests have operations");
+        assert!(slot.state == State::Server, "only the server's own requests have delays");
         if slot.delayed {
             return Err(Errno::EBUSY);
         }
-        if slot.operations == max {
-            return Err(Errno::ENOSPC);
-        }
         slot.delayed = true;
-        slot.operations += 1;
-        self.lent += u32::from(slot.operations == 1);
-        let time = __kernel_timespec {
-            tv_sec: time.as_secs().cast_signed(),
-            tv_nsec: i64::from(time.subsec_nanos()),
-        };
+        self.lent += 1;
         let len = size_of::<__kernel_timespec>();
         let place = self.delays.at(usize::from(tag) * len, len);
-        // SAFETY: inside the mapping (`at`) and aligned (pages hold whole timespecs). No reference
-        // to it is ever made, and the kernel is not reading it: the slot had no delay under way.
-        unsafe { place.cast::<__kernel_timespec>().write(time) };
-        // SAFETY: as above, and unmapped only when no operation is under way (`lent`).
+        // SAFETY: inside the mapping (`at`) and aligned (pages hold whole timespecs). No reference to
+        // it is ever made, and the kernel is not reading it: the slot had no delay under way.
+        unsafe { place.cast::<__kernel_timespec>().write(timespec(time)) };
+        // SAFETY: as above, and unmapped only when no delay is under way (`lent`).
         Ok(unsafe { Address::new(place) })
     }
 
-    /// An operation of the request has ended. `false` when it had none, so that this cannot be.
+    /// The request's delay has ended. `false` when it had none, so that this cannot be.
     #[must_use]
-    pub(super) fn end_operation(&mut self, tag: u16, delay: bool) -> bool {
+    pub(crate) fn end_delay(&mut self, tag: u16) -> bool {
         let slot = self.slot(tag);
-        if slot.state != State::Server || slot.operations == 0 || (delay && !slot.delayed) {
-            return false;
-        }
-        slot.operations -= 1;
-        slot.delayed &= !delay;
-        self.lent -= u32::from(slot.operations == 0);
-        true
+        let was = std::mem::take(&mut slot.delayed);
+        self.lent -= u32::from(was);
+        was
     }
 
-    /// Operations of the request that have not ended.
-    pub(super) fn operations(&self, tag: u16) -> u8 {
-        self.slots[usize::from(tag)].operations
+    /// Whether the request has a delay under way.
+    pub(super) fn delayed(&self, tag: u16) -> bool {
+        self.slots[usize::from(tag)].delayed
     }
 
-    /// Settles what the client will be answered, once all operations have ended. The first answer
+    /// Settles what the client will be answered, once its delay has ended. The first answer
     /// stands.
     pub(super) fn settle(&mut self, tag: u16, answer: Result<(), Errno>) {
         self.slot(tag).answer.get_or_insert(answer);
@@ -245,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_slot_goes_round() {
-        let mut slots = Slots::new(2, 4096, 1).unwrap();
+        let mut slots = Slots::new(2, 4096).unwrap();
         assert_eq!(slots.live(), 0);
         let first = slots.lend(0);
         assert_eq!(slots.lend(1).get() - first.get(), 4096);
@@ -262,33 +244,25 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_waits_for_the_operations() {
-        let mut slots = Slots::new(1, 4096, 1).unwrap();
+    fn an_answer_waits_for_the_delay() {
+        let mut slots = Slots::new(1, 4096).unwrap();
         slots.lend(0);
         assert!(slots.take(0));
         slots.begin_delay(0, Duration::from_millis(3)).unwrap();
         assert_eq!(slots.begin_delay(0, Duration::ZERO), Err(Errno::EBUSY));
         slots.settle(0, Err(Errno::EIO));
         slots.settle(0, Ok(()));
-        assert_eq!((slots.operations(0), slots.answer(0)), (1, Some(Err(Errno::EIO))));
-        assert!(slots.end_operation(0, true));
-        assert!(!slots.end_operation(0, true));
+        assert_eq!((slots.delayed(0), slots.answer(0)), (true, Some(Err(Errno::EIO))));
+        assert!(slots.end_delay(0));
+        assert!(!slots.end_delay(0));
         slots.lend(0);
         assert_eq!(slots.answer(0), None);
         assert!(slots.gone(0));
     }
 
     #[test]
-    fn operations_have_a_limit() {
-        let mut slots = Slots::new(1, 4096, 0).unwrap();
-        slots.lend(0);
-        assert!(slots.take(0));
-        assert_eq!(slots.begin_delay(0, Duration::ZERO), Err(Errno::ENOSPC));
-    }
-
-    #[test]
     fn lent_buffers_are_leaked() {
-        let mut slots = Slots::new(1, 4096, 0).unwrap();
+        let mut slots = Slots::new(1, 4096).unwrap();
         let address = slots.lend(0).get();
         drop(slots);
         let path = "/proc/self/maps";

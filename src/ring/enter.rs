@@ -5,7 +5,7 @@ use super::{Ring, RingError};
 use crate::errno::Errno;
 use crate::kernel::Kernel;
 use core::time::Duration;
-use ublkit_sys::io_uring::{__kernel_timespec, IORING_ENTER_GETEVENTS, io_uring_getevents_arg};
+use ublkit_sys::io_uring::IORING_ENTER_GETEVENTS;
 
 /// How often `io_uring_enter` may ask to try again, without any progress, before that is an error.
 const TRIES: u32 = 100;
@@ -34,12 +34,16 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
             // With something to submit and something to reap: submit, and do not sleep.
             let want = u32::from(!self.cq.has_some());
             let timeout = deadline.map(|end| end.saturating_sub(self.kernel.now()));
-            match self.enter(queued, want, timeout) {
+            let ring = self.name();
+            let flags = IORING_ENTER_GETEVENTS;
+            let entered = match self.kernel.ring_enter(ring, queued, want, flags, timeout) {
+                Ok(0) if queued > 0 => Err(Errno::EAGAIN), // no progress, whatever it means
+                other => other,
+            };
+            match entered {
                 Ok(consumed) => {
-                    self.sq.consumed(consumed);
-                    if consumed > 0 {
-                        tries = 0;
-                    }
+                    self.sq.consumed(consumed)?;
+                    tries = 0;
                 }
                 // A signal, with nothing submitted.
                 Err(Errno::EINTR) => {}
@@ -63,17 +67,5 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
                 return Ok(Woken::Deadline);
             }
         }
-    }
-
-    fn enter(&self, queued: u32, want: u32, timeout: Option<Duration>) -> Result<u32, Errno> {
-        let time = timeout.map(|time| __kernel_timespec {
-            tv_sec: time.as_secs().cast_signed(),
-            tv_nsec: i64::from(time.subsec_nanos()),
-        });
-        let wait = time.as_ref().map(|time| io_uring_getevents_arg {
-            ts: core::ptr::from_ref(time).addr() as u64,
-            ..io_uring_getevents_arg::default()
-        });
-        self.kernel.ring_enter(self.name(), queued, want, IORING_ENTER_GETEVENTS, wait.as_ref())
     }
 }

@@ -11,8 +11,8 @@ pub enum RingError {
     Setup(Errno),
     /// The rings could not be mapped.
     Map(Errno),
-    /// The kernel described rings that cannot be: too small, misaligned, or without a feature that
-    /// every kernel with ublk has.
+    /// The kernel did what cannot be: described rings that are too small or misaligned, left out a
+    /// feature that every kernel with ublk has, or took more entries than there were.
     Impossible(&'static str),
     /// `io_uring_enter` failed in a way that does not pass.
     Enter(Errno),
@@ -40,7 +40,7 @@ impl RingError {
             Self::Setup(Errno::EMFILE | Errno::ENFILE) => {
                 "too many files are open: raise the limit (ulimit -n)"
             }
-            Self::Setup(Errno::EINVAL) => "this kernel's io_uring is too old: 6.0 is the least",
+            Self::Setup(Errno::EINVAL) => "this kernel's io_uring is too old: 6.4 is the least",
             Self::Enter(Errno::EBADR) => "the kernel ran out of memory and dropped completions",
             Self::Enter(Errno::EEXIST) => "the ring was used by a thread that does not own it",
             Self::Enter(Errno::EBADFD) => "the ring was never enabled",
@@ -58,7 +58,7 @@ impl fmt::Display for RingError {
         match self {
             Self::Setup(errno) => write!(f, "io_uring_setup failed with {errno}")?,
             Self::Map(errno) => write!(f, "mapping an io_uring failed with {errno}")?,
-            Self::Impossible(what) => write!(f, "the kernel made an impossible io_uring: {what}")?,
+            Self::Impossible(what) => write!(f, "the kernel broke the rules of io_uring: {what}")?,
             Self::Enter(errno) => write!(f, "io_uring_enter failed with {errno}")?,
             Self::Starved(errno) => write!(f, "io_uring_enter answered {errno} again and again")?,
             Self::SubmissionsFull => write!(f, "an io_uring's submission queue is full")?,

@@ -127,9 +127,10 @@ impl<S: Entry> SubmissionQueue<S> {
     }
 
     /// Notes that the kernel consumed `count` SQEs.
-    pub(super) fn consumed(&mut self, count: u32) {
-        debug_assert!(count <= self.queued, "the kernel consumed more than was queued");
-        self.queued = self.queued.saturating_sub(count);
+    pub(super) fn consumed(&mut self, count: u32) -> Result<(), RingError> {
+        let left = self.queued.checked_sub(count);
+        self.queued = left.ok_or(RingError::Impossible("it consumed more than there was"))?;
+        Ok(())
     }
 }
 
@@ -322,13 +323,17 @@ mod tests {
         for id in 0..12_u64 {
             queue.push(Sqe::poll_readable(FileName::Number(3), id)).unwrap();
             let tail = word(&memory, SQ_TAIL).load(Ordering::Relaxed);
-            assert_eq!(tail, START.wrapping_add(u32::try_from(id).unwrap()), "not seen before it is published");
+            assert_eq!(
+                tail,
+                START.wrapping_add(u32::try_from(id).unwrap()),
+                "not seen before it is published"
+            );
             queue.publish();
             let slot = (tail % ENTRIES) as usize * size_of::<Sqe>() + 32; // user_data
             // SAFETY: inside the page and aligned; the queue wrote it.
             let written = unsafe { sqes.place::<u64>(slot, 1).unwrap().read() };
             assert_eq!(written, id);
-            queue.consumed(1);
+            queue.consumed(1).unwrap();
         }
     }
 

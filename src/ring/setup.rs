@@ -6,10 +6,10 @@ use crate::errno::Errno;
 use crate::kernel::{Access, Kernel, Registration};
 use std::sync::Arc;
 use ublkit_sys::io_uring::{
-    IORING_FEAT_EXT_ARG, IORING_FEAT_NODROP, IORING_FEAT_SINGLE_MMAP, IORING_OFF_SQ_RING,
-    IORING_OFF_SQES, IORING_SETUP_COOP_TASKRUN, IORING_SETUP_CQSIZE, IORING_SETUP_DEFER_TASKRUN,
-    IORING_SETUP_NO_SQARRAY, IORING_SETUP_SINGLE_ISSUER, IORING_SETUP_SUBMIT_ALL, io_uring_cqe,
-    io_uring_params,
+    IORING_FEAT_EXT_ARG, IORING_FEAT_NODROP, IORING_FEAT_SINGLE_MMAP, IORING_FEAT_SUBMIT_STABLE,
+    IORING_OFF_SQ_RING, IORING_OFF_SQES, IORING_SETUP_COOP_TASKRUN, IORING_SETUP_CQSIZE,
+    IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_NO_SQARRAY, IORING_SETUP_SINGLE_ISSUER,
+    IORING_SETUP_SUBMIT_ALL, io_uring_cqe, io_uring_params,
 };
 
 /// What a ring is for, and so how large it must be.
@@ -38,7 +38,8 @@ const ONE_TASK: &[u32] = &[
 const ANY_TASK: &[u32] = &[IORING_SETUP_NO_SQARRAY, 0];
 
 /// What every kernel with ublk has, and this ring relies on.
-const FEATURES: u32 = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG;
+const FEATURES: u32 =
+    IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_EXT_ARG;
 
 impl<K: Kernel, S: Entry> Ring<K, S> {
     /// Makes a ring for the calling task.

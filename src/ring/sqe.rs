@@ -27,7 +27,7 @@ impl Address {
     /// has ended (or for ever, when nobody will know), and meanwhile is not accessed through Rust
     /// references.
     pub(crate) unsafe fn new(memory: NonNull<u8>) -> Self {
-        Self(memory.addr().get() as u64)
+        Self(memory.as_ptr().expose_provenance() as u64)
     }
 
     /// The number that goes into a command.

@@ -210,15 +210,33 @@ macro_rules! layout {
 }
 
 /// What a field may be: an integer, an array of them, or another checked struct.
-pub trait Plain {
+///
+/// Safe code cannot add to these:
+///
+/// ```compile_fail,E0200
+/// #[derive(Clone, Copy)]
+/// #[repr(u8)]
+/// enum One { A }
+/// impl ublkit_sys::abi::Plain for One {}
+/// ```
+///
+/// # Safety
+///
+/// Every bit pattern is a valid value, and there is no padding.
+pub unsafe trait Plain {
     /// Does nothing; calling it is the check.
     fn plain() {}
 }
 
-macro_rules! plain { ($($ty:ty),+) => { $(impl Plain for $ty {})+ }; }
+macro_rules! plain { ($($ty:ty),+) => { $(
+    // SAFETY: integers have neither invalid values nor padding.
+    unsafe impl Plain for $ty {}
+)+ }; }
 plain!(u8, u16, u32, u64, i8, i16, i32, i64);
-impl<T: Plain, const N: usize> Plain for [T; N] {}
-impl<T: Abi> Plain for T {}
+// SAFETY: arrays have no padding between their elements.
+unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
+// SAFETY: Abi promises as much.
+unsafe impl<T: Abi> Plain for T {}
 
 /// Defines constants with the header's names, and a table of them.
 ///

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use ublkit::Errno;
 use ublkit::kernel::{Access, Kernel, Linux, Registration, RingName};
-use ublkit::sys::io_uring::{io_uring_getevents_arg, io_uring_params};
+use ublkit::sys::io_uring::io_uring_params;
 use ublkit::sys::ublk::descriptors_offset_bytes;
 
 /// The running kernel, watched.
@@ -63,10 +63,10 @@ unsafe impl Kernel for Spy {
         to_submit: u32,
         min_complete: u32,
         flags: u32,
-        wait: Option<&io_uring_getevents_arg>,
+        timeout: Option<Duration>,
     ) -> Result<u32, Errno> {
         self.count();
-        Linux.ring_enter(ring, to_submit, min_complete, flags, wait)
+        Linux.ring_enter(ring, to_submit, min_complete, flags, timeout)
     }
 
     fn ring_register(&self, ring: &File, what: Registration<'_>) -> Result<u32, Errno> {
@@ -86,6 +86,10 @@ unsafe impl Kernel for Spy {
         let wrong = self.wrong_stride && access == Access::Read;
         let offset = if wrong { offset_bytes / stride * len_bytes as u64 } else { offset_bytes };
         Linux.map(file, offset, len_bytes, access)
+    }
+
+    fn serves_a_disk(&self) {
+        Linux.serves_a_disk();
     }
 
     fn number(&self, file: &File) -> i32 {

@@ -87,7 +87,7 @@ pub fn add_and_delete(context: Context) {
     delete_async(&mut control);
 }
 
-/// The number of a device that was deleted without waiting is taken until its char device is closed.
+/// The number of a device that was deleted without waiting is taken while its char device is open.
 fn delete_async(control: &mut Control<Linux>) {
     let id = added(control, NOTHING);
     let held = open_char_device(id);

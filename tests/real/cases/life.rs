@@ -193,6 +193,31 @@ pub fn killed(_: Context) {
     again.stop();
 }
 
+/// Killed while it stops, with dirty pages to write and requests under way: a server that waited for
+/// its own stop would never end.
+pub fn killed_while_stopping(context: Context) {
+    for round in 0..context.pick(6, 60) {
+        let serving = Serving::start(&["memory", "--size", "256M", "--queues", "4"]);
+        let mut fio = load(&serving.path);
+        let mut dirt = Command::new("dd")
+            .args(["if=/dev/zero", &format!("of={}", serving.path), "bs=1M", "count=100"])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("dd runs");
+        busy(&serving.path);
+        let id = serving.id().to_string();
+        serving.signal(Signal::INT);
+        std::thread::sleep(Duration::from_millis(round % 6 * 20));
+        serving.signal(Signal::KILL);
+        let (code, said) = serving.end(SOON);
+        assert!([0, -9].contains(&code), "{code}: {said}");
+        tools::wait(&mut fio, SOON);
+        tools::wait(&mut dirt, SOON);
+        let delete = tools::output(UBLKIT, &["delete", &id]);
+        assert!([Some(0), Some(5)].contains(&delete.status.code()), "{delete:?}");
+    }
+}
+
 /// A queue that dies in the middle takes the device down; nobody waits for ever.
 pub fn dropped(_: Context) {
     let server = Builder::new().serve_on(Linux, null()).unwrap();

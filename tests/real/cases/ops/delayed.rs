@@ -36,10 +36,6 @@ impl Target for Delayed {
         Geometry::new(64 << 20)
     }
 
-    fn operations(&self) -> u8 {
-        1
-    }
-
     fn handler(&self, _queue: u16) -> Result<Self, Errno> {
         Ok(Self(Arc::clone(&self.0)))
     }

@@ -1,8 +1,20 @@
-//! Sizes, as people write them and as they read them.
+//! Numbers and sizes, as people write them and as they read them.
+
+/// Reads a count.
+pub(super) fn count(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "give a whole number up to 65535, such as 4 or 128".into())
+}
+
+/// Reads a device's number, or its path.
+pub(super) fn device(text: &str) -> Result<u32, String> {
+    let number = ["/dev/ublkb", "/dev/ublkc"].iter().find_map(|node| text.strip_prefix(node));
+    let number = number.unwrap_or(text).parse();
+    number.map_err(|_| "give the number N of /dev/ublkbN, or that path".into())
+}
 
 /// Reads a size: digits, then perhaps `K`, `M`, `G`, `T` or `P` (powers of 1024, either case, with
 /// or without `iB`).
-pub(super) fn parse(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, suffix) = text.split_at(end);
     let unit = suffix.strip_suffix("iB").unwrap_or(suffix);
@@ -26,7 +38,7 @@ pub(super) fn parse(text: &str) -> Result<u64, String> {
 }
 
 /// A size for people: exact, in the largest unit that divides it.
-pub(super) fn show(bytes: u64) -> String {
+pub(super) fn show_size(bytes: u64) -> String {
     for (shift, unit) in [(50, "PiB"), (40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
         if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
             return format!("{} {unit}", bytes >> shift);
@@ -37,7 +49,7 @@ pub(super) fn show(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse, show};
+    use super::{count, device, show_size, size};
     use proptest::prelude::*;
 
     #[test]
@@ -50,25 +62,35 @@ mod tests {
             ("3GiB", 3 << 30),
             ("1T", 1 << 40),
         ] {
-            assert_eq!(parse(text), Ok(bytes), "{text}");
+            assert_eq!(size(text), Ok(bytes), "{text}");
         }
         for text in ["", "G", "1X", "-1", "1.5G", "1 G", "1GB", "iB", "1iB", "99999999999999999999"]
         {
-            assert!(parse(text).is_err(), "{text}");
+            assert!(size(text).is_err(), "{text}");
         }
-        assert!(parse("16384P").unwrap_err().contains("too large"));
+        assert!(size("16384P").unwrap_err().contains("too large"));
+    }
+
+    #[test]
+    fn devices_of_people() {
+        for text in ["7", "/dev/ublkb7", "/dev/ublkc7"] {
+            assert_eq!(device(text), Ok(7), "{text}");
+        }
+        for text in ["", "-1", "/dev/ublkb", "/dev/sda1", "4294967296"] {
+            assert!(device(text).is_err(), "{text}");
+        }
     }
 
     proptest! {
         #[test]
         fn nothing_panics(text in "\\PC*") {
-            let _ = parse(&text);
+            let _ = (size(&text), count(&text), device(&text));
         }
 
         #[test]
         fn what_is_shown_is_exact(bytes: u64) {
-            let shown = show(bytes).replace([' ', 'B', 'i'], "");
-            prop_assert_eq!(parse(&shown), Ok(bytes));
+            let shown = show_size(bytes).replace([' ', 'B', 'i'], "");
+            prop_assert_eq!(size(&shown), Ok(bytes));
         }
     }
 }
