@@ -28,8 +28,8 @@ pub struct Completion {
 
 /// Serves the requests of one queue, on the queue's thread.
 ///
-/// Each request is [`start`](Self::start)ed once and [`resume`](Self::resume)d whenever what it waits
-/// for has ended, until a call answers [`Step::Done`]. So far it can wait for a delay
+/// Each request is [`start`](Self::start)ed once and [`resume`](Self::resume)d whenever what it
+/// waits for has ended, until a call answers [`Step::Done`]. So far it can wait for a delay
 /// ([`Io::delay`]). A call must not block for longer than its clients shall wait: the queue's other
 /// requests wait too.
 ///
@@ -46,8 +46,8 @@ pub trait Handler {
     }
 }
 
-/// A request as a handler sees it during one call: what is asked, its data, and what it can wait for
-/// on the queue's own ring.
+/// A request as a handler sees it during one call: what is asked, its data, and what it can wait
+/// for on the queue's own ring.
 pub struct Io<'a> {
     pub(crate) slots: &'a mut Slots,
     pub(crate) submissions: &'a mut SubmissionQueue<Sqe>,

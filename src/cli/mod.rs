@@ -55,7 +55,8 @@ enum Command {
     #[command(after_help = DELETE_EXAMPLES)]
     Delete {
         /// The number N in /dev/ublkbN, or that path
-        #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = number::device)]
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(value_parser = number::device)]
         id: Option<u32>,
         /// All devices that no process serves; with --force, all
         #[arg(long)]

@@ -46,9 +46,9 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
 
 /// Has a process of its own stop the device, and waits for it; whether the device was stopped.
 ///
-/// STOP_DEV waits for the disk's dirty pages, and a killed process for its control commands. One that
-/// does both waits for itself when it is killed in between: its requests are failed only after it is
-/// gone (seen on 7.3; docs/protocol.md). A command of another process keeps nobody.
+/// STOP_DEV waits for the disk's dirty pages, and a killed process for its control commands. One
+/// that does both waits for itself when it is killed in between: its requests are failed only after
+/// it is gone (seen on 7.3; docs/protocol.md). A command of another process keeps nobody.
 fn stop_from_outside(server: &Server, timeout: Duration) -> bool {
     let timeout_s = timeout.as_secs().to_string();
     let stopper = Command::new("/proc/self/exe")

@@ -48,8 +48,8 @@ impl<K: Kernel> Control<K> {
     /// # Errors
     ///
     /// `EEXIST`: the number is taken. `EINVAL`: queues or depth are not 1 to 4096, or the features
-    /// exclude each other ([`Features::conflict`] says how, and so does the error). `EPERM`: no `CAP_SYS_ADMIN`. `EACCES`:
-    /// too many unprivileged devices.
+    /// exclude each other ([`Features::conflict`] says how, and so does the error). `EPERM`: no
+    /// `CAP_SYS_ADMIN`. `EACCES`: too many unprivileged devices.
     pub fn add(&mut self, wish: &DeviceInfo, timeout: Duration) -> Result<DeviceInfo, Error> {
         let info = wish.to_sys();
         let command = Command {

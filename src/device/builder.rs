@@ -104,8 +104,8 @@ impl Builder {
 
     /// Makes the device on the running kernel and serves `target` until it is stopped.
     ///
-    /// Returns once the block device is there. Blocks for the timeout at the most; when it fails, for
-    /// the timeout once more and some seconds at the most, until what was begun is undone.
+    /// Returns once the block device is there. Blocks for the timeout at the most; when it fails,
+    /// for the timeout once more and some seconds at the most, until what was begun is undone.
     ///
     /// # Errors
     ///

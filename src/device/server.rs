@@ -168,7 +168,8 @@ impl<K: Kernel> Server<K> {
     /// A process that is killed while this waits cannot end before the device has stopped, and the
     /// device may be waiting for the process: the kernel then keeps both for ever (seen on 7.3). A
     /// program that may be killed has another process stop the device (`ublkit stop`, or
-    /// [`DeviceControl::stop`](crate::DeviceControl::stop)) and calls this after [`wait`](Self::wait).
+    /// [`DeviceControl::stop`](crate::DeviceControl::stop)) and calls this after
+    /// [`wait`](Self::wait).
     pub fn stop(mut self) -> Result<Vec<QueueStats>, Error> {
         self.finish()
     }
@@ -217,8 +218,8 @@ impl<K: Kernel> Server<K> {
         ended.and_then(|stats| stopped.and(deleted).map(|()| stats))
     }
 
-    /// Whether the device of our number is still ours: once we let go of it, somebody may have deleted
-    /// it, and somebody else have taken its number.
+    /// Whether the device of our number is still ours: once we let go of it, somebody may have
+    /// deleted it, and somebody else have taken its number.
     fn is_ours(&mut self) -> bool {
         let info = self.control.device(self.id).info();
         info.map_or(true, |info| info.server_word == self.info.server_word)

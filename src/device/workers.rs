@@ -116,9 +116,9 @@ impl<K: Kernel> Workers<K> {
         Ok(())
     }
 
-    /// Waits until all threads have ended: by themselves until `deadline`, then, woken, for `grace`.
-    /// Answers what they did, or the first error; [`QueueError::Late`] when a thread did not end at
-    /// all, which then goes on without us.
+    /// Waits until all threads have ended: by themselves until `deadline`, then, woken, for
+    /// `grace`. Answers what they did, or the first error; [`QueueError::Late`] when a thread did
+    /// not end at all, which then goes on without us.
     pub(super) fn end(
         &mut self,
         deadline: Duration,
@@ -231,7 +231,8 @@ fn work<K: Kernel, T: Target>(
     }
 }
 
-/// Serves one queue until its end, and leaves the handler. Nothing of the device is held after that.
+/// Serves one queue until its end, and leaves the handler. Nothing of the device is held after
+/// that.
 fn serve<K: Kernel, T: Target>(
     shared: &Shared<K>,
     plan: QueuePlan<K::File>,

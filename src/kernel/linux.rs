@@ -95,8 +95,8 @@ unsafe impl Kernel for Linux {
             RingName::File(file) => (file.as_raw_fd(), 0),
             RingName::Registered(index) => (index.cast_signed(), IORING_ENTER_REGISTERED_RING),
         };
-        // SAFETY: `wait` and `time` outlive the call, which only reads them. What the submitted SQEs
-        // name is the promise of `ring::Address`.
+        // SAFETY: `wait` and `time` outlive the call, which only reads them. What the submitted
+        // SQEs name is the promise of `ring::Address`.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_io_uring_enter,

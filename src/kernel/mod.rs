@@ -71,9 +71,9 @@ pub unsafe trait Kernel: Debug + Send + Sync + Sized + 'static {
         access: Access,
     ) -> Result<Self::Mapping, Errno>;
 
-    /// Tells the kernel that the calling task serves a disk, so that its own need for memory must not
-    /// wait for that disk (`prctl(PR_SET_IO_FLUSHER)`, since 5.6). Needs `CAP_SYS_RESOURCE`; without
-    /// it nothing changes.
+    /// Tells the kernel that the calling task serves a disk, so that its own need for memory must
+    /// not wait for that disk (`prctl(PR_SET_IO_FLUSHER)`, since 5.6). Needs `CAP_SYS_RESOURCE`;
+    /// without it nothing changes.
     fn serves_a_disk(&self);
 
     /// The number that an SQE names `file` by.

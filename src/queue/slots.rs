@@ -172,8 +172,8 @@ impl Slots {
         self.lent += 1;
         let len = size_of::<__kernel_timespec>();
         let place = self.delays.at(usize::from(tag) * len, len);
-        // SAFETY: inside the mapping (`at`) and aligned (pages hold whole timespecs). No reference to
-        // it is ever made, and the kernel is not reading it: the slot had no delay under way.
+        // SAFETY: inside the mapping (`at`) and aligned (pages hold whole timespecs). No reference
+        // to it is ever made, and the kernel is not reading it: the slot had no delay under way.
         unsafe { place.cast::<__kernel_timespec>().write(timespec(time)) };
         // SAFETY: as above, and unmapped only when no delay is under way (`lent`).
         Ok(unsafe { Address::new(place) })

@@ -55,8 +55,8 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
         }
     }
 
-    /// Lets so many of the ring's commands block at one time. Where the kernel cannot, it stays at its
-    /// own choice.
+    /// Lets so many of the ring's commands block at one time. Where the kernel cannot, it stays at
+    /// its own choice.
     pub(crate) fn allow_blocking(&self, commands: u32) {
         let _ = self.kernel.ring_register(&self.file, Registration::MaxWorkers(commands));
     }

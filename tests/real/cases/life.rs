@@ -193,8 +193,8 @@ pub fn killed(_: Context) {
     again.stop();
 }
 
-/// Killed while it stops, with dirty pages to write and requests under way: a server that waited for
-/// its own stop would never end.
+/// Killed while it stops, with dirty pages to write and requests under way: a server that waited
+/// for its own stop would never end.
 pub fn killed_while_stopping(context: Context) {
     for round in 0..context.pick(6, 60) {
         let serving = Serving::start(&["memory", "--size", "256M", "--queues", "4"]);
