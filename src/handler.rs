@@ -1,9 +1,10 @@
 //! [`Handler`]: what the queue knows of a backend, and [`Io`]: what a backend holds for one call.
 
 use crate::errno::Errno;
-use crate::queue::{Id, Slots};
+use crate::id::Id;
 use crate::request::Request;
 use crate::ring::{Sqe, SubmissionQueue};
+use crate::slots::Slots;
 use core::fmt;
 use core::time::Duration;
 

@@ -32,12 +32,14 @@ mod error;
 mod features;
 mod geometry;
 mod handler;
+mod id;
 pub mod kernel;
 mod memory;
 mod queue;
 mod request;
 mod ring;
 mod shared;
+mod slots;
 
 pub use backend::{Backend, Blocking, Memory, Null, Target};
 pub use control::{Control, DEFAULT_TIMEOUT, DeviceControl, DeviceInfo, DeviceState};

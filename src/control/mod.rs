@@ -96,6 +96,11 @@ impl<K: Kernel> Control<K> {
         self.waiting.len()
     }
 
+    /// Whether the ring failed, so that every command will.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
     pub(crate) fn kernel(&self) -> &K {
         self.ring.kernel()
     }

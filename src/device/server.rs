@@ -189,6 +189,9 @@ impl<K: Kernel> Server<K> {
         if std::mem::replace(&mut self.finished, true) {
             return Ok(Vec::new());
         }
+        if self.control.is_broken() {
+            self.control = Control::open(self.control.kernel().task())?; // what was added must go
+        }
         let deadline = self.control.kernel().now().saturating_add(self.timeout);
         // The queues serve on until the driver has taken their slots away.
         let stopped = if !self.timeout.is_zero() && self.is_ours() {

@@ -6,18 +6,16 @@
 
 mod descriptors;
 mod error;
-mod id;
-mod slots;
 
 pub use error::QueueError;
-pub(crate) use id::Id;
-pub(crate) use slots::Slots;
 
 use crate::errno::Errno;
 use crate::handler::{Completion, Handler, Io, Step};
+use crate::id::Id;
 use crate::kernel::Kernel;
 use crate::request::{Limits, Operation, Request};
 use crate::ring::{Cqe, FileName, Ring, RingPlan, Sqe};
+use crate::slots::Slots;
 use core::marker::PhantomData;
 use core::time::Duration;
 use descriptors::Descriptors;

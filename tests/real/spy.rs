@@ -18,11 +18,15 @@ pub struct Spy {
     /// Maps a queue's descriptors at a place that is computed from the queue's own depth: the
     /// mistake that gives every queue the first one's descriptors.
     pub wrong_stride: bool,
+    /// The call that fails, counted from 0.
+    pub fails_at: Option<u64>,
 }
 
 impl Spy {
-    fn count(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+    /// Counts a call, which may be the one that fails.
+    fn count(&self) -> Result<(), Errno> {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        if self.fails_at == Some(number) { Err(Errno::EIO) } else { Ok(()) }
     }
 }
 
@@ -38,22 +42,22 @@ unsafe impl Kernel for Spy {
     }
 
     fn open(&self, path: &CStr) -> Result<File, Errno> {
-        self.count();
+        self.count()?;
         Linux.open(path)
     }
 
     fn event(&self) -> Result<File, Errno> {
-        self.count();
+        self.count()?;
         Linux.event()
     }
 
     fn signal(&self, event: &File) {
-        self.count();
+        let _ = self.count();
         Linux.signal(event);
     }
 
     fn ring_setup(&self, entries: u32, params: &mut io_uring_params) -> Result<File, Errno> {
-        self.count();
+        self.count()?;
         Linux.ring_setup(entries, params)
     }
 
@@ -65,12 +69,12 @@ unsafe impl Kernel for Spy {
         flags: u32,
         timeout: Option<Duration>,
     ) -> Result<u32, Errno> {
-        self.count();
+        self.count()?;
         Linux.ring_enter(ring, to_submit, min_complete, flags, timeout)
     }
 
     fn ring_register(&self, ring: &File, what: Registration<'_>) -> Result<u32, Errno> {
-        self.count();
+        self.count()?;
         Linux.ring_register(ring, what)
     }
 
@@ -81,7 +85,7 @@ unsafe impl Kernel for Spy {
         len_bytes: usize,
         access: Access,
     ) -> Result<Self::Mapping, Errno> {
-        self.count();
+        self.count()?;
         let stride = descriptors_offset_bytes(1, 24, rustix::param::page_size());
         let wrong = self.wrong_stride && access == Access::Read;
         let offset = if wrong { offset_bytes / stride * len_bytes as u64 } else { offset_bytes };

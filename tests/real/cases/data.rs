@@ -81,7 +81,7 @@ pub fn wrong_stride(_: Context) {
 pub fn fio_verify(context: Context) {
     let blocks: &[u64] = context.pick(
         &[512, 4 << 10, 64 << 10, 1 << 20],
-        &[512, 1 << 10, 2 << 10, 4 << 10, 16 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20],
+        &[512, 1 << 10, 2 << 10, 4 << 10, 8 << 10, 32 << 10, 64 << 10, 256 << 10, 1 << 20],
     );
     let count = context.pick(32, 512);
     for queues in [1, QUEUES] {

@@ -132,6 +132,27 @@ pub fn creation(context: Context) {
     );
 }
 
+/// Each call to the kernel fails once, from the first open to the last wait: an error or a device,
+/// and in the end nothing is left.
+pub fn every_call_fails(context: Context) {
+    let mut failed = 0;
+    for number in 0.. {
+        let spy = Spy { fails_at: Some(number), ..Spy::default() };
+        let seen = spy.calls.clone();
+        let builder = Builder::new().queues(context.pick(1, 4)).depth(8);
+        let outcome = builder.timeout(Duration::from_secs(1)).serve_on(spy, null());
+        let outcome = outcome.and_then(|server| server.stop().map(drop));
+        failed += u32::from(outcome.is_err());
+        let left = tools::leftovers();
+        assert!(left.is_empty(), "call {number} failed: {outcome:?}; left behind: {left:?}");
+        if seen.load(Ordering::Relaxed) <= number {
+            println!("  measured: {number} calls to the kernel, {failed} of them vital");
+            assert!(failed > 10 && outcome.is_ok());
+            return;
+        }
+    }
+}
+
 /// Four jobs that never stop asking.
 fn load(path: &str) -> Child {
     let words = [

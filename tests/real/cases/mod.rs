@@ -51,6 +51,7 @@ pub const CASES: &[Case] = &[
     Case { name: "life: stopped by another", needs: NOTHING, run: life::stopped_by_another },
     Case { name: "life: cycles leave nothing", needs: NOTHING, run: life::cycles },
     Case { name: "life: creation", needs: NOTHING, run: life::creation },
+    Case { name: "life: every call fails once", needs: NOTHING, run: life::every_call_fails },
     Case { name: "life: stop under load", needs: NOTHING, run: life::stop_under_load },
     Case { name: "life: kill -9", needs: NOTHING, run: life::killed },
     Case { name: "life: kill -9 while stopping", needs: NOTHING, run: life::killed_while_stopping },

@@ -1,5 +1,5 @@
 //! [`Slots`]: who owns each tag and its buffer, and so who may touch its memory.
-#![expect(unsafe_code, reason = "lends buffers to the kernel; docs/safety.md, island `queue`")]
+#![expect(unsafe_code, reason = "lends buffers to the kernel; docs/safety.md, island `slots`")]
 
 use crate::errno::Errno;
 use crate::kernel::timespec;
@@ -55,7 +55,7 @@ const IDLE: Request = Request { operation: Operation::Flush, offset: 0, len_byte
 
 impl Slots {
     /// `depth` slots that can hold requests of up to `buffer_bytes`. Touches no page of theirs.
-    pub(super) fn new(depth: u16, buffer_bytes: u32) -> Result<Self, Errno> {
+    pub(crate) fn new(depth: u16, buffer_bytes: u32) -> Result<Self, Errno> {
         let slot = Slot { state: State::New, delayed: false, answer: None, request: IDLE };
         let buffer_bytes = buffer_bytes as usize;
         let depth = usize::from(depth);
@@ -71,17 +71,17 @@ impl Slots {
     }
 
     /// How many slots there are.
-    pub(super) fn depth(&self) -> u16 {
+    pub(crate) fn depth(&self) -> u16 {
         u16::try_from(self.slots.len()).expect("made from a u16")
     }
 
     /// How many slots the kernel or the server has.
-    pub(super) fn live(&self) -> u16 {
+    pub(crate) fn live(&self) -> u16 {
         self.live
     }
 
     /// Whether there is such a tag: the kernel's word is checked before anything else.
-    pub(super) fn exists(&self, tag: u16) -> bool {
+    pub(crate) fn exists(&self, tag: u16) -> bool {
         usize::from(tag) < self.slots.len()
     }
 
@@ -95,7 +95,7 @@ impl Slots {
     /// # Panics
     ///
     /// When the kernel has it already, or a delay is under way: a defect of the queue.
-    pub(super) fn lend(&mut self, tag: u16) -> Address {
+    pub(crate) fn lend(&mut self, tag: u16) -> Address {
         let slot = self.slot(tag);
         assert!(matches!(slot.state, State::New | State::Server) && !slot.delayed);
         if slot.state == State::New {
@@ -115,13 +115,13 @@ impl Slots {
     /// The slot's command completed with a request: the server owns the slot again.
     /// `false` when it had no command, so that this cannot be.
     #[must_use]
-    pub(super) fn take(&mut self, tag: u16) -> bool {
+    pub(crate) fn take(&mut self, tag: u16) -> bool {
         self.leave_kernel(tag, State::Server)
     }
 
     /// The slot's command completed because the driver takes the slot away.
     #[must_use]
-    pub(super) fn gone(&mut self, tag: u16) -> bool {
+    pub(crate) fn gone(&mut self, tag: u16) -> bool {
         let was = self.leave_kernel(tag, State::Gone);
         self.live -= u16::from(was);
         was
@@ -139,7 +139,7 @@ impl Slots {
     }
 
     /// Notes what the server is asked.
-    pub(super) fn set_request(&mut self, tag: u16, request: Request) {
+    pub(crate) fn set_request(&mut self, tag: u16, request: Request) {
         assert!(request.data_bytes() as usize <= self.buffer_bytes, "decoded against the device");
         self.slot(tag).request = request;
     }
@@ -189,18 +189,18 @@ impl Slots {
     }
 
     /// Whether the request has a delay under way.
-    pub(super) fn delayed(&self, tag: u16) -> bool {
+    pub(crate) fn delayed(&self, tag: u16) -> bool {
         self.slots[usize::from(tag)].delayed
     }
 
     /// Settles what the client will be answered, once its delay has ended. The first answer
     /// stands.
-    pub(super) fn settle(&mut self, tag: u16, answer: Result<(), Errno>) {
+    pub(crate) fn settle(&mut self, tag: u16, answer: Result<(), Errno>) {
         self.slot(tag).answer.get_or_insert(answer);
     }
 
     /// The answer, once it is settled.
-    pub(super) fn answer(&self, tag: u16) -> Option<Result<(), Errno>> {
+    pub(crate) fn answer(&self, tag: u16) -> Option<Result<(), Errno>> {
         self.slots[usize::from(tag)].answer
     }
 }
