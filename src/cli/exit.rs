@@ -16,6 +16,9 @@ pub(super) const CODES: &str = "Exit codes:
   7  no answer in time
   130, 143, …  ended at once by a second signal (128 + its number)";
 
+/// The code for a device that there is not.
+pub(super) const NOT_FOUND: i32 = 5;
+
 /// Why a command failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -51,15 +54,16 @@ pub(super) fn code(result: Result<(), Failure>) -> ExitCode {
         }
     };
     say(&sentence);
-    ExitCode::from(match kind {
+    let code = match kind {
         ErrorKind::Usage => 2,
         ErrorKind::Permission => 3,
         ErrorKind::Unsupported => 4,
-        ErrorKind::NotFound => 5,
+        ErrorKind::NotFound => NOT_FOUND,
         ErrorKind::Busy => 6,
         ErrorKind::Timeout => 7,
         _ => 1,
-    })
+    };
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
 /// One line on standard error. Whether it can be written makes no difference to what is done.

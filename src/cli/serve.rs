@@ -1,6 +1,6 @@
 //! `serve`: one device, in the foreground.
 
-use super::exit::{Failure, say};
+use super::exit::{self, Failure, say};
 use super::{BackendName, Serve};
 use core::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -31,17 +31,22 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     };
     let mut out = std::io::stdout();
     let told = writeln!(out, "{}", server.block_path()).and_then(|()| out.flush());
-    let signalled = told.is_ok() && signals.wait(&server)?;
-    if told.is_ok() && !signalled {
-        say(&format!("somebody stopped {}", server.block_path()));
+    if let Err(error) = told {
+        server.stop()?; // a device that nobody was told of is not left running
+        return Err(Failure::Output(error));
     }
-    let stopped = !signalled || stop_from_outside(&server, serve.patience.timeout());
-    if stopped {
-        server.stop()?
+    let path = server.block_path();
+    if !signals.wait(&server)? {
+        server.stop()?;
+        say(&format!("somebody stopped {path}"));
+    } else if stop_from_outside(&server, serve.patience.timeout()) {
+        server.stop()?;
     } else {
-        server.stop_now()?
-    };
-    Ok(told?) // a device that nobody was told of is not left running
+        server.stop_now()?;
+        let sentence = format!("{path} did not stop in time, so its clients' requests were failed");
+        return Err(Failure::Said(ErrorKind::Timeout, sentence));
+    }
+    Ok(())
 }
 
 /// Has a process of its own stop the device, and waits for it; whether the device was stopped.
@@ -62,7 +67,8 @@ fn stop_from_outside(server: &Server, timeout: Duration) -> bool {
     // It has that deadline itself; but a process can be late, too.
     while begun.elapsed() < timeout + Duration::from_secs(1) {
         match stopper.try_wait() {
-            Ok(Some(status)) => return status.success(),
+            // Somebody may have stopped and deleted it just before.
+            Ok(Some(status)) => return matches!(status.code(), Some(0 | exit::NOT_FOUND)),
             Ok(None) => std::thread::sleep(Duration::from_millis(5)),
             Err(_) => return false,
         }

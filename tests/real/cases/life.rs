@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use ublkit::{Blocking, Builder, Geometry, Linux, Null};
+use ublkit::{Backend, Blocking, Builder, Errno, Geometry, Linux, Null};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -212,6 +212,43 @@ pub fn killed(_: Context) {
     let again = Serving::start(&["memory", "--size", "64M", "--id", "3"]);
     assert_eq!(again.path, "/dev/ublkb3");
     again.stop();
+}
+
+/// A disk whose writes take their time.
+struct Slow;
+
+impl Backend for Slow {
+    fn geometry(&self) -> Geometry {
+        Geometry::new(1 << 30)
+    }
+
+    fn read(&self, _offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+        data.fill(0);
+        Ok(())
+    }
+
+    fn write(&self, _offset: u64, _data: &[u8]) -> Result<(), Errno> {
+        std::thread::sleep(Duration::from_millis(100));
+        Ok(())
+    }
+}
+
+/// A stop whose patience ends: clients get errors, the device goes all the same, and the error says
+/// what was late.
+pub fn late_stop(_: Context) {
+    let builder = Builder::new().timeout(Duration::from_millis(500));
+    let server = builder.serve(Blocking::new(Slow)).unwrap();
+    let mut fio = load(&server.block_path());
+    let stat = format!("/sys/block/ublkb{}/inflight", server.id());
+    let writes = || tools::read(&stat).split_whitespace().nth(1).unwrap().parse::<u32>().unwrap();
+    eventually("writes queue up", SOON, || writes() > 20);
+    let begun = Instant::now();
+    let error = server.stop().unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    let said = error.to_string();
+    assert!(said.contains("was not answered") || said.contains("did not answer"), "{said}");
+    assert!(!tools::wait(&mut fio, SOON).success());
+    eventually("the device goes", SOON, || tools::leftovers().is_empty());
 }
 
 /// Killed while it stops, with dirty pages to write and requests under way: a server that waited

@@ -53,6 +53,7 @@ pub const CASES: &[Case] = &[
     Case { name: "life: creation", needs: NOTHING, run: life::creation },
     Case { name: "life: every call fails once", needs: NOTHING, run: life::every_call_fails },
     Case { name: "life: stop under load", needs: NOTHING, run: life::stop_under_load },
+    Case { name: "life: a late stop", needs: NOTHING, run: life::late_stop },
     Case { name: "life: kill -9", needs: NOTHING, run: life::killed },
     Case { name: "life: kill -9 while stopping", needs: NOTHING, run: life::killed_while_stopping },
     Case { name: "life: a dropped server", needs: NOTHING, run: life::dropped },
