@@ -138,6 +138,11 @@ impl Slots {
         true
     }
 
+    /// Whether the server has a request to answer.
+    pub(crate) fn is_servers(&self, tag: u16) -> bool {
+        self.slots[usize::from(tag)].state == State::Server
+    }
+
     /// Notes what the server is asked.
     pub(crate) fn set_request(&mut self, tag: u16, request: Request) {
         assert!(request.data_bytes() as usize <= self.buffer_bytes, "decoded against the device");

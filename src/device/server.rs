@@ -2,7 +2,7 @@
 
 use super::workers::Workers;
 use crate::backend::Target;
-use crate::control::{Control, DeviceInfo};
+use crate::control::{Control, DeviceControl, DeviceInfo};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::geometry::Geometry;
@@ -60,12 +60,11 @@ impl<K: Kernel> Server<K> {
         let mut server = Self { control, id, info, timeout, workers: None, started, finished };
         match server.bring_up(wish, geometry, deadline, target) {
             Ok(()) => Ok(server),
-            Err(first) => Err(match server.finish() {
-                Ok(_) => first,
+            Err(first) => match server.finish() {
                 // What the queues say now is what failed in the first place, or follows from it.
-                Err(Error::Queue { .. }) => first,
-                Err(then) => Error::Undo { first: Box::new(first), then: Box::new(then) },
-            }),
+                Ok(_) | Err(Error::Queue { .. }) => Err(first),
+                Err(then) => and(Err(first), Err(then)),
+            },
         }
     }
 
@@ -96,6 +95,7 @@ impl<K: Kernel> Server<K> {
                 limits: Limits { geometry, max_io_bytes },
                 char_device: Arc::clone(&char_device),
                 wake: workers.wake(queue),
+                leave: workers.leave(),
             };
             workers.spawn(plan, Arc::clone(&target))?;
         }
@@ -189,20 +189,18 @@ impl<K: Kernel> Server<K> {
         if std::mem::replace(&mut self.finished, true) {
             return Ok(Vec::new());
         }
-        if self.control.is_broken() {
-            self.control = Control::open(self.control.kernel().task())?; // what was added must go
-        }
-        let deadline = self.control.kernel().now().saturating_add(self.timeout);
+        let timeout = self.timeout;
+        let deadline = self.control.kernel().now().saturating_add(timeout);
         // The queues serve on until the driver has taken their slots away.
-        let stopped = if !self.timeout.is_zero() && self.is_ours() {
-            gone_is_fine(self.control.device(self.id).within(self.timeout).stop())
-        } else {
+        let stopped = if timeout.is_zero() {
             Ok(())
+        } else {
+            self.ours(|device| device.within(timeout).stop())
         };
         let now = self.control.kernel().now();
         let patience = match stopped {
             Ok(()) if self.started => deadline,
-            Ok(()) => now.saturating_add(GRACE.min(self.timeout)),
+            Ok(()) => now.saturating_add(GRACE.min(timeout)),
             Err(_) => now,
         };
         let ended = match &mut self.workers {
@@ -212,20 +210,47 @@ impl<K: Kernel> Server<K> {
         // All that held the char device is gone now, except what a late thread holds: do not wait
         // for its sake.
         let late = matches!(ended, Err(Error::Queue { error: QueueError::Late, .. }));
-        let deleted = if self.is_ours() {
-            let device = self.control.device(self.id).within(DELETE_TIMEOUT);
-            gone_is_fine(if late { device.delete_async() } else { device.delete() })
-        } else {
-            Ok(())
-        };
-        ended.and_then(|stats| stopped.and(deleted).map(|()| stats))
+        let deleted = self.ours(|device| {
+            let device = device.within(DELETE_TIMEOUT);
+            if late { device.delete_async() } else { device.delete() }
+        });
+        and(and(ended, stopped), deleted)
     }
 
-    /// Whether the device of our number is still ours: once we let go of it, somebody may have
-    /// deleted it, and somebody else have taken its number.
-    fn is_ours(&mut self) -> bool {
-        let info = self.control.device(self.id).info();
-        info.map_or(true, |info| info.server_word == self.info.server_word)
+    /// Does something about our device, if it is still there, and still ours: once we let go of it,
+    /// somebody may have deleted it, and somebody else have taken its number.
+    fn ours(
+        &mut self,
+        command: impl Fn(DeviceControl<'_, K>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let result = self.ours_once(&command);
+        if self.control.is_broken() { self.ours_once(&command) } else { result }
+    }
+
+    fn ours_once(
+        &mut self,
+        command: impl Fn(DeviceControl<'_, K>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if self.control.is_broken() || self.control.given_up() > 0 {
+            // The device must go all the same; and on old kernels a START_DEV that waits holds it
+            // until its ring is closed.
+            self.control = Control::open(self.control.kernel().task())?;
+        }
+        match self.control.device(self.id).info() {
+            Ok(info) if info.server_word != self.info.server_word => Ok(()),
+            _ => gone_is_fine(command(self.control.device(self.id))),
+        }
+    }
+}
+
+/// What came of two steps; when both failed, both errors.
+fn and<T>(first: Result<T, Error>, then: Result<(), Error>) -> Result<T, Error> {
+    match (first, then) {
+        (first, Ok(())) => first,
+        (Ok(_), Err(then)) => Err(then),
+        (Err(first), Err(then)) => {
+            Err(Error::Undo { first: Box::new(first), then: Box::new(then) })
+        }
     }
 }
 

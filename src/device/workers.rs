@@ -10,6 +10,7 @@ use rustix::event::EventfdFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -38,7 +39,9 @@ pub(super) struct Workers<K: Kernel> {
 #[derive(Debug)]
 struct Shared<K: Kernel> {
     kernel: K,
-    /// One event for each queue: it shall leave.
+    /// Whether all queues shall leave,
+    leave: Arc<AtomicBool>,
+    /// and an event for each, in case it sleeps.
     wakes: Vec<Arc<K::File>>,
     /// Readable once a queue has ended. For the owner's event loop, so not through the seam.
     ended: OwnedFd,
@@ -46,6 +49,7 @@ struct Shared<K: Kernel> {
 
 impl<K: Kernel> Shared<K> {
     fn wake_all(&self) {
+        self.leave.store(true, Ordering::Relaxed);
         for wake in &self.wakes {
             self.kernel.signal(wake);
         }
@@ -65,13 +69,19 @@ impl<K: Kernel> Workers<K> {
         let ended =
             rustix::event::eventfd(0, flags).map_err(|errno| failed(0)(Errno::from(errno)))?;
         let (sender, reports) = channel();
-        let shared = Arc::new(Shared { kernel, wakes, ended });
+        let leave = Arc::default();
+        let shared = Arc::new(Shared { kernel, leave, wakes, ended });
         Ok(Self { device, shared, threads: Vec::new(), reports, sender, ends: Vec::new() })
     }
 
     /// The event that queue `queue`'s plan carries.
     pub(super) fn wake(&self, queue: u16) -> Arc<K::File> {
         Arc::clone(&self.shared.wakes[usize::from(queue)])
+    }
+
+    /// What tells the queues to leave between two requests.
+    pub(super) fn leave(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.shared.leave)
     }
 
     /// Makes the thread of one queue.
@@ -248,12 +258,18 @@ fn serve<K: Kernel, T: Target>(
     let end = loop {
         match queue.turn(None) {
             Ok(Turn::Live) => {}
-            Ok(Turn::Stopped | Turn::Woken) => break Ok(queue.stats()),
-            Err(error) => break Err(error),
+            Ok(Turn::Stopped) => break Ok(()),
+            Ok(Turn::Woken) => {
+                queue.fail_all();
+                break Ok(());
+            }
+            Err(error) => {
+                shared.wake_all(); // before anything that may take its time
+                queue.fail_all();
+                break Err(error);
+            }
         }
     };
-    if end.is_err() {
-        shared.wake_all(); // before anything that may take its time
-    }
+    let end = end.map(|()| queue.stats());
     Ok((end, queue.into_handler()))
 }

@@ -22,6 +22,7 @@ use descriptors::Descriptors;
 use static_assertions::assert_not_impl_any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use ublkit_sys::ublk::{UBLK_IO_RES_ABORT, UBLK_IO_RES_OK};
 
 /// Which queue of which device, as the driver granted it. It may go to any thread; the [`Queue`]
@@ -34,7 +35,9 @@ pub(crate) struct QueuePlan<F> {
     pub(crate) descriptor_bytes: u16,
     pub(crate) limits: Limits,
     pub(crate) char_device: Arc<F>,
-    /// Signalled when the queue shall leave although its slots are live.
+    /// Set when the queue shall leave although its slots are live,
+    pub(crate) leave: Arc<AtomicBool>,
+    /// and then signalled.
     pub(crate) wake: Arc<F>,
 }
 
@@ -135,8 +138,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     pub(crate) fn turn(&mut self, deadline: Option<Duration>) -> Result<Turn, QueueError> {
         self.ring.wait(deadline)?;
         let mut woken = false;
-        while let Some(cqe) = self.ring.pop()? {
-            woken |= self.complete(cqe)?;
+        while !woken && let Some(cqe) = self.ring.pop()? {
+            // A batch of slow requests is not finished first; what is left of it fails.
+            woken = self.complete(cqe)? || self.plan.leave.load(Ordering::Relaxed);
         }
         if woken {
             self.ring.wait(Some(Duration::ZERO))?; // what was answered is sent before we leave
@@ -162,6 +166,33 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             _ => false,
         };
         if fits { Ok(false) } else { Err(QueueError::Unexpected { user_data, result }) }
+    }
+
+    /// Answers all that the server has with `EIO`, as far as the ring still works. The driver does
+    /// that too once the char device is closed, but not while somebody holds what it needs for it
+    /// (seen on 6.12: a START_DEV that scans for partitions).
+    pub(crate) fn fail_all(&mut self) {
+        let mut fail = || -> Result<(), QueueError> {
+            while let Some(Cqe { user_data, result }) = self.ring.pop()? {
+                if let Some(Id::Command { tag }) = Id::decode(user_data)
+                    && self.slots.exists(tag)
+                {
+                    let _ = match result {
+                        UBLK_IO_RES_OK => self.slots.take(tag),
+                        _ => self.slots.gone(tag),
+                    };
+                }
+            }
+            for tag in 0..self.slots.depth() {
+                if self.slots.is_servers(tag) {
+                    self.slots.settle(tag, Err(Errno::EIO));
+                    self.commit_if_settled(tag)?;
+                }
+            }
+            self.ring.wait(Some(Duration::ZERO))?;
+            Ok(())
+        };
+        let _ = fail(); // what could not be answered is left to the driver
     }
 
     /// Gives the driver and the ring back, and leaves the handler.
