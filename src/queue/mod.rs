@@ -143,7 +143,6 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             woken = self.complete(cqe)? || self.plan.leave.load(Ordering::Relaxed);
         }
         if woken {
-            self.ring.wait(Some(Duration::ZERO))?; // what was answered is sent before we leave
             return Ok(Turn::Woken);
         }
         Ok(if self.slots.live() == 0 { Turn::Stopped } else { Turn::Live })
@@ -168,7 +167,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if fits { Ok(false) } else { Err(QueueError::Unexpected { user_data, result }) }
     }
 
-    /// Answers all that the server has with `EIO`, as far as the ring still works. The driver does
+    /// Sends what was answered, and answers all else that the server has with `EIO`, as far as the
+    /// ring still works. The driver does
     /// that too once the char device is closed, but not while somebody holds what it needs for it
     /// (seen on 6.12: a START_DEV that scans for partitions).
     pub(crate) fn fail_all(&mut self) {
