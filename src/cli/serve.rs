@@ -116,6 +116,14 @@ fn memory(serve: &Serve) -> Result<Memory, Failure> {
     })
 }
 
+/// Whether whoever started us wants a signal ignored, as nohup does.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
+}
+
 /// The signals that stop the server: the first is noted, the second ends the process.
 struct Signals {
     noted: UnixStream,
@@ -127,7 +135,7 @@ impl Signals {
             |error| Failure::Said(ErrorKind::Failed, format!("cannot catch signals: {error}"));
         let (noted, note) = UnixStream::pair().map_err(failed)?;
         let armed = Arc::new(AtomicBool::new(false));
-        for signal in SIGNALS {
+        for signal in SIGNALS.into_iter().filter(|signal| !is_ignored(*signal)) {
             // A signal's actions are taken in this order: the first finds it not armed yet.
             let first = Arc::clone(&armed);
             register_conditional_shutdown(signal, 128 + signal, first).map_err(failed)?;

@@ -168,9 +168,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     }
 
     /// Sends what was answered, and answers all else that the server has with `EIO`, as far as the
-    /// ring still works. The driver does
-    /// that too once the char device is closed, but not while somebody holds what it needs for it
-    /// (seen on 6.12: a START_DEV that scans for partitions).
+    /// ring still works. The driver does that too once the char device is closed, but not while
+    /// somebody holds what it needs for it (seen on 6.12: a START_DEV that scans for partitions).
     pub(crate) fn fail_all(&mut self) {
         let mut fail = || -> Result<(), QueueError> {
             while let Some(Cqe { user_data, result }) = self.ring.pop()? {

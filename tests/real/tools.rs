@@ -63,9 +63,12 @@ pub struct Serving {
 impl Serving {
     /// Starts `ublkit serve` and waits for its line.
     pub fn start(words: &[&str]) -> Self {
-        let mut child = Command::new(UBLKIT)
-            .arg("serve")
-            .args(words)
+        Self::started(Command::new(UBLKIT).arg("serve").args(words))
+    }
+
+    /// The same, by a command that becomes `ublkit serve`.
+    pub fn started(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -25,6 +25,18 @@ pub fn signals(_: Context) {
     }
 }
 
+/// Started by nohup, a server does not end with its terminal.
+pub fn nohup(_: Context) {
+    let mut command = Command::new("nohup");
+    let serving = Serving::started(command.args([UBLKIT, "serve", "null", "--size", "64M"]));
+    serving.signal(Signal::HUP);
+    std::thread::sleep(Duration::from_millis(300));
+    run(UBLKIT, &["show", &serving.path]);
+    serving.signal(Signal::INT);
+    let (code, said) = serving.end(SOON);
+    assert_eq!(code, 0, "{said}");
+}
+
 /// A second signal does not wait: here for somebody who has the disk open.
 pub fn second_signal(_: Context) {
     let serving = Serving::start(&["memory", "--size", "64M"]);
