@@ -105,7 +105,7 @@ impl Builder {
     /// Makes the device on the running kernel and serves `target` until it is stopped.
     ///
     /// Returns once the block device is there. Blocks for the timeout at the most; when it fails,
-    /// for the timeout once more and some seconds at the most, until what was begun is undone.
+    /// for the timeout once more and half a minute at the most, until what was begun is undone.
     ///
     /// # Errors
     ///

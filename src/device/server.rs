@@ -174,8 +174,8 @@ impl<K: Kernel> Server<K> {
         self.finish()
     }
 
-    /// The same without patience: clients' requests fail, dirty pages are lost. Blocks for some
-    /// seconds at the most.
+    /// The same without patience: clients' requests fail, dirty pages are lost. Blocks for half a
+    /// minute at the most.
     ///
     /// # Errors
     ///

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 enum Report {
     /// All slots were offered to the driver.
     Ready,
-    /// The thread is about to end, with nothing left in its hands.
+    /// The thread is about to end, with nothing of the device left in its hands.
     Ended { queue: u16, end: Result<QueueStats, QueueError> },
 }
 
