@@ -122,7 +122,7 @@ impl Builder {
         let control = Control::open(kernel)?;
         // The driver keeps this word and does not look at it: by it we know our device again.
         let begun_ns = u64::try_from(control.kernel().now().as_nanos()).unwrap_or(u64::MAX);
-        let server_word = u64::from(std::process::id()).rotate_right(16) ^ begun_ns;
+        let server_word = u64::from(control.kernel().process()).rotate_right(16) ^ begun_ns;
         let wish = DeviceInfo {
             id: self.id,
             features: self.features,

@@ -103,7 +103,8 @@ impl<K: Kernel> Server<K> {
         workers.ready(deadline)?;
         self.started = true;
         let left = self.until(deadline);
-        self.control.device(self.id).within(left).start(std::process::id())?;
+        let process = self.control.kernel().process();
+        self.control.device(self.id).within(left).start(process)?;
         let left = self.until(deadline);
         self.info = self.control.device(self.id).within(left).info()?;
         Ok(())
@@ -152,9 +153,11 @@ impl<K: Kernel> Server<K> {
     /// which [`stop`](Self::stop) will tell. A program with an event loop polls the server's
     /// [`as_fd`](AsFd::as_fd) for reading instead.
     pub fn wait(&self) {
-        let fd = self.as_fd();
-        let mut polled = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
-        while rustix::event::poll(&mut polled, None) == Err(rustix::io::Errno::INTR) {}
+        self.control.kernel().wait(self.ended(), None);
+    }
+
+    fn ended(&self) -> &K::File {
+        self.workers.as_ref().expect("a server has workers from its start").ended()
     }
 
     /// Stops the device, joins the threads, and deletes it. Clients' requests are answered, and
@@ -262,10 +265,10 @@ fn gone_is_fine(result: Result<(), Error>) -> Result<(), Error> {
     }
 }
 
-impl<K: Kernel> AsFd for Server<K> {
+impl<K: Kernel<File: AsFd>> AsFd for Server<K> {
     /// Readable once a queue has ended.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.workers.as_ref().expect("a server has workers from its start").as_fd()
+        self.ended().as_fd()
     }
 }
 

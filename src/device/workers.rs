@@ -1,18 +1,14 @@
 //! [`Workers`]: the threads of a device's queues.
 
 use crate::backend::Target;
-use crate::errno::Errno;
 use crate::error::Error;
 use crate::kernel::Kernel;
 use crate::queue::{Queue, QueueError, QueuePlan, QueueStats, Turn};
 use core::time::Duration;
-use rustix::event::EventfdFlags;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
 
 /// What a worker tells the server's owner.
 #[derive(Debug)]
@@ -28,7 +24,8 @@ enum Report {
 pub(super) struct Workers<K: Kernel> {
     device: u32,
     shared: Arc<Shared<K>>,
-    threads: Vec<Option<JoinHandle<()>>>,
+    /// A queue's thread, until it was joined; none where it could not be made.
+    threads: Vec<Option<K::Thread>>,
     reports: Receiver<Report>,
     sender: Sender<Report>,
     /// Ends that were reported.
@@ -43,11 +40,18 @@ struct Shared<K: Kernel> {
     leave: Arc<AtomicBool>,
     /// and an event for each, in case it sleeps.
     wakes: Vec<Arc<K::File>>,
-    /// Readable once a queue has ended. For the owner's event loop, so not through the seam.
-    ended: OwnedFd,
+    /// Readable while there are reports to read.
+    reported: K::File,
+    /// Readable once a queue has ended, for ever.
+    ended: K::File,
 }
 
 impl<K: Kernel> Shared<K> {
+    fn report(&self, sender: &Sender<Report>, report: Report) {
+        let _ = sender.send(report); // an owner who does not listen any more
+        self.kernel.signal(&self.reported);
+    }
+
     fn wake_all(&self) {
         self.leave.store(true, Ordering::Relaxed);
         for wake in &self.wakes {
@@ -65,12 +69,11 @@ impl<K: Kernel> Workers<K> {
         for queue in 0..queues {
             wakes.push(Arc::new(kernel.event().map_err(failed(queue))?));
         }
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let ended =
-            rustix::event::eventfd(0, flags).map_err(|errno| failed(0)(Errno::from(errno)))?;
+        let reported = kernel.event().map_err(failed(0))?;
+        let ended = kernel.event().map_err(failed(0))?;
         let (sender, reports) = channel();
         let leave = Arc::default();
-        let shared = Arc::new(Shared { kernel, leave, wakes, ended });
+        let shared = Arc::new(Shared { kernel, leave, wakes, reported, ended });
         Ok(Self { device, shared, threads: Vec::new(), reports, sender, ends: Vec::new() })
     }
 
@@ -96,13 +99,14 @@ impl<K: Kernel> Workers<K> {
             sender: self.sender.clone(),
             shared: Arc::clone(&self.shared),
         };
-        let thread = std::thread::Builder::new()
-            .name(format!("ublk{}-q{}", plan.device, plan.queue))
-            .spawn(move || work(plan, target, last_word));
+        let name = format!("ublk{}-q{}", plan.device, plan.queue);
+        let thread = self.shared.kernel.spawn(name, move |kernel| {
+            work(kernel, plan, target, last_word);
+        });
         // Where there is no thread, its last word was said all the same.
         let (thread, result) = match thread {
             Ok(thread) => (Some(thread), Ok(())),
-            Err(error) => (None, Err(Error::Thread(error.into()))),
+            Err(errno) => (None, Err(Error::Thread(errno))),
         };
         self.threads.push(thread);
         result
@@ -157,13 +161,8 @@ impl<K: Kernel> Workers<K> {
     /// of a backend's own thread-locals.
     fn join(&mut self, index: usize, deadline: Duration) {
         let kernel = &self.shared.kernel;
-        let ended = |thread: &JoinHandle<()>| thread.is_finished();
-        while !self.threads[index].as_ref().is_none_or(ended) && kernel.now() < deadline {
-            kernel.sleep(Duration::from_micros(100));
-        }
-        if let Some(thread) = self.threads[index].take_if(|thread| thread.is_finished()) {
-            let _ = thread.join();
-        }
+        let left = deadline.saturating_sub(kernel.now());
+        self.threads[index].take_if(|thread| kernel.join(thread, left));
     }
 
     /// Collects reports until all threads have ended; whether they have.
@@ -180,18 +179,26 @@ impl<K: Kernel> Workers<K> {
 
     /// The next report until `deadline`.
     fn next(&self, deadline: Duration) -> Option<Report> {
-        let left = deadline.saturating_sub(self.shared.kernel.now());
-        self.reports.recv_timeout(left).ok()
+        let Shared { kernel, reported, .. } = &*self.shared;
+        loop {
+            if let Ok(report) = self.reports.try_recv() {
+                return Some(report);
+            }
+            let left = deadline.saturating_sub(kernel.now());
+            if !kernel.wait(reported, Some(left)) {
+                return None;
+            }
+            kernel.clear(reported); // before the look: what is sent from here on is signalled anew
+        }
+    }
+
+    /// Readable once a queue has ended.
+    pub(super) fn ended(&self) -> &K::File {
+        &self.shared.ended
     }
 
     fn error(&self, queue: u16, error: QueueError) -> Error {
         Error::Queue { device: self.device, queue, error }
-    }
-}
-
-impl<K: Kernel> AsFd for Workers<K> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.ended.as_fd()
     }
 }
 
@@ -209,13 +216,14 @@ impl<K: Kernel> Drop for LastWord<K> {
         if end.is_err() {
             shared.wake_all(); // a device does not limp along with a dead queue
         }
-        let _ = sender.send(Report::Ended { queue, end });
-        let _ = rustix::io::write(&shared.ended, &1_u64.to_ne_bytes());
+        shared.report(sender, Report::Ended { queue, end });
+        shared.kernel.signal(&shared.ended);
     }
 }
 
 /// A worker's whole life.
 fn work<K: Kernel, T: Target>(
+    kernel: K,
     plan: QueuePlan<K::File>,
     target: Arc<T>,
     mut last_word: LastWord<K>,
@@ -223,7 +231,7 @@ fn work<K: Kernel, T: Target>(
     let (sender, shared) = (last_word.sender.clone(), Arc::clone(&last_word.shared));
     // Handlers are caught where the queue calls them; this is for our own defects, and for a target
     // that panics when it makes a handler.
-    let serving = || serve(&shared, plan, &*target, &sender);
+    let serving = || serve(kernel, &shared, plan, &*target, &sender);
     let (end, handler) = match catch_unwind(AssertUnwindSafe(serving)) {
         Ok(Ok((end, handler))) => (end, Some(handler)),
         Ok(Err(error)) => (Err(error), None),
@@ -244,17 +252,17 @@ fn work<K: Kernel, T: Target>(
 /// Serves one queue until its end, and leaves the handler. Nothing of the device is held after
 /// that.
 fn serve<K: Kernel, T: Target>(
+    kernel: K,
     shared: &Shared<K>,
     plan: QueuePlan<K::File>,
     target: &T,
     reports: &Sender<Report>,
 ) -> Result<(Result<QueueStats, QueueError>, T::Handler), QueueError> {
-    let kernel = shared.kernel.task();
     kernel.serves_a_disk();
     let handler = target.handler(plan.queue).map_err(QueueError::Handler)?;
     let mut queue = Queue::new(kernel, plan, handler)?;
     queue.offer_all()?;
-    let _ = reports.send(Report::Ready);
+    shared.report(reports, Report::Ready);
     let end = loop {
         match queue.turn(None) {
             Ok(Turn::Live) => {}

@@ -6,19 +6,25 @@ use crate::errno::Errno;
 use core::ffi::CStr;
 use core::ptr::{NonNull, from_mut, from_ref};
 use core::time::Duration;
-use rustix::event::EventfdFlags;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use rustix::time::ClockId;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::thread::JoinHandle;
 use ublkit_sys::io_uring::{
-    __kernel_timespec, IORING_ENTER_EXT_ARG, IORING_ENTER_REGISTERED_RING, IORING_REGISTER_FILES,
-    IORING_REGISTER_IOWQ_MAX_WORKERS, IORING_REGISTER_RING_FDS, IORING_SETUP_NO_MMAP,
-    IORING_UNREGISTER_RING_FDS, io_uring_getevents_arg, io_uring_params, io_uring_rsrc_update,
+    __kernel_timespec, IORING_ENTER_EXT_ARG, IORING_ENTER_REGISTERED_RING,
+    IORING_REGISTER_BUFFERS2, IORING_REGISTER_FILES, IORING_REGISTER_IOWQ_MAX_WORKERS,
+    IORING_REGISTER_RING_FDS, IORING_RSRC_REGISTER_SPARSE, IORING_SETUP_NO_MMAP,
+    IORING_UNREGISTER_RING_FDS, io_uring_getevents_arg, io_uring_params, io_uring_rsrc_register,
+    io_uring_rsrc_update,
 };
 
 /// `linux/prctl.h`.
 const PR_SET_IO_FLUSHER: libc::c_int = 57;
+
+/// Between two looks at a thread that is about to end.
+const JOIN_PAUSE: Duration = Duration::from_micros(100);
 
 /// The running kernel.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,8 +52,33 @@ unsafe impl Kernel for Linux {
     type File = OwnedFd;
     type Mapping = Mapping;
 
+    type Thread = Option<JoinHandle<()>>;
+
     fn task(&self) -> Self {
         *self
+    }
+
+    fn spawn<W>(&self, name: String, work: W) -> Result<Self::Thread, Errno>
+    where
+        W: FnOnce(Self) + Send + 'static,
+    {
+        Ok(Some(std::thread::Builder::new().name(name).spawn(move || work(Self))?))
+    }
+
+    fn join(&self, thread: &mut Self::Thread, timeout: Duration) -> bool {
+        let deadline = self.now().saturating_add(timeout);
+        let ended = |thread: &JoinHandle<()>| thread.is_finished();
+        while !thread.as_ref().is_none_or(ended) && self.now() < deadline {
+            self.sleep(JOIN_PAUSE);
+        }
+        if let Some(thread) = thread.take_if(|thread| thread.is_finished()) {
+            let _ = thread.join(); // its panic was its own
+        }
+        thread.is_none()
+    }
+
+    fn process(&self) -> u32 {
+        std::process::id()
     }
 
     fn open(&self, path: &CStr) -> Result<OwnedFd, Errno> {
@@ -61,6 +92,24 @@ unsafe impl Kernel for Linux {
     fn signal(&self, event: &OwnedFd) {
         // It can fail only with EAGAIN, when the counter is full: then it is readable already.
         let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
+    }
+
+    fn clear(&self, event: &OwnedFd) {
+        // It can fail only with EAGAIN, when it is not readable anyway.
+        let _ = rustix::io::read(event, &mut [0; 8]);
+    }
+
+    fn wait(&self, event: &OwnedFd, timeout: Option<Duration>) -> bool {
+        let deadline = timeout.map(|timeout| self.now().saturating_add(timeout));
+        loop {
+            let left = deadline.map(|end| timespec(end.saturating_sub(self.now())));
+            let left = left.map(|time| Timespec { tv_sec: time.tv_sec, tv_nsec: time.tv_nsec });
+            match poll(&mut [PollFd::new(event, PollFlags::IN)], left.as_ref()) {
+                Ok(readable) => return readable > 0,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return false, // no memory for one file: as good as late
+            }
+        }
     }
 
     fn ring_setup(&self, entries: u32, params: &mut io_uring_params) -> Result<OwnedFd, Errno> {
@@ -142,6 +191,15 @@ unsafe impl Kernel for Linux {
                 let mut most = [bounded, 0]; // unbounded ones stay as they are
                 register(IORING_REGISTER_IOWQ_MAX_WORKERS, most.as_mut_ptr().cast(), most.len())
             }
+            Registration::Buffers(count) => {
+                let mut table = io_uring_rsrc_register {
+                    nr: count,
+                    flags: IORING_RSRC_REGISTER_SPARSE,
+                    ..io_uring_rsrc_register::default()
+                };
+                let bytes = size_of_val(&table);
+                register(IORING_REGISTER_BUFFERS2, from_mut(&mut table).cast(), bytes)
+            }
             Registration::UnregisterRingFd(index) => {
                 update.offset = index;
                 register(IORING_UNREGISTER_RING_FDS, from_mut(&mut update).cast(), 1)
@@ -177,6 +235,14 @@ unsafe impl Kernel for Linux {
         // SAFETY: advice on our own fresh mapping; DONTFORK does not change what it holds.
         unsafe { rustix::mm::madvise(base.as_ptr().cast(), len_bytes, Advice::LinuxDontFork) }?;
         Ok(mapping)
+    }
+
+    fn read_at(&self, file: &OwnedFd, data: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        Ok(rustix::io::pread(file, data, offset)?)
+    }
+
+    fn write_at(&self, file: &OwnedFd, data: &[u8], offset: u64) -> Result<usize, Errno> {
+        Ok(rustix::io::pwrite(file, data, offset)?)
     }
 
     fn serves_a_disk(&self) {

@@ -18,8 +18,9 @@ use ublkit_sys::io_uring::io_uring_params;
 
 /// A kernel, as one task (one thread) of a process sees it.
 ///
-/// All calls but [`open`](Self::open)'s relatives are the system calls of the same name; errors are
-/// theirs and are listed where they are handled (`ring`).
+/// Errors are those of the system calls that each method names, and are listed where they are
+/// handled (`ring`). All that blocks is here, so that a simulated kernel decides who runs next, and
+/// when.
 ///
 /// # Safety
 ///
@@ -32,9 +33,22 @@ pub unsafe trait Kernel: Debug + Send + Sync + Sized + 'static {
     type File: Debug + Send + Sync + 'static;
     /// A stretch of memory shared with the kernel.
     type Mapping: Memory;
+    /// A task that was made by [`spawn`](Self::spawn).
+    type Thread: Debug + Send + 'static;
 
-    /// The kernel as another task of the same process sees it: a new thread takes one of its own.
+    /// The kernel as another task of the same process sees it.
     fn task(&self) -> Self;
+
+    /// Makes a thread, a task of its own, that does `work` and ends. A panic ends it too.
+    fn spawn<W>(&self, name: String, work: W) -> Result<Self::Thread, Errno>
+    where
+        W: FnOnce(Self) + Send + 'static;
+
+    /// Waits for a thread's end, for `timeout` at the most; whether it has ended.
+    fn join(&self, thread: &mut Self::Thread, timeout: Duration) -> bool;
+
+    /// The number of the calling process, `getpid()`.
+    fn process(&self) -> u32;
 
     /// `open(path, O_RDWR | O_CLOEXEC)`.
     fn open(&self, path: &CStr) -> Result<Self::File, Errno>;
@@ -42,8 +56,14 @@ pub unsafe trait Kernel: Debug + Send + Sync + Sized + 'static {
     /// `eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)`: readable once it was signalled.
     fn event(&self) -> Result<Self::File, Errno>;
 
-    /// Makes an event readable, for ever. Never blocks.
+    /// Makes an event readable. Never blocks.
     fn signal(&self, event: &Self::File);
+
+    /// Makes an event unreadable, until it is signalled again. Never blocks.
+    fn clear(&self, event: &Self::File);
+
+    /// Waits until an event is readable, for `timeout` or without end; whether it is.
+    fn wait(&self, event: &Self::File, timeout: Option<Duration>) -> bool;
 
     /// `io_uring_setup`; `params` is asked and answered. Makes the ring of the calling task.
     fn ring_setup(&self, entries: u32, params: &mut io_uring_params) -> Result<Self::File, Errno>;
@@ -70,6 +90,12 @@ pub unsafe trait Kernel: Debug + Send + Sync + Sized + 'static {
         len_bytes: usize,
         access: Access,
     ) -> Result<Self::Mapping, Errno>;
+
+    /// `pread` from a char device: a request's data, in user-copy mode.
+    fn read_at(&self, file: &Self::File, data: &mut [u8], offset: u64) -> Result<usize, Errno>;
+
+    /// `pwrite` to a char device: a request's data, in user-copy mode.
+    fn write_at(&self, file: &Self::File, data: &[u8], offset: u64) -> Result<usize, Errno>;
 
     /// Tells the kernel that the calling task serves a disk, so that its own need for memory must
     /// not wait for that disk (`prctl(PR_SET_IO_FLUSHER)`, since 5.6). Needs `CAP_SYS_RESOURCE`;
@@ -151,6 +177,8 @@ pub enum Registration<'a> {
     /// `IORING_REGISTER_IOWQ_MAX_WORKERS`: how many of the ring's commands may block at one time,
     /// each in a worker of its own.
     MaxWorkers(u32),
+    /// `IORING_REGISTER_BUFFERS2`, sparse: a table of so many places for requests' pages.
+    Buffers(u32),
     /// `IORING_UNREGISTER_RING_FDS`: takes the index back; until then the ring stays alive.
     UnregisterRingFd(u32),
 }

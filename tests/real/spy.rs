@@ -38,9 +38,27 @@ type File = <Linux as Kernel>::File;
 unsafe impl Kernel for Spy {
     type File = File;
     type Mapping = <Linux as Kernel>::Mapping;
+    type Thread = <Linux as Kernel>::Thread;
 
     fn task(&self) -> Self {
         self.clone()
+    }
+
+    fn spawn<W>(&self, name: String, work: W) -> Result<Self::Thread, Errno>
+    where
+        W: FnOnce(Self) + Send + 'static,
+    {
+        self.count()?;
+        let task = self.task();
+        Linux.spawn(name, move |_| work(task))
+    }
+
+    fn join(&self, thread: &mut Self::Thread, timeout: Duration) -> bool {
+        Linux.join(thread, timeout)
+    }
+
+    fn process(&self) -> u32 {
+        Linux.process()
     }
 
     fn open(&self, path: &CStr) -> Result<File, Errno> {
@@ -56,6 +74,14 @@ unsafe impl Kernel for Spy {
     fn signal(&self, event: &File) {
         let _ = self.count();
         Linux.signal(event);
+    }
+
+    fn clear(&self, event: &File) {
+        Linux.clear(event);
+    }
+
+    fn wait(&self, event: &File, timeout: Option<Duration>) -> bool {
+        Linux.wait(event, timeout)
     }
 
     fn ring_setup(&self, entries: u32, params: &mut io_uring_params) -> Result<File, Errno> {
@@ -95,6 +121,16 @@ unsafe impl Kernel for Spy {
         let wrong = self.wrong_stride && access == Access::Read;
         let offset = if wrong { offset_bytes / stride * len_bytes as u64 } else { offset_bytes };
         Linux.map(file, offset, len_bytes, access)
+    }
+
+    fn read_at(&self, file: &File, data: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        self.count()?;
+        Linux.read_at(file, data, offset)
+    }
+
+    fn write_at(&self, file: &File, data: &[u8], offset: u64) -> Result<usize, Errno> {
+        self.count()?;
+        Linux.write_at(file, data, offset)
     }
 
     fn serves_a_disk(&self) {
