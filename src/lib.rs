@@ -39,6 +39,8 @@ mod queue;
 mod request;
 mod ring;
 mod shared;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod slots;
 
 pub use backend::{Backend, Blocking, Memory, Null, Target};

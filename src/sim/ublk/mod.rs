@@ -1,0 +1,1 @@
+//! The driver, `ublk_drv`, as far as a server can tell.
