@@ -189,4 +189,33 @@ mod tests {
         assert_eq!(future.to_string(), "ZONED | 0x10000000000");
         assert_eq!(Features::empty().to_string(), "none");
     }
+
+    /// The words here and the driver's rules, which know nothing of each other, refuse the same
+    /// wishes: all there are.
+    #[cfg(feature = "sim")]
+    #[test]
+    fn the_driver_refuses_what_has_a_reason() {
+        use crate::sim::{Profile, grant};
+        use ublkit_sys::ublk::ublksrv_ctrl_dev_info;
+
+        let last = Features::IO_DESC_SIZE.bits();
+        let mut refused = [0_u32; 2];
+        for (flags, privileged) in (0..last << 1).flat_map(|set| [(set, false), (set, true)]) {
+            let wish = ublksrv_ctrl_dev_info {
+                nr_hw_queues: 1,
+                queue_depth: 1,
+                io_desc_size: 24,
+                dev_id: u32::MAX,
+                flags,
+                ..Default::default()
+            };
+            let features = Features::from_bits_retain(flags);
+            let why = features.conflict(privileged);
+            let answer = grant(Profile::NEWEST, privileged, 1, &wish);
+            assert_eq!(why.is_some(), answer.is_err(), "{features}: {why:?}, {answer:?}");
+            refused[usize::from(privileged)] += u32::from(why.is_some());
+        }
+        let all = 1 << 21;
+        assert!(refused.iter().all(|count| (all / 2..all).contains(count)), "{refused:?} of {all}");
+    }
 }

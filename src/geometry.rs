@@ -192,4 +192,72 @@ mod tests {
         assert_eq!(params.discard.discard_granularity, 4096);
         assert_eq!(params.discard.max_write_zeroes_sectors, 0);
     }
+
+    /// Whatever disk [`Geometry::check`] lets pass, every kernel takes, and makes the same of it.
+    #[cfg(feature = "sim")]
+    #[test]
+    fn every_kernel_takes_what_was_checked() {
+        use crate::sim::{Profile, accepts, disk};
+
+        let blocks = (8..=29).map(|shift| 1_u32 << shift).chain([0, 513]).collect::<Vec<_>>();
+        let sizes = [0, 512, 4096, 4608, 1 << 30, (1 << 63) - 4096, 1 << 63, u64::MAX];
+        let (mut passed, mut stopped) = (0, 0);
+        for case in 0..blocks.len().pow(3) * sizes.len() * 12 {
+            let mut rest = case;
+            let mut one_of = |count| {
+                let choice = rest % count;
+                rest /= count;
+                choice
+            };
+            let geometry = Geometry {
+                logical_block_bytes: blocks[one_of(blocks.len())],
+                physical_block_bytes: blocks[one_of(blocks.len())],
+                discard_bytes: blocks[one_of(blocks.len())],
+                size_bytes: sizes[one_of(sizes.len())],
+                durability: [Durability::WriteThrough, Durability::Flush, Durability::FlushAndFua]
+                    [one_of(3)],
+                read_only: one_of(2) == 1,
+                write_zeroes: one_of(2) == 1,
+            };
+            if geometry.check().is_err() {
+                stopped += 1;
+                continue;
+            }
+            passed += 1;
+            for (profile, max_io_bytes) in
+                Profile::ALL.iter().flat_map(|profile| [4096, 1 << 19].map(|max| (*profile, max)))
+            {
+                let params = geometry.params(max_io_bytes);
+                assert_eq!(accepts(profile, 0, max_io_bytes, &params), Ok(()), "{geometry:?}");
+                let disk = disk(profile, 0, &params).expect("a disk");
+                assert_eq!(disk.capacity_sectors * SECTOR_BYTES, geometry.size_bytes);
+                assert_eq!(disk.logical_block_bytes, geometry.logical_block_bytes);
+                assert_eq!(disk.physical_block_bytes, geometry.physical_block_bytes);
+                assert_eq!(u64::from(disk.max_hw_sectors) * SECTOR_BYTES, max_io_bytes.into());
+                assert_eq!(disk.max_discard_sectors != 0, geometry.discard_bytes != 0);
+                assert_eq!(disk.max_write_zeroes_sectors != 0, geometry.write_zeroes);
+                assert_eq!(disk.volatile_cache, geometry.durability != Durability::WriteThrough);
+                assert_eq!(disk.fua, geometry.durability == Durability::FlushAndFua);
+                assert_eq!(disk.read_only, geometry.read_only);
+            }
+        }
+        assert!(passed > 10_000 && stopped > passed, "{passed} passed, {stopped} did not");
+    }
+
+    /// What is refused here for the kernel's sake, a kernel refuses.
+    #[cfg(feature = "sim")]
+    #[test]
+    fn what_is_refused_no_kernel_takes() {
+        use crate::sim::{Profile, accepts};
+
+        let good = Geometry::new(1 << 20);
+        for (logical_block_bytes, physical_block_bytes) in
+            [(256, 512), (8192, 8192), (4096, 512), (512, 1 << 29)]
+        {
+            let bad = Geometry { logical_block_bytes, physical_block_bytes, ..good };
+            assert!(bad.check().is_err());
+            let answer = accepts(Profile::NEWEST, 0, 1 << 19, &bad.params(1 << 19));
+            assert!(answer.is_err(), "{bad:?}");
+        }
+    }
 }

@@ -119,6 +119,15 @@ macro_rules! rules {
 }
 
 rules! {
+    /// Of the three bits for recovery, ADD_DEV takes none, USER_RECOVERY, or that with one other; a
+    /// USER_RECOVERY_REISSUE alone is refused.
+    RecoveryIsOneOfFour (6, 13, "ublk_ctrl_add_dev");
+    /// SET_PARAMS refuses sizes of blocks and of good requests above 256 MiB.
+    ShiftsAreBounded (7, 2, "ublk_validate_params");
+    /// A refused SET_PARAMS leaves nothing of the parameters; before, only their types are cleared.
+    RefusalForgetsAll (7, 2, "ublk_ctrl_set_params");
+    /// Requests are cut at 4 MiB, not 1280 KiB, unless the disk says that larger ones are good.
+    CutsAtFourMebibytes (6, 17, "blk_validate_limits");
     /// START_DEV takes the pid of the process that opened the char device, and no other.
     PidIsTheOpeners (6, 17, "ublk_ctrl_start_dev");
     /// The disk may be started while its partitions are still being looked for.
