@@ -1,8 +1,205 @@
 //! A kernel to test with: io_uring and the ublk driver, played in the same shared memory.
+//!
+//! [`Task`] is a [`Kernel`](crate::Kernel) that needs neither root nor a kernel module. The driver
+//! above it runs unchanged: it writes SQEs, reads CQEs and descriptors, makes threads and waits, and every answer
+//! comes from a model of what Linux does, check by check. One thread runs at a time, and what
+//! happens next is chosen by [`Choices`], so that a run can be repeated, or all runs be tried. Time
+//! is virtual: it passes when nothing else can happen. When nothing ever can, that is a failure
+//! which names who waits for what.
+//!
+//! Clients are part of it: [`Load`] asks at random and knows what it may be answered. So are
+//! [`Faults`]: whatever a kernel may do to a server that a server must take.
+//!
+//! ```
+//! use ublkit::sim::{Choices, Faults, Load, Profile, Sim};
+//! use ublkit::{Blocking, Builder, Geometry, Memory};
+//!
+//! let sim = Sim::new(Profile::NEWEST, Choices::seed(1), Faults::bearable());
+//! let disk = Memory::new(Geometry::new(1 << 20))?;
+//! let server = Builder::new().queues(2).depth(4).serve_on(sim.task(), Blocking::new(disk))?;
+//! let load = sim.load(server.id(), Load::new(1000));
+//! sim.until_answered();
+//! server.stop()?;
+//! assert_eq!(sim.tally(load).succeeded, 1000);
+//! sim.assert_clean(); // nobody read what was not there, nothing hangs, nothing is left
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! It shares no code with what it judges: it knows the ABI (`ublkit_sys`) and the seam
+//! ([`kernel`](crate::kernel)), no more.
 
 mod asked;
+mod block;
+mod choices;
+mod faults;
+mod load;
+mod oracle;
 mod profile;
+mod schedule;
+mod seam;
 mod ublk;
+mod uring;
+mod user;
+mod world;
 
 pub use asked::{Limits, Zones, accepts, disk, grant};
+pub use block::{Answer, Ask};
+pub use choices::{Choice, Choices, Schedules, every_schedule};
+pub use faults::Faults;
+pub use load::{Load, Tally};
 pub use profile::{Profile, Rule};
+pub use seam::{File, Mapping, Task, Thread};
+pub use world::Audit;
+
+use schedule::Wait;
+use seam::Shared;
+use std::sync::Arc;
+use ublkit_sys::ublk as sys;
+use world::World;
+
+/// A simulated machine, as those see it who look from outside: clients, operators, tests.
+///
+/// Its methods that wait belong to the thread that made it.
+#[derive(Debug)]
+pub struct Sim {
+    shared: Arc<Shared>,
+    first: Task,
+}
+
+impl Sim {
+    /// A machine with 4 CPUs, one process with `CAP_SYS_ADMIN` and one task: the calling thread.
+    pub fn new(profile: Profile, choices: Choices, faults: Faults) -> Self {
+        let mut world = World::new(profile, choices, faults);
+        let process = world.add_process(true);
+        let thread = world.threads.add(process, "the first".into());
+        let task = world.add_task(process, thread);
+        let shared = Arc::new(Shared::new(world));
+        let first = Task::new(Arc::clone(&shared), task);
+        Self { shared, first }
+    }
+
+    /// The kernel as the first task sees it.
+    pub fn task(&self) -> Task {
+        self.first.clone()
+    }
+
+    /// The kernel as the first task of a new process sees it, called on the same thread. Without
+    /// `is_admin` it lacks `CAP_SYS_ADMIN`.
+    pub fn process(&self, is_admin: bool) -> Task {
+        let mut world = self.shared.lock();
+        let process = world.add_process(is_admin);
+        let task = world.add_task(process, 0);
+        drop(world);
+        Task::new(Arc::clone(&self.shared), task)
+    }
+
+    /// Kills the process of `task`, as by SIGKILL: its calls fail from here on, what it had open is
+    /// closed.
+    pub fn kill(&self, task: &Task) {
+        let mut world = self.shared.lock();
+        let process = world.tasks[task.id()].process;
+        world.kill(process);
+    }
+
+    /// A client asks something of the disk of device `id`; answers the asking's number. A client on
+    /// another CPU would use another `queue`.
+    pub fn ask(&self, id: u32, queue: u16, ask: Ask) -> Option<u64> {
+        let mut world = self.shared.lock();
+        let device = world.devices.find(id)?;
+        Some(world.ask(device, queue, ask, None))
+    }
+
+    /// What a client was answered, if it was.
+    pub fn answer(&self, asking: u64) -> Option<Answer> {
+        self.shared.lock().clients.answers.remove(&asking)
+    }
+
+    /// Clients begin to ask; answers the load's number.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such device.
+    pub fn load(&self, id: u32, load: Load) -> usize {
+        let mut world = self.shared.lock();
+        let device = world.devices.find(id).expect("the device was made");
+        world.clients.loads.add(device, load)
+    }
+
+    /// The same clients ask for more, and remember what they wrote.
+    pub fn load_on(&self, load: usize, requests: u64) {
+        self.shared.lock().clients.loads.go_on(load, requests);
+    }
+
+    /// What came of a load so far.
+    pub fn tally(&self, load: usize) -> Tally {
+        self.shared.lock().clients.loads.tally(load)
+    }
+
+    /// Waits until all that clients ask was answered.
+    pub fn until_answered(&self) {
+        self.first.block(Wait::Answers, None);
+    }
+
+    /// Lets others run for a while, none or long.
+    pub fn give_way(&self) {
+        self.first.block(Wait::Turn, None);
+    }
+
+    /// Lets others run until nothing happens unless time passes.
+    pub fn until_quiet(&self) {
+        self.first.block(Wait::Quiet, None);
+    }
+
+    /// The state of device `id` (`UBLK_S_DEV_*`), if there is one.
+    pub fn state(&self, id: u32) -> Option<u16> {
+        let world = self.shared.lock();
+        Some(world.devices.state(world.devices.find(id)?))
+    }
+
+    /// Whether device `id` has a disk that takes requests now.
+    pub fn is_live(&self, id: u32) -> bool {
+        self.state(id) == Some(sys::UBLK_S_DEV_LIVE)
+    }
+
+    /// What was seen of the program under test so far.
+    pub fn audit(&self) -> Audit {
+        self.shared.lock().audit.clone()
+    }
+
+    /// Why everything fails by now: nobody could go on.
+    pub fn failure(&self) -> Option<String> {
+        self.shared.lock().broken.clone()
+    }
+
+    /// What the program under test has left behind: open files, devices, threads. Lets everything
+    /// that can happen happen first.
+    pub fn leftovers(&self) -> Vec<String> {
+        self.until_quiet();
+        self.shared.lock().leftovers()
+    }
+
+    /// What is wrong, if something is: a failure, a refused command, a mistake, a client that read
+    /// what cannot be, something left behind.
+    pub fn verdict(&self) -> Result<(), String> {
+        let leftovers = self.leftovers();
+        let world = self.shared.lock();
+        let Audit { refused, mistakes, unmodelled, .. } = &world.audit;
+        let wrong = world.clients.loads.wrong();
+        let all = world.broken.iter().chain(refused).chain(mistakes).chain(unmodelled);
+        let all: Vec<&str> = all.chain(&wrong).chain(&leftovers).map(String::as_str).collect();
+        if all.is_empty() { Ok(()) } else { Err(all.join("\n")) }
+    }
+
+    /// Panics with the [`verdict`](Self::verdict), if there is one.
+    #[track_caller]
+    pub fn assert_clean(&self) {
+        if let Err(verdict) = self.verdict() {
+            panic!("{verdict}");
+        }
+    }
+
+    /// The choices, with what was chosen: for [`every_schedule`].
+    pub fn into_choices(self) -> Choices {
+        std::mem::replace(&mut self.shared.lock().choices, Choices::first())
+    }
+}

@@ -134,6 +134,8 @@ rules! {
     ScansLater (6, 19, "ublk_ctrl_start_dev");
     /// Slots of one queue may belong to several tasks; each to the one that fetched it.
     TaskPerSlot (6, 16, "ublk_fetch");
+    /// A command's type byte is looked at before its queue and tag.
+    KindComesFirst (6, 16, "ublk_ch_uring_cmd_local");
     /// What happens to a dead server's requests is decided when the char device is released, not by
     /// a work item at the server's death.
     ReleaseDecides (6, 15, "ublk_ch_release");

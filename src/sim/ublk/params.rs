@@ -42,7 +42,6 @@ pub(in crate::sim) fn merged(
 }
 
 /// What a device keeps whose new parameters were not valid.
-#[cfg_attr(not(test), expect(dead_code, reason = "devices that forget are not there yet"))]
 pub(in crate::sim) fn forgotten(profile: Profile, params: &ublk_params) -> ublk_params {
     if profile.has(Rule::RefusalForgetsAll) {
         return ublk_params::default();

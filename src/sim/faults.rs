@@ -1,0 +1,66 @@
+//! [`Faults`]: what the simulated kernel does to the program that a real one may do, too.
+
+/// How often things happen that a driver under test must take: each a number of times in 256.
+///
+/// None of them breaks a rule of the kernel's; a driver that obeys the protocol serves on, or ends
+/// with an error that says why, and every client is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Faults {
+    /// `io_uring_enter` takes fewer SQEs than there are, one at the least.
+    pub short_submit: u8,
+    /// A wait in `io_uring_enter` ends with `EINTR`, for a signal came.
+    pub interrupt: u8,
+    /// `io_uring_enter` has no memory for a moment: `EAGAIN`, and nothing is taken.
+    pub no_memory: u8,
+    /// A wait ends without what was waited for: `io_uring_enter` answers 0.
+    pub wake_early: u8,
+    /// A call fails for good with `ENOMEM`: opening, mapping, making rings, events or threads.
+    pub refuse: u8,
+    /// Registrations are refused with `EINVAL`, as by an older kernel.
+    pub refuse_registration: u8,
+    /// Setting up a ring with each of these flags (a mask) fails with `EINVAL`, as by an older
+    /// kernel.
+    pub unknown_setup_flags: u32,
+    /// ADD_DEV grants fewer queues than asked.
+    pub fewer_queues: u8,
+    /// ADD_DEV grants none of the optional features that were asked for.
+    pub fewer_features: u8,
+    /// ADD_DEV leaves junk in the padding that later became `io_desc_size`.
+    pub junk_padding: bool,
+    /// The char device's node appears only after so many tries.
+    pub late_node: u8,
+    /// Descriptors are overwritten once their request was answered.
+    pub scribble: bool,
+    /// The indices of rings begin that near to their wrap; 0 is where real rings begin.
+    pub indices_before_wrap: u32,
+    /// A thread lets another one go first, at any call.
+    pub preempt: u8,
+}
+
+impl Faults {
+    /// All that a well-behaved program takes without an error, often.
+    pub const fn bearable() -> Self {
+        Self {
+            short_submit: 32,
+            interrupt: 32,
+            no_memory: 8,
+            wake_early: 32,
+            refuse_registration: 64,
+            fewer_queues: 64,
+            fewer_features: 64,
+            junk_padding: true,
+            late_node: 64,
+            scribble: true,
+            indices_before_wrap: 40,
+            preempt: 32,
+            refuse: 0,
+            unknown_setup_flags: 0,
+        }
+    }
+
+    /// The same, and calls fail for good.
+    pub const fn fatal() -> Self {
+        Self { refuse: 16, ..Self::bearable() }
+    }
+}

@@ -1,0 +1,210 @@
+//! Who runs: one thread of the program at a time, by choice, and the kernel in between.
+//!
+//! A thread runs until it asks the kernel for something that it must wait for. Then whatever can
+//! happen is listed: things that the kernel does by itself, clients that act, threads that can go
+//! on. One is chosen, until a thread is. When nothing can happen, time passes; when no time that
+//! anybody waits for is left, somebody waits for ever, and that is a failure which names who.
+
+use super::world::{Chore, FileId, Kind, World};
+use core::time::Duration;
+use std::sync::{Arc, Condvar};
+
+/// What a thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// So many completions in a ring, or work for its task.
+    Completions(FileId, u32),
+    /// A readable event.
+    Event(FileId),
+    /// Another thread's end.
+    End(usize),
+    /// Time alone.
+    Time,
+    /// Its turn.
+    Turn,
+    /// The answers of all that clients have asked.
+    Answers,
+    /// That nothing happens any more unless time passes.
+    Quiet,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Runs,
+    Waits(Wait, Option<Duration>),
+    Ended,
+}
+
+#[derive(Debug)]
+struct Thread {
+    name: String,
+    process: usize,
+    state: State,
+    wake: Arc<Condvar>,
+}
+
+/// The threads of all simulated processes.
+#[derive(Debug, Default)]
+pub(super) struct Threads {
+    all: Vec<Thread>,
+    /// The one that runs.
+    running: usize,
+}
+
+impl Threads {
+    /// Makes a thread that will run when it is chosen, or runs already.
+    pub(super) fn add(&mut self, process: usize, name: String) -> usize {
+        let first = self.all.is_empty();
+        let state = if first { State::Runs } else { State::Waits(Wait::Turn, None) };
+        self.all.push(Thread { name, process, state, wake: Arc::default() });
+        self.all.len() - 1
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.running
+    }
+
+    pub(super) fn wake(&self, thread: usize) -> Arc<Condvar> {
+        Arc::clone(&self.all[thread].wake)
+    }
+
+    pub(super) fn set_waiting(&mut self, thread: usize, wait: Wait, deadline: Option<Duration>) {
+        self.all[thread].state = State::Waits(wait, deadline);
+    }
+
+    pub(super) fn set_ended(&mut self, thread: usize) {
+        self.all[thread].state = State::Ended;
+    }
+
+    pub(super) fn has_ended(&self, thread: usize) -> bool {
+        self.all[thread].state == State::Ended
+    }
+
+    pub(super) fn run(&mut self, thread: usize) {
+        self.running = thread;
+        self.all[thread].state = State::Runs;
+        self.all[thread].wake.notify_all();
+    }
+
+    pub(super) fn leftovers(&self) -> impl Iterator<Item = String> {
+        let others = self.all.iter().skip(1).filter(|thread| thread.state != State::Ended);
+        others.map(|thread| format!("thread {} has not ended", thread.name))
+    }
+}
+
+/// Something that can happen next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// The kernel does one of its chores.
+    Chore(usize),
+    /// A control command goes on.
+    Control(usize),
+    /// A client's next step: it asks something, or the block layer hands a request on.
+    Client(super::block::Step),
+    /// A thread goes on.
+    Thread(usize),
+}
+
+impl World {
+    /// Lets things happen until a thread can go on; answers which, or `None` when there is none.
+    pub(super) fn pick(&mut self) -> Option<usize> {
+        loop {
+            let mut events = Vec::new();
+            self.list_events(&mut events);
+            self.list_threads(&mut events, false);
+            if events.is_empty() {
+                self.list_threads(&mut events, true);
+            }
+            if events.is_empty() {
+                if self.let_time_pass() {
+                    continue;
+                }
+                if self.threads.all.iter().all(|thread| thread.state == State::Ended) {
+                    return None;
+                }
+                self.fail(self.nobody_can_go_on());
+                continue;
+            }
+            let chosen = self.choices.below(events.len());
+            match events[chosen] {
+                Event::Chore(index) => {
+                    let chore = self.chores.remove(index).expect("just listed");
+                    self.do_chore(chore);
+                }
+                Event::Control(command) => self.go_on_with_control(command),
+                Event::Client(step) => self.client_step(step),
+                Event::Thread(thread) => return Some(thread),
+            }
+        }
+    }
+
+    fn list_events(&mut self, events: &mut Vec<Event>) {
+        if self.broken.is_some() {
+            return;
+        }
+        events.extend((0..self.chores.len()).map(Event::Chore));
+        for command in 0..self.devices.controls() {
+            if self.control_can_go_on(command) {
+                events.push(Event::Control(command));
+            }
+        }
+        self.list_client_steps(&mut |step| events.push(Event::Client(step)));
+    }
+
+    fn list_threads(&self, events: &mut Vec<Event>, nothing_else: bool) {
+        for (index, thread) in self.threads.all.iter().enumerate() {
+            let State::Waits(wait, deadline) = thread.state else { continue };
+            let dead = self.broken.is_some() || self.processes[thread.process].dead;
+            let late = deadline.is_some_and(|deadline| self.now >= deadline);
+            let ready = match wait {
+                Wait::Completions(ring, want) => self.has_completions(ring, want),
+                Wait::Event(event) => match self.files.get(&event).map(|file| &file.kind) {
+                    Some(Kind::Event(readable)) => *readable,
+                    _ => true,
+                },
+                Wait::End(thread) => self.threads.has_ended(thread),
+                Wait::Time => false,
+                Wait::Turn => true,
+                Wait::Answers => self.clients.all_answered(),
+                Wait::Quiet => nothing_else,
+            };
+            if dead || late || ready {
+                events.push(Event::Thread(index));
+            }
+        }
+    }
+
+    /// Moves the clock to the next moment that somebody waits for; whether there is one.
+    fn let_time_pass(&mut self) -> bool {
+        let deadlines = self.threads.all.iter().filter_map(|thread| match thread.state {
+            State::Waits(_, deadline) => deadline,
+            _ => None,
+        });
+        let next = deadlines.chain(self.timers()).chain(self.control_deadlines()).min();
+        let Some(next) = next else { return false };
+        self.now = self.now.max(next);
+        self.fire_timers();
+        true
+    }
+
+    fn nobody_can_go_on(&self) -> String {
+        let mut why = String::from("nobody can go on, and time does not help:");
+        for thread in &self.threads.all {
+            if let State::Waits(wait, _) = thread.state {
+                why += &format!(" thread {} waits for {wait:?};", thread.name);
+            }
+        }
+        for waiting in self.devices.waiting_controls().chain(self.clients.waiting()) {
+            why += &format!(" {waiting};");
+        }
+        why
+    }
+
+    fn do_chore(&mut self, chore: Chore) {
+        match chore {
+            Chore::TearDown(ring) => self.tear_down(ring),
+            Chore::Release(device) => self.release_char_device(device),
+            Chore::Interrupt(ring) => self.interrupt(ring),
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Control commands: who may send them, and how they wait.
+
+use super::add::Caller;
+use super::info::{Named, split_path};
+use crate::errno::Errno;
+use crate::sim::uring::{FileCommand, Issuer, Outcome};
+use crate::sim::user;
+use crate::sim::world::{FileId, World};
+use core::time::Duration;
+use ublkit_sys::abi::from_bytes;
+use ublkit_sys::ublk as sys;
+use ublkit_sys::ublk::ublksrv_ctrl_cmd;
+
+/// A control command under way, or something that the driver does by itself and may wait for.
+#[derive(Debug)]
+pub(super) struct Control {
+    pub(super) id: u64,
+    /// Who is answered; nobody when the driver does it by itself, or the ring is gone.
+    pub(super) issuer: Option<Issuer>,
+    pub(super) user_data: u64,
+    pub(super) process: usize,
+    pub(super) op: u32,
+    pub(super) cmd: ublksrv_ctrl_cmd,
+    /// The device's place, once it was found.
+    pub(super) device: Option<usize>,
+    pub(super) stage: Stage,
+    pub(super) deadline: Option<Duration>,
+}
+
+/// How far a command is, and so what it waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// A worker has not begun it.
+    Begin,
+    /// Every slot is to be fetched.
+    Slots,
+    /// The device's mutex.
+    Mutex(Task),
+    /// Requests of the disk are to be answered.
+    Drained,
+    /// Partitions are being looked for, by this asking.
+    Scanned(u64),
+    /// Every queue is to have a slot without a request.
+    Idle,
+    /// Nobody is to hold the device any more.
+    Freed,
+}
+
+/// What is done with the mutex.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    Start,
+    Stop,
+    Recover,
+    /// The char device was released.
+    Release,
+    /// The server's commands were cancelled (before releases decided).
+    NoServer,
+}
+
+/// What a step comes to.
+pub(super) enum Progress {
+    Answer(i32),
+    /// It goes on, when it can, from there.
+    Stage(Stage),
+}
+
+pub(super) type Step = Result<Progress, Errno>;
+
+/// A command's name, for those who wait too long.
+pub(super) fn name(op: u32) -> String {
+    let of = |table: &'static [ublkit_sys::abi::Constant]| {
+        let is_it = |constant: &&ublkit_sys::abi::Constant| constant.value == u64::from(op);
+        table.iter().find(is_it).map(|constant| constant.name.trim_start_matches("UBLK_U_CMD_"))
+    };
+    of(sys::CONTROL_OPCODES).map_or_else(|| format!("command {op:#x}"), str::to_string)
+}
+
+impl super::Devices {
+    pub(in crate::sim) fn controls(&self) -> usize {
+        self.controls.len()
+    }
+
+    /// The commands that wait, in words.
+    pub(in crate::sim) fn waiting_controls(&self) -> impl Iterator<Item = String> {
+        self.controls.iter().map(|control| {
+            format!(
+                "{} of device {} waits: {:?}",
+                name(control.op),
+                control.cmd.dev_id,
+                control.stage
+            )
+        })
+    }
+}
+
+impl World {
+    /// A command arrives at the control device.
+    pub(in crate::sim) fn control_command(
+        &mut self,
+        issuer: Issuer,
+        command: &FileCommand,
+    ) -> Outcome {
+        let cmd: ublksrv_ctrl_cmd = from_bytes(&command.payload).expect("32 bytes of 80");
+        let process = self.tasks[issuer.task].process;
+        if !command.is_long {
+            return Outcome::Done(-libc::EINVAL);
+        }
+        let control = Control {
+            id: self.devices.next_control,
+            issuer: Some(issuer),
+            user_data: command.user_data,
+            process,
+            op: command.op,
+            cmd,
+            device: None,
+            stage: Stage::Begin,
+            deadline: None,
+        };
+        self.add_control(control);
+        Outcome::Pending
+    }
+
+    pub(super) fn add_control(&mut self, control: Control) {
+        self.devices.next_control += 1;
+        self.devices.controls.push(control);
+    }
+
+    /// The driver does something by itself, once it has the device's mutex.
+    pub(super) fn do_with_mutex(&mut self, device: usize, task: Task) {
+        let control = Control {
+            id: self.devices.next_control,
+            issuer: None,
+            user_data: 0,
+            process: 0,
+            op: 0,
+            cmd: ublksrv_ctrl_cmd { dev_id: self.devices.number(device), ..Default::default() },
+            device: Some(device),
+            stage: Stage::Mutex(task),
+            deadline: None,
+        };
+        self.add_control(control);
+    }
+
+    /// Whether what a command waits for is there.
+    pub(in crate::sim) fn control_can_go_on(&self, index: usize) -> bool {
+        let control = &self.devices.controls[index];
+        if control.deadline.is_some_and(|deadline| self.now >= deadline) {
+            return true;
+        }
+        let Some(device) = control.device.map(|place| &self.devices.all[place]) else {
+            return true;
+        };
+        match &control.stage {
+            Stage::Begin => true,
+            Stage::Slots => device.ready || device.stopping,
+            Stage::Mutex(_) => device.mutex.is_none_or(|owner| owner == control.id),
+            Stage::Drained => device.requests().is_empty(),
+            Stage::Scanned(asking) => !self.clients.askings.contains_key(asking),
+            Stage::Idle => device.queues.iter().all(|queue| {
+                queue.slots.iter().any(|slot| slot.pending.is_some() && slot.request.is_none())
+            }),
+            Stage::Freed => device.freed,
+        }
+    }
+
+    pub(in crate::sim) fn control_deadlines(&self) -> impl Iterator<Item = Duration> {
+        self.devices.controls.iter().filter_map(|control| control.deadline)
+    }
+
+    /// A command goes on.
+    pub(in crate::sim) fn go_on_with_control(&mut self, index: usize) {
+        let mut control = self.devices.controls.swap_remove(index);
+        let step = match control.stage.clone() {
+            Stage::Begin => self.begin(&mut control),
+            stage => self.continue_control(&mut control, stage),
+        };
+        let result = match step {
+            Ok(Progress::Stage(stage)) => {
+                control.stage = stage;
+                self.devices.controls.push(control);
+                self.devices.controls.sort_by_key(|control| control.id);
+                self.free_devices();
+                return;
+            }
+            Ok(Progress::Answer(result)) => result,
+            Err(errno) => -errno.number(),
+        };
+        if let Some(device) = control.device.map(|place| &mut self.devices.all[place])
+            && device.mutex == Some(control.id)
+        {
+            device.mutex = None;
+        }
+        self.devices.controls.sort_by_key(|control| control.id);
+        self.free_devices();
+        if let Some(issuer) = control.issuer {
+            self.complete_later(issuer.ring, control.user_data, result);
+        }
+    }
+
+    /// The checks that all commands share, then the command.
+    fn begin(&mut self, control: &mut Control) -> Step {
+        let kind = control.op >> 8 & 0xff;
+        if kind != u32::from(b'u') && kind != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if control.op == sys::UBLK_U_CMD_GET_FEATURES {
+            return self.get_features(control);
+        }
+        let admin = self.processes[control.process].admin;
+        let uid = if admin { 0 } else { 1000 };
+        let caller = Caller { admin, uid, gid: uid };
+        if control.op & 0xff == sys::UBLK_U_CMD_ADD_DEV & 0xff {
+            return self.add_device(control, caller);
+        }
+        let place = self.devices.find(control.cmd.dev_id).ok_or(Errno::ENODEV)?;
+        let flags = self.devices.all[place].info.flags;
+        let addr = control.cmd.addr;
+        let read = |len: usize| {
+            let mut bytes = vec![0; len];
+            user::read(addr, &mut bytes).map(|()| bytes)
+        };
+        let Named { path, cmd } =
+            split_path(self.profile, flags, admin, control.op, &control.cmd, read)?;
+        if let Some((path, _)) = path {
+            let right = format!("/dev/ublkc{}", control.cmd.dev_id);
+            if path != right.as_bytes() {
+                let is_other = path == b"/dev/ublk-control" || path.starts_with(b"/dev/ublkc");
+                return Err(if is_other { Errno::EPERM } else { Errno::ENOENT });
+            }
+        }
+        control.cmd = cmd;
+        control.device = Some(place);
+        self.begin_on_device(control, place)
+    }
+
+    /// The commands of a ring that closed, or of a task that ended, wait no more.
+    pub(super) fn interrupt_controls(&mut self, ring: FileId, task: Option<usize>) {
+        for control in &mut self.devices.controls {
+            let is_its = |issuer: &Issuer| {
+                issuer.ring == ring && task.is_none_or(|task| task == issuer.task)
+            };
+            if control.issuer.as_ref().is_some_and(is_its) {
+                control.issuer = None;
+            }
+        }
+        // Waits that a signal ends do end; the others go on, and nobody hears of them.
+        self.devices.controls.retain(|control| {
+            let is_waiting = matches!(control.stage, Stage::Slots | Stage::Idle | Stage::Freed);
+            control.issuer.is_some() || control.op == 0 || !is_waiting
+        });
+        self.free_devices();
+    }
+}

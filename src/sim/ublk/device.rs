@@ -1,0 +1,242 @@
+//! [`Device`]: a device of the driver's, its queues and slots, and its disk.
+
+use super::limits::Limits;
+use crate::errno::Errno;
+use crate::sim::user::{PAGE_BYTES, Pages};
+use crate::sim::world::FileId;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use ublkit_sys::ublk as sys;
+use ublkit_sys::ublk::{ublk_params, ublksrv_ctrl_dev_info, ublksrv_io_desc};
+
+/// Which slot of which device, by their places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::sim) struct SlotName {
+    pub(in crate::sim) device: usize,
+    pub(in crate::sim) queue: u16,
+    pub(in crate::sim) tag: u16,
+}
+
+/// Whose turn a slot's is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Never fetched since its queue was made or reset.
+    New,
+    /// The driver has a command of the server's, and may have a request to complete it with.
+    Idle,
+    /// The server has a request.
+    Owned,
+    /// The server has a request, and is to say where its data goes.
+    OwnedWantsData,
+}
+
+/// A command that waits in the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pending {
+    pub(super) ring: FileId,
+    pub(super) user_data: u64,
+    /// The char device's open file, which it holds.
+    pub(super) file: FileId,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    pub(super) state: State,
+    /// Its command was taken back: it is not to be used before the char device is opened anew.
+    pub(super) aborted: bool,
+    pub(super) pending: Option<Pending>,
+    /// The task that fetched it.
+    pub(super) task: Option<usize>,
+    /// The buffer that its last command named.
+    pub(super) addr: u64,
+    /// The request that has its tag.
+    pub(super) request: Option<u64>,
+}
+
+pub(super) const NEW: Slot =
+    Slot { state: State::New, aborted: false, pending: None, task: None, addr: 0, request: None };
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) slots: Vec<Slot>,
+    pub(super) descriptors: Arc<Pages>,
+    /// Requests without a tag.
+    pub(super) waiting: VecDeque<u64>,
+    /// The task of all slots, where there is one for a queue.
+    pub(super) task: Option<usize>,
+    /// Its server is about to go: requests are parked or failed.
+    pub(super) canceling: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) limits: Limits,
+    /// Being deleted: new requests fail.
+    pub(super) dying: bool,
+}
+
+/// Who has the char device open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Open {
+    Nobody,
+    By(usize),
+    /// Closed, and not yet let go by the driver.
+    Closing,
+}
+
+/// A device.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) info: ublksrv_ctrl_dev_info,
+    pub(super) params: ublk_params,
+    pub(super) queues: Vec<Queue>,
+    pub(super) disk: Option<Disk>,
+    pub(super) open: Open,
+    /// The process that mapped descriptors first.
+    pub(super) mapper: Option<usize>,
+    /// Every slot was fetched.
+    pub(super) ready: bool,
+    /// Stopped while a server had it open, which is to let go first.
+    pub(super) stopping: bool,
+    /// Requests fail, whatever recovery says.
+    pub(super) force_abort: bool,
+    /// A slot was fetched without `CAP_SYS_ADMIN`: partitions are not looked for.
+    pub(super) untrusted: bool,
+    /// The control command that holds the device's mutex.
+    pub(super) mutex: Option<u64>,
+    /// DEL_DEV was here: no node any more.
+    pub(super) unlinked: bool,
+    /// Forgotten: its number is free.
+    pub(super) freed: bool,
+}
+
+/// Whole pages.
+fn pages(len_bytes: usize) -> usize {
+    len_bytes.next_multiple_of(PAGE_BYTES)
+}
+
+/// How many slots a queue can have: what descriptors' places are computed from.
+const MAX_DEPTH: usize = 4096;
+
+impl Device {
+    pub(super) fn new(info: ublksrv_ctrl_dev_info) -> Self {
+        let depth = usize::from(info.queue_depth);
+        let mut device = Self {
+            info,
+            params: ublk_params::default(),
+            queues: Vec::new(),
+            disk: None,
+            open: Open::Nobody,
+            mapper: None,
+            ready: false,
+            stopping: false,
+            force_abort: false,
+            untrusted: false,
+            mutex: None,
+            unlinked: false,
+            freed: false,
+        };
+        let len_bytes = depth * device.stride_bytes();
+        device.queues = (0..info.nr_hw_queues)
+            .map(|_| Queue {
+                slots: vec![NEW; depth],
+                descriptors: Arc::new(Pages::new(len_bytes)),
+                waiting: VecDeque::new(),
+                task: None,
+                canceling: false,
+            })
+            .collect();
+        device
+    }
+
+    /// Bytes from one descriptor to the next.
+    pub(super) fn stride_bytes(&self) -> usize {
+        if self.has(sys::UBLK_F_IO_DESC_SIZE) {
+            self.info.io_desc_size.into()
+        } else {
+            size_of::<ublksrv_io_desc>()
+        }
+    }
+
+    pub(super) fn has(&self, flag: u64) -> bool {
+        self.info.flags & flag != 0
+    }
+
+    /// Whether data goes through a buffer that each command names.
+    pub(super) fn copies(&self) -> bool {
+        let others =
+            sys::UBLK_F_USER_COPY | sys::UBLK_F_SUPPORT_ZERO_COPY | sys::UBLK_F_AUTO_BUF_REG;
+        self.info.flags & others == 0
+    }
+
+    /// Whether requests wait for the next server, when there is none.
+    pub(super) fn parks(&self) -> bool {
+        self.has(sys::UBLK_F_USER_RECOVERY) && !self.has(sys::UBLK_F_USER_RECOVERY_FAIL_IO)
+    }
+
+    /// Whether a dead server's requests are delivered again.
+    pub(super) fn reissues(&self) -> bool {
+        self.has(sys::UBLK_F_USER_RECOVERY) && self.has(sys::UBLK_F_USER_RECOVERY_REISSUE)
+    }
+
+    pub(super) fn slot(&mut self, queue: u16, tag: u16) -> Option<&mut Slot> {
+        self.queues.get_mut(usize::from(queue))?.slots.get_mut(usize::from(tag))
+    }
+
+    /// Every slot, by queue and tag.
+    pub(super) fn names(&self, device: usize) -> Vec<SlotName> {
+        let of_queue = |(queue, slots): (u16, &Queue)| {
+            let tags = 0..u16::try_from(slots.slots.len()).expect("a u16 of slots");
+            tags.map(move |tag| SlotName { device, queue, tag }).collect::<Vec<_>>()
+        };
+        (0..).zip(&self.queues).flat_map(of_queue).collect()
+    }
+
+    /// Requests that have a tag or wait for one.
+    pub(super) fn requests(&self) -> Vec<u64> {
+        let of_queue = |queue: &Queue| {
+            let tagged = queue.slots.iter().filter_map(|slot| slot.request);
+            tagged.chain(queue.waiting.iter().copied()).collect::<Vec<_>>()
+        };
+        self.queues.iter().flat_map(of_queue).collect()
+    }
+
+    /// `mmap` of descriptors.
+    pub(super) fn map(
+        &mut self,
+        process: usize,
+        offset_bytes: u64,
+        len_bytes: usize,
+        writable: bool,
+    ) -> Result<Arc<Pages>, Errno> {
+        if writable {
+            return Err(Errno::EPERM);
+        }
+        if *self.mapper.get_or_insert(process) != process {
+            return Err(Errno::EINVAL);
+        }
+        let place = pages(MAX_DEPTH * self.stride_bytes()) as u64;
+        let queue = usize::try_from(offset_bytes / place).map_err(|_| Errno::EINVAL)?;
+        let queue = self.queues.get(queue).ok_or(Errno::EINVAL)?;
+        let right = pages(queue.slots.len() * self.stride_bytes());
+        if pages(len_bytes) != right {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Arc::clone(&queue.descriptors))
+    }
+
+    /// All slots as they were when the device was made.
+    pub(super) fn reset(&mut self) {
+        for queue in &mut self.queues {
+            queue.task = None;
+            queue.canceling = false;
+            for slot in &mut queue.slots {
+                *slot = Slot { request: slot.request, ..NEW };
+            }
+        }
+        self.ready = false;
+        self.stopping = false;
+        self.untrusted = false;
+        self.mapper = None;
+    }
+}

@@ -1,0 +1,263 @@
+//! Ends: a stop, a server that is gone, a device that is forgotten; and what recovery brings back.
+
+use super::control::{Control, Progress, Stage, Step, Task};
+use super::device::{Open, SlotName, State};
+use super::life::pid;
+use crate::errno::Errno;
+use crate::sim::profile::Rule;
+use crate::sim::world::{FileId, World};
+use ublkit_sys::ublk as sys;
+
+const DONE: Step = Ok(Progress::Answer(0));
+
+impl World {
+    /// STOP_DEV, and the first half of DEL_DEV, with the mutex.
+    pub(super) fn stop(&mut self, control: &Control, place: usize) -> Step {
+        let device = &mut self.devices.all[place];
+        if device.disk.is_none() {
+            return self.stopped(control, place);
+        }
+        device.mutex = Some(control.id);
+        device.force_abort = device.parks();
+        if let Some(disk) = &mut device.disk {
+            disk.dying = true;
+        }
+        self.clients.loads.end(place);
+        Ok(Progress::Stage(Stage::Drained))
+    }
+
+    /// All requests of a disk that is being deleted are answered.
+    pub(super) fn drained(&mut self, control: &Control, place: usize) -> Step {
+        let device = &mut self.devices.all[place];
+        device.disk = None;
+        device.info.state = sys::UBLK_S_DEV_DEAD;
+        device.info.ublksrv_pid = -1;
+        device.force_abort = false;
+        self.stopped(control, place)
+    }
+
+    /// There is no disk any more.
+    fn stopped(&mut self, control: &Control, place: usize) -> Step {
+        let device = &mut self.devices.all[place];
+        if self.profile.has(Rule::StopsAndRestarts) && matches!(device.open, Open::By(_)) {
+            device.stopping = true;
+        }
+        self.take_back_idle(place);
+        let device = &mut self.devices.all[place];
+        if device.mutex == Some(control.id) {
+            device.mutex = None;
+        }
+        match control.op {
+            sys::UBLK_U_CMD_DEL_DEV | sys::UBLK_U_CMD_DEL_DEV_ASYNC => {
+                device.unlinked = true;
+                let waits = control.op == sys::UBLK_U_CMD_DEL_DEV;
+                if waits { Ok(Progress::Stage(Stage::Freed)) } else { DONE }
+            }
+            _ => DONE,
+        }
+    }
+
+    /// Completes the commands of all slots that have no request: they are gone.
+    pub(super) fn take_back_idle(&mut self, place: usize) {
+        for name in self.devices.all[place].names(place) {
+            self.take_back(name);
+        }
+    }
+
+    fn take_back(&mut self, name: SlotName) {
+        let Some(slot) = self.devices.all[name.device].slot(name.queue, name.tag) else { return };
+        if slot.request.is_some() {
+            return;
+        }
+        let Some(pending) = slot.pending.take() else { return };
+        slot.aborted = true;
+        self.audit.aborted += 1;
+        self.complete_later(pending.ring, pending.user_data, sys::UBLK_IO_RES_ABORT);
+        self.let_go(pending.file);
+    }
+
+    /// A ring closes, or a task ends: its commands are cancelled.
+    pub(in crate::sim) fn cancel_commands(&mut self, ring: FileId, task: Option<usize>) {
+        self.interrupt_controls(ring, task);
+        for place in 0..self.devices.all.len() {
+            let device = &mut self.devices.all[place];
+            let mut names = device.names(place);
+            names.retain(|name| {
+                device.slot(name.queue, name.tag).is_some_and(|slot| {
+                    let is_its = slot.pending.is_some_and(|pending| pending.ring == ring);
+                    is_its && task.is_none_or(|task| slot.task == Some(task))
+                })
+            });
+            if names.is_empty() {
+                continue;
+            }
+            if self.profile.has(Rule::ReleaseDecides) {
+                for queue in &mut device.queues {
+                    queue.canceling = true;
+                }
+            } else {
+                for name in &names {
+                    device.queues[usize::from(name.queue)].canceling = true;
+                }
+                self.fail_owned(place);
+                self.do_with_mutex(place, Task::NoServer);
+            }
+            for name in names {
+                // A request that was about to be delivered is not.
+                self.abort_request(name);
+                self.take_back(name);
+            }
+        }
+    }
+
+    /// A request that its server did not get, or will not answer, fails or waits for the next one.
+    fn abort_request(&mut self, name: SlotName) {
+        let device = &mut self.devices.all[name.device];
+        let parks = device.parks() && !device.force_abort;
+        let reissues = device.reissues() && !device.force_abort;
+        let Some(slot) = device.slot(name.queue, name.tag) else { return };
+        let was_delivered = matches!(slot.state, State::Owned | State::OwnedWantsData);
+        let Some(id) = slot.request else { return };
+        if if was_delivered { reissues } else { parks } {
+            self.requeue(name);
+        } else {
+            slot.request = None;
+            self.end_request(id, Err(Errno::EIO));
+        }
+    }
+
+    /// Before releases decided: what a dead server's queues owe is settled at once.
+    fn fail_owned(&mut self, place: usize) {
+        for name in self.devices.all[place].names(place) {
+            let device = &mut self.devices.all[place];
+            let canceling = device.queues[usize::from(name.queue)].canceling;
+            let slot = device.slot(name.queue, name.tag);
+            let owned =
+                slot.is_some_and(|slot| matches!(slot.state, State::Owned | State::OwnedWantsData));
+            if canceling && owned {
+                self.abort_request(name);
+            }
+        }
+    }
+
+    /// The char device has no holder any more.
+    pub(in crate::sim) fn release_char_device(&mut self, place: usize) {
+        if self.profile.has(Rule::ReleaseDecides) && self.devices.all[place].disk.is_some() {
+            for name in self.devices.all[place].names(place) {
+                self.abort_request(name);
+            }
+        }
+        self.do_with_mutex(place, Task::Release);
+    }
+
+    /// The rest of a release, with the mutex.
+    pub(super) fn released(&mut self, place: usize) -> Step {
+        let profile = self.profile;
+        let device = &mut self.devices.all[place];
+        device.open = Open::Nobody;
+        if !profile.has(Rule::ReleaseDecides) {
+            return DONE;
+        }
+        if device.disk.is_none() {
+            if profile.has(Rule::StopsAndRestarts) {
+                device.reset();
+            }
+            return DONE;
+        }
+        device.reset();
+        if device.has(sys::UBLK_F_USER_RECOVERY) {
+            let fails = device.has(sys::UBLK_F_USER_RECOVERY_FAIL_IO);
+            device.info.state =
+                if fails { sys::UBLK_S_DEV_FAIL_IO } else { sys::UBLK_S_DEV_QUIESCED };
+            return DONE;
+        }
+        self.lose_disk(place);
+        DONE
+    }
+
+    /// The disk is gone with its server; what clients wait for fails.
+    fn lose_disk(&mut self, place: usize) {
+        let device = &mut self.devices.all[place];
+        device.disk = None;
+        device.info.state = sys::UBLK_S_DEV_DEAD;
+        device.info.ublksrv_pid = -1;
+        for id in device.requests() {
+            self.end_request(id, Err(Errno::EIO));
+        }
+        let device = &mut self.devices.all[place];
+        for queue in &mut device.queues {
+            queue.waiting.clear();
+            queue.slots.iter_mut().for_each(|slot| slot.request = None);
+        }
+        self.clients.loads.end(place);
+    }
+
+    /// Before releases decided: the server's death stops or quiesces the device at once.
+    pub(super) fn no_server(&mut self, control: &mut Control, place: usize) -> Step {
+        let device = &mut self.devices.all[place];
+        if device.disk.is_none() || device.info.state != sys::UBLK_S_DEV_LIVE {
+            return DONE;
+        }
+        if device.has(sys::UBLK_F_USER_RECOVERY) {
+            device.info.state = sys::UBLK_S_DEV_QUIESCED;
+            self.take_back_idle(place);
+            return DONE;
+        }
+        control.op = sys::UBLK_U_CMD_STOP_DEV;
+        self.stop(control, place)
+    }
+
+    /// START_USER_RECOVERY.
+    pub(super) fn start_recovery(&mut self, place: usize) -> Step {
+        let decides = self.profile.has(Rule::ReleaseDecides);
+        let device = &mut self.devices.all[place];
+        if !device.has(sys::UBLK_F_USER_RECOVERY) {
+            return Err(Errno::EINVAL);
+        }
+        if !decides && device.queues.iter().all(|queue| queue.task.is_none()) {
+            return Err(Errno::EINVAL);
+        }
+        let serverless = [sys::UBLK_S_DEV_QUIESCED, sys::UBLK_S_DEV_FAIL_IO];
+        if device.open != Open::Nobody || !serverless.contains(&device.info.state) {
+            return Err(Errno::EBUSY);
+        }
+        if !decides {
+            device.reset();
+        }
+        DONE
+    }
+
+    /// END_USER_RECOVERY, with the mutex, once all slots were fetched.
+    pub(super) fn end_recovery(&mut self, control: &Control, place: usize) -> Step {
+        self.check_pid(control, place)?;
+        let device = &mut self.devices.all[place];
+        if !device.has(sys::UBLK_F_USER_RECOVERY) {
+            return Err(Errno::EINVAL);
+        }
+        let serverless = [sys::UBLK_S_DEV_QUIESCED, sys::UBLK_S_DEV_FAIL_IO];
+        if !serverless.contains(&device.info.state) {
+            return Err(Errno::EBUSY);
+        }
+        device.info.ublksrv_pid = pid(&control.cmd);
+        device.info.state = sys::UBLK_S_DEV_LIVE;
+        for queue in &mut device.queues {
+            queue.canceling = false;
+        }
+        DONE
+    }
+
+    /// Forgets the devices that were deleted and that nobody holds any more.
+    pub(super) fn free_devices(&mut self) {
+        for place in 0..self.devices.all.len() {
+            let held = self
+                .devices
+                .controls
+                .iter()
+                .any(|control| control.device == Some(place) && control.stage != Stage::Freed);
+            let device = &mut self.devices.all[place];
+            if device.unlinked && device.disk.is_none() && device.open == Open::Nobody && !held {
+                device.freed = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Commands for slots: FETCH, COMMIT_AND_FETCH, NEED_GET_DATA, in the driver's order of checks.
+
+use super::device::{Pending, Slot, SlotName, State};
+use crate::errno::Errno;
+use crate::sim::profile::Rule;
+use crate::sim::uring::{FileCommand, Issuer, Outcome};
+use crate::sim::world::{Audit, FileId, World};
+use ublkit_sys::abi::from_bytes;
+use ublkit_sys::ublk as sys;
+use ublkit_sys::ublk::ublksrv_io_cmd;
+
+/// The low byte of each opcode is its number.
+const FETCH: u32 = sys::UBLK_U_IO_FETCH_REQ & 0xff;
+const COMMIT_AND_FETCH: u32 = sys::UBLK_U_IO_COMMIT_AND_FETCH_REQ & 0xff;
+const GET_DATA: u32 = sys::UBLK_U_IO_NEED_GET_DATA & 0xff;
+const REGISTER: u32 = sys::UBLK_U_IO_REGISTER_IO_BUF & 0xff;
+const UNREGISTER: u32 = sys::UBLK_U_IO_UNREGISTER_IO_BUF & 0xff;
+
+/// A command for a slot, unpacked.
+struct SlotCommand {
+    number: u32,
+    io: ublksrv_io_cmd,
+    pending: Pending,
+    task: usize,
+}
+
+impl World {
+    /// A command arrives at a char device.
+    pub(in crate::sim) fn slot_command(
+        &mut self,
+        issuer: Issuer,
+        file: FileId,
+        device: usize,
+        command: &FileCommand,
+    ) -> Outcome {
+        let io: ublksrv_io_cmd = from_bytes(&command.payload).expect("16 bytes of 80");
+        let pending = Pending { ring: issuer.ring, user_data: command.user_data, file };
+        let kind = command.op >> 8 & 0xff;
+        let sent = SlotCommand { number: command.op & 0xff, io, pending, task: issuer.task };
+        let is_right_kind = kind == u32::from(b'u') || kind == 0;
+        let late_kind = !self.profile.has(Rule::KindComesFirst);
+        let result = if !is_right_kind && !late_kind {
+            Err(Errno::EOPNOTSUPP)
+        } else {
+            self.slot_command_checked(device, &sent, is_right_kind)
+        };
+        match result {
+            Ok(outcome) => outcome,
+            Err(errno) => {
+                let ublksrv_io_cmd { q_id, tag, .. } = io;
+                let number = sent.number;
+                let line = format!("command {number:#x} for queue {q_id} tag {tag}: {errno}");
+                if errno != Errno::ENODEV {
+                    Audit::note(&mut self.audit.refused, line);
+                }
+                Outcome::Done(-errno.number())
+            }
+        }
+    }
+
+    fn slot_command_checked(
+        &mut self,
+        place: usize,
+        sent: &SlotCommand,
+        is_right_kind: bool,
+    ) -> Result<Outcome, Errno> {
+        let profile = self.profile;
+        let device = &mut self.devices.all[place];
+        if device.has(sys::UBLK_F_BATCH_IO) {
+            Audit::note(&mut self.audit.unmodelled, "batch I/O".into());
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if sent.number == UNREGISTER || sent.number == REGISTER {
+            if device.has(sys::UBLK_F_SUPPORT_ZERO_COPY) {
+                Audit::note(&mut self.audit.unmodelled, "registering a request's pages".into());
+            }
+            return Err(Errno::EINVAL);
+        }
+        let ublksrv_io_cmd { q_id: queue, tag, .. } = sent.io;
+        let name = SlotName { device: place, queue, tag };
+        let owner = device.queues.get(usize::from(queue)).and_then(|queue| queue.task);
+        let slot = *device.slot(queue, tag).ok_or(Errno::EINVAL)?;
+        if profile.has(Rule::TaskPerSlot) {
+            if sent.number == FETCH {
+                return self.fetch(name, sent);
+            }
+            if slot.task != Some(sent.task) {
+                return Err(Errno::EINVAL);
+            }
+        } else {
+            if owner.is_some_and(|owner| owner != sent.task) {
+                return Err(Errno::EINVAL);
+            }
+            if slot.state == State::Idle {
+                return Err(Errno::EBUSY);
+            }
+        }
+        if profile.has(Rule::TaskPerSlot) && !owned(slot.state) {
+            return Err(Errno::EBUSY);
+        }
+        if (slot.state == State::OwnedWantsData) != (sent.number == GET_DATA) {
+            return Err(Errno::EINVAL);
+        }
+        if !is_right_kind {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        match sent.number {
+            FETCH => self.fetch(name, sent),
+            COMMIT_AND_FETCH => self.commit(name, sent),
+            GET_DATA => self.give_data(name, sent),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn fetch(&mut self, name: SlotName, sent: &SlotCommand) -> Result<Outcome, Errno> {
+        let profile = self.profile;
+        let admin = self.processes[self.tasks[sent.task].process].admin;
+        let device = &mut self.devices.all[name.device];
+        let needs_addr = device.copies() && !device.has(sys::UBLK_F_NEED_GET_DATA);
+        let buffer_is_wrong = match device.copies() {
+            true => needs_addr && sent.io.addr == 0,
+            false => sent.io.addr != 0,
+        };
+        if profile.has(Rule::TaskPerSlot) {
+            if buffer_is_wrong {
+                return Err(Errno::EINVAL);
+            }
+            if device.stopping {
+                return Err(Errno::ENODEV);
+            }
+            if device.ready {
+                return Err(Errno::EBUSY);
+            }
+        } else {
+            let queue = &device.queues[usize::from(name.queue)];
+            if queue.slots.iter().all(|slot| slot.state != State::New) {
+                return Err(Errno::EBUSY);
+            }
+        }
+        let slot = device.slot(name.queue, name.tag).ok_or(Errno::EINVAL)?;
+        if slot.state != State::New || buffer_is_wrong {
+            return Err(Errno::EINVAL);
+        }
+        slot.state = State::Idle;
+        slot.addr = sent.io.addr;
+        slot.task = Some(sent.task);
+        slot.pending = Some(sent.pending);
+        device.untrusted |= !admin;
+        let is_new = |slot: &Slot| slot.state == State::New;
+        let queue = &mut device.queues[usize::from(name.queue)];
+        if !queue.slots.iter().any(is_new) {
+            queue.task = Some(sent.task); // the last one; looked at where a queue has one task
+        }
+        if !device.queues.iter().any(|queue| queue.slots.iter().any(is_new)) {
+            device.ready = true;
+            for queue in &mut device.queues {
+                queue.canceling = false;
+            }
+        }
+        self.audit.fetched += 1;
+        self.hold(sent.pending.file);
+        Ok(Outcome::Pending)
+    }
+
+    fn commit(&mut self, name: SlotName, sent: &SlotCommand) -> Result<Outcome, Errno> {
+        let device = &mut self.devices.all[name.device];
+        let slot = device.slot(name.queue, name.tag).ok_or(Errno::EINVAL)?;
+        let Some(id) = slot.request.filter(|_| slot.state == State::Owned) else {
+            return Err(Errno::EINVAL);
+        };
+        let op = self.clients.requests.get(&id).map_or(0, |request| request.op);
+        let device = &mut self.devices.all[name.device];
+        let may_be_none = device.has(sys::UBLK_F_NEED_GET_DATA) && op != sys::UBLK_IO_OP_READ;
+        let buffer_is_wrong = match device.copies() {
+            true => sent.io.addr == 0 && !may_be_none,
+            false => sent.io.addr != 0 && op != sys::UBLK_IO_OP_ZONE_APPEND,
+        };
+        if buffer_is_wrong {
+            return Err(Errno::EINVAL);
+        }
+        let slot = device.slot(name.queue, name.tag).ok_or(Errno::EINVAL)?;
+        slot.state = State::Idle;
+        slot.addr = sent.io.addr;
+        slot.pending = Some(sent.pending);
+        slot.request = None;
+        self.audit.committed += 1;
+        self.hold(sent.pending.file);
+        self.scribble(name);
+        self.answer_request(name, id, sent.io.result);
+        Ok(Outcome::Pending)
+    }
+
+    /// The server says where the data of a write goes.
+    fn give_data(&mut self, name: SlotName, sent: &SlotCommand) -> Result<Outcome, Errno> {
+        let slot = self.devices.all[name.device].slot(name.queue, name.tag).ok_or(Errno::EINVAL)?;
+        slot.addr = sent.io.addr;
+        slot.pending = Some(sent.pending);
+        slot.state = State::Idle;
+        self.hold(sent.pending.file);
+        self.deliver_data(name);
+        Ok(Outcome::Pending)
+    }
+}
+
+fn owned(state: State) -> bool {
+    matches!(state, State::Owned | State::OwnedWantsData)
+}

@@ -1,0 +1,165 @@
+//! One SQE: what is asked of the kernel, checked in its order.
+
+use super::{Work, cqe};
+use crate::errno::Errno;
+use crate::sim::user;
+use crate::sim::world::{Audit, FileId, Kind, World};
+use core::time::Duration;
+use ublkit_sys::abi::{as_bytes, from_bytes};
+use ublkit_sys::io_uring::*;
+
+/// Opcodes from here on are those of no kernel that is played.
+const OPCODES: u8 = 65;
+
+/// Who sends an SQE, and through what.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sim) struct Issuer {
+    pub(in crate::sim) task: usize,
+    pub(in crate::sim) ring: FileId,
+}
+
+/// What became of an SQE.
+pub(in crate::sim) enum Outcome {
+    /// It has completed.
+    Done(i32),
+    /// It completes later.
+    Pending,
+}
+
+/// `cmd`, as a command to a file.
+pub(in crate::sim) struct FileCommand {
+    pub(in crate::sim) op: u32,
+    /// Whether the SQE has 80 bytes of payload, not 16.
+    pub(in crate::sim) is_long: bool,
+    pub(in crate::sim) payload: [u8; 80],
+    pub(in crate::sim) user_data: u64,
+}
+
+impl World {
+    /// Takes one SQE. `false` when it was bad, which ends a submission.
+    pub(super) fn issue(&mut self, issuer: Issuer, sqe: &io_uring_sqe128) -> bool {
+        let outcome = self.checked(issuer, sqe);
+        let good = outcome.is_ok();
+        let result = match outcome {
+            Ok(Outcome::Pending) => return true,
+            Ok(Outcome::Done(result)) => result,
+            Err(errno) => -errno.number(),
+        };
+        let skip = sqe.head.flags & IOSQE_CQE_SKIP_SUCCESS != 0 && result >= 0;
+        if !skip {
+            self.post(issuer.ring, cqe(sqe.head.user_data, result));
+        }
+        good
+    }
+
+    /// `Err` is for what is wrong with the SQE itself.
+    fn checked(&mut self, issuer: Issuer, sqe: &io_uring_sqe128) -> Result<Outcome, Errno> {
+        let head = &sqe.head;
+        if head.flags & 0x80 != 0 || head.opcode >= OPCODES {
+            return Err(Errno::EINVAL);
+        }
+        if head.flags & IOSQE_BUFFER_SELECT != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if head.personality != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let played = IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS | IOSQE_ASYNC;
+        if head.flags & !played != 0 {
+            let line = format!("an SQE with flags {:#x}", head.flags);
+            Audit::note(&mut self.audit.unmodelled, line);
+        }
+        match head.opcode {
+            IORING_OP_NOP => Ok(Outcome::Done(0)),
+            IORING_OP_POLL_ADD => self.poll(issuer, head),
+            IORING_OP_TIMEOUT => self.timeout(issuer, head),
+            IORING_OP_URING_CMD => self.command(issuer, sqe),
+            other => {
+                Audit::note(&mut self.audit.unmodelled, format!("an SQE with opcode {other}"));
+                Err(Errno::EINVAL)
+            }
+        }
+    }
+
+    /// The file that an SQE names.
+    fn named(&mut self, issuer: Issuer, sqe: &io_uring_sqe) -> Result<FileId, Errno> {
+        if sqe.flags & IOSQE_FIXED_FILE != 0 {
+            let ring = self.ring(issuer.ring).ok_or(Errno::EBADF)?;
+            let index = usize::try_from(sqe.fd).map_err(|_| Errno::EBADF)?;
+            return ring.fixed.as_ref().and_then(|files| *files.get(index)?).ok_or(Errno::EBADF);
+        }
+        let process = self.tasks[issuer.task].process;
+        self.file(process, sqe.fd).map(|_| sqe.fd)
+    }
+
+    fn poll(&mut self, issuer: Issuer, sqe: &io_uring_sqe) -> Result<Outcome, Errno> {
+        if sqe.buf_index != 0 || sqe.off != 0 || sqe.addr != 0 || sqe.len != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let file = self.named(issuer, sqe);
+        let file = match file {
+            Ok(file) => file,
+            Err(errno) => return Ok(Outcome::Done(-errno.number())),
+        };
+        self.hold(file);
+        if let Some(ring) = self.ring(issuer.ring) {
+            ring.polls.push((file, sqe.user_data));
+        }
+        Ok(Outcome::Pending)
+    }
+
+    fn timeout(&mut self, issuer: Issuer, sqe: &io_uring_sqe) -> Result<Outcome, Errno> {
+        if sqe.buf_index != 0 || sqe.len != 1 || sqe.splice_fd_in != 0 || sqe.op_flags != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let mut bytes = [0; size_of::<__kernel_timespec>()];
+        user::read(sqe.addr, &mut bytes)?;
+        let time: __kernel_timespec = from_bytes(&bytes).expect("that long");
+        let nanos = u32::try_from(time.tv_nsec).ok().filter(|nanos| *nanos < 1_000_000_000);
+        let (Ok(secs), Some(nanos)) = (u64::try_from(time.tv_sec), nanos) else {
+            return Err(Errno::EINVAL);
+        };
+        let due = self.now.saturating_add(Duration::new(secs, nanos));
+        if let Some(ring) = self.ring(issuer.ring) {
+            ring.timeouts.push((due, sqe.user_data));
+        }
+        self.fire_timers();
+        Ok(Outcome::Pending)
+    }
+
+    fn command(&mut self, issuer: Issuer, sqe: &io_uring_sqe128) -> Result<Outcome, Errno> {
+        let head = &sqe.head;
+        let upper = head.off >> 32;
+        if upper != 0 || head.ioprio != 0 || head.op_flags & !IORING_URING_CMD_MASK != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if head.op_flags & IORING_URING_CMD_FIXED != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let file = match self.named(issuer, head) {
+            Ok(file) => file,
+            Err(errno) => return Ok(Outcome::Done(-errno.number())),
+        };
+        let is_long =
+            self.ring(issuer.ring).is_some_and(|ring| ring.flags & IORING_SETUP_SQE128 != 0);
+        let mut payload = [0; 80];
+        payload.copy_from_slice(&as_bytes(sqe)[48..]);
+        #[expect(clippy::cast_possible_truncation, reason = "the upper half is 0")]
+        let command =
+            FileCommand { op: head.off as u32, is_long, payload, user_data: head.user_data };
+        let outcome = match self.files.get(&file).map(|file| &file.kind) {
+            Some(Kind::Control) => self.control_command(issuer, &command),
+            Some(Kind::Char(device)) => {
+                let device = *device;
+                self.slot_command(issuer, file, device, &command)
+            }
+            _ => Outcome::Done(-libc::EOPNOTSUPP),
+        };
+        Ok(outcome)
+    }
+
+    /// A command that was pending has completed, in the ring's task.
+    pub(in crate::sim) fn complete_later(&mut self, ring: FileId, user_data: u64, result: i32) {
+        self.add_work(ring, Work::Complete(cqe(user_data, result)));
+    }
+}

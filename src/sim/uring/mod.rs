@@ -1,0 +1,220 @@
+//! io_uring: a ring as the kernel has it. It sees only the bytes that the program shares with it.
+
+mod enter;
+mod issue;
+mod register;
+mod setup;
+
+pub(super) use enter::{Entered, Name};
+pub(super) use issue::{FileCommand, Issuer, Outcome};
+
+use super::user::Pages;
+use super::world::{Chore, FileId, Kind, World};
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use ublkit_sys::io_uring::{IORING_SETUP_DEFER_TASKRUN, IORING_SQ_CQ_OVERFLOW, io_uring_cqe};
+
+/// Where things lie in the shared page: not where a real kernel has them, for nobody may know.
+const SQ_HEAD: usize = 64;
+const SQ_TAIL: usize = 128;
+const SQ_FLAGS: usize = 132;
+const SQ_DROPPED: usize = 136;
+const SQ_MASK: usize = 140;
+const SQ_ENTRIES: usize = 144;
+const CQ_HEAD: usize = 192;
+const CQ_TAIL: usize = 256;
+const CQ_OVERFLOW: usize = 260;
+const CQ_MASK: usize = 264;
+const CQ_ENTRIES: usize = 268;
+const CQ_FLAGS: usize = 272;
+const CQES: usize = 320;
+
+/// A ring.
+#[derive(Debug)]
+pub(super) struct Ring {
+    pub(super) flags: u32,
+    /// The task that made or enabled it, for rings of one task.
+    issuer: Option<usize>,
+    /// The task whose work the ring's completions are.
+    pub(super) owner: usize,
+    disabled: bool,
+    pub(super) sq_entries: u32,
+    pub(super) cq_entries: u32,
+    sqe_bytes: usize,
+    pub(super) indices: Arc<Pages>,
+    pub(super) sqes: Arc<Pages>,
+    sq_head: u32,
+    cq_tail: u32,
+    /// Completions that found the queue full.
+    overflow: VecDeque<io_uring_cqe>,
+    /// Done when the ring's task comes by.
+    pub(super) work: VecDeque<Work>,
+    fixed: Option<Vec<Option<FileId>>>,
+    /// Places for requests' pages: how many.
+    buffers: Option<u32>,
+    timeouts: Vec<(Duration, u64)>,
+    polls: Vec<(FileId, u64)>,
+}
+
+/// Work that waits for the ring's task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// A completion.
+    Complete(io_uring_cqe),
+    /// A request goes to the server through its slot's command.
+    Deliver(super::ublk::SlotName),
+}
+
+impl Ring {
+    /// Whether work waits until the task asks for completions.
+    fn defers(&self) -> bool {
+        self.flags & IORING_SETUP_DEFER_TASKRUN != 0
+    }
+
+    /// Completions that the program has not taken.
+    fn ready(&self) -> u32 {
+        self.cq_tail.wrapping_sub(self.indices.word(CQ_HEAD).load(Ordering::Acquire))
+    }
+
+    /// Posts a completion, or keeps it where there is no room.
+    pub(super) fn post(&mut self, cqe: io_uring_cqe) {
+        if !self.overflow.is_empty() || self.ready() >= self.cq_entries {
+            self.overflow.push_back(cqe);
+            self.indices.word(SQ_FLAGS).fetch_or(IORING_SQ_CQ_OVERFLOW, Ordering::Release);
+            return;
+        }
+        let index = (self.cq_tail & (self.cq_entries - 1)) as usize;
+        self.indices.store(CQES + index * size_of::<io_uring_cqe>(), cqe);
+        self.cq_tail = self.cq_tail.wrapping_add(1);
+        self.indices.word(CQ_TAIL).store(self.cq_tail, Ordering::Release);
+    }
+
+    /// Moves what found no room into the queue, as far as there is room now.
+    fn flush_overflow(&mut self) {
+        while self.ready() < self.cq_entries
+            && let Some(cqe) = self.overflow.pop_front()
+        {
+            let waiting = std::mem::take(&mut self.overflow);
+            self.post(cqe);
+            self.overflow = waiting;
+        }
+        if self.overflow.is_empty() {
+            self.indices.word(SQ_FLAGS).fetch_and(!IORING_SQ_CQ_OVERFLOW, Ordering::Release);
+        }
+    }
+}
+
+/// A completion without flags.
+pub(super) fn cqe(user_data: u64, res: i32) -> io_uring_cqe {
+    io_uring_cqe { user_data, res, flags: 0 }
+}
+
+impl World {
+    /// Adds work for the ring's task: done when it asks for completions, or by itself.
+    pub(super) fn add_work(&mut self, id: FileId, work: Work) {
+        let Some(ring) = self.ring(id) else { return };
+        ring.work.push_back(work);
+        if !ring.defers() {
+            let chore = Chore::Interrupt(id);
+            if !self.chores.contains(&chore) {
+                self.chores.push_back(chore);
+            }
+        }
+    }
+
+    /// Does the work that waits for the ring's task.
+    pub(super) fn do_work(&mut self, id: FileId) {
+        while let Some(work) = self.ring(id).and_then(|ring| ring.work.pop_front()) {
+            match work {
+                Work::Complete(cqe) => self.post(id, cqe),
+                Work::Deliver(slot) => self.deliver(slot),
+            }
+        }
+    }
+
+    pub(super) fn interrupt(&mut self, id: FileId) {
+        self.do_work(id);
+    }
+
+    pub(super) fn post(&mut self, id: FileId, cqe: io_uring_cqe) {
+        if let Some(ring) = self.ring(id) {
+            ring.post(cqe);
+        }
+    }
+
+    /// Whether a wait for completions of this ring ends.
+    pub(super) fn has_completions(&self, id: FileId, want: u32) -> bool {
+        let Some(Kind::Ring(ring)) = self.files.get(&id).map(|file| &file.kind) else {
+            return true;
+        };
+        let readable = |event: &FileId| match self.files.get(event).map(|file| &file.kind) {
+            Some(Kind::Event(readable)) => *readable,
+            _ => false,
+        };
+        ring.ready() >= want
+            || !ring.work.is_empty()
+            || !ring.overflow.is_empty() && ring.ready() < ring.cq_entries
+            || ring.polls.iter().any(|(event, _)| readable(event))
+    }
+
+    /// When the timeouts of all rings are due.
+    pub(super) fn timers(&self) -> impl Iterator<Item = Duration> {
+        self.files.values().flat_map(|file| match &file.kind {
+            Kind::Ring(ring) => ring.timeouts.iter().map(|(due, _)| *due).collect(),
+            _ => Vec::new(),
+        })
+    }
+
+    /// Completes the timeouts that are due.
+    pub(super) fn fire_timers(&mut self) {
+        let now = self.now;
+        let rings: Vec<FileId> = self.files.keys().copied().collect();
+        for id in rings {
+            let Some(ring) = self.ring(id) else { continue };
+            let mut due: Vec<(Duration, u64)> = Vec::new();
+            ring.timeouts.retain(|timeout| {
+                let is_due = timeout.0 <= now;
+                if is_due {
+                    due.push(*timeout);
+                }
+                !is_due
+            });
+            due.sort_unstable();
+            for (_, user_data) in due {
+                self.add_work(id, Work::Complete(cqe(user_data, -libc::ETIME)));
+            }
+        }
+    }
+
+    /// Completes the polls of events that are readable.
+    fn fire_polls(&mut self, id: FileId) {
+        let Some(ring) = self.ring(id) else { return };
+        for (event, user_data) in std::mem::take(&mut ring.polls) {
+            let readable = match self.files.get(&event).map(|file| &file.kind) {
+                Some(Kind::Event(readable)) => *readable,
+                _ => true,
+            };
+            let poll_in = i32::from(libc::POLLIN);
+            if readable {
+                self.let_go(event);
+                self.post(id, cqe(user_data, poll_in));
+            } else if let Some(ring) = self.ring(id) {
+                ring.polls.push((event, user_data));
+            }
+        }
+    }
+
+    /// A closed ring ends: its commands are cancelled, what it holds is let go.
+    pub(super) fn tear_down(&mut self, id: FileId) {
+        self.cancel_commands(id, None);
+        self.do_work(id);
+        let Some(file) = self.files.remove(&id) else { return };
+        let Kind::Ring(ring) = file.kind else { return };
+        let polled = ring.polls.iter().map(|(event, _)| *event);
+        for held in ring.fixed.iter().flatten().flatten().copied().chain(polled) {
+            self.let_go(held);
+        }
+    }
+}

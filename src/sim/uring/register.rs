@@ -1,0 +1,100 @@
+//! `io_uring_register`: fixed files, registered rings, places for requests' pages.
+
+use crate::errno::Errno;
+use crate::kernel::Registration;
+use crate::sim::world::{FileId, Kind, World};
+
+/// Rings that a task can register.
+const MAX_RINGS: u32 = 16;
+/// Places for requests' pages in a ring.
+const MAX_BUFFERS: u32 = 16384;
+
+impl World {
+    /// Registers something with a ring.
+    pub(in crate::sim) fn register(
+        &mut self,
+        task: usize,
+        id: FileId,
+        what: &Registration<'_>,
+    ) -> Result<u32, Errno> {
+        let process = self.tasks[task].process;
+        self.file(process, id)?;
+        let ring = self.ring(id).ok_or(Errno::EOPNOTSUPP)?;
+        if ring.issuer.is_some_and(|issuer| issuer != task) {
+            return Err(Errno::EEXIST);
+        }
+        match *what {
+            Registration::Files(numbers) => self.register_files(process, id, numbers),
+            Registration::Buffers(count) => {
+                let ring = self.ring(id).ok_or(Errno::EBADF)?;
+                if ring.buffers.is_some() {
+                    return Err(Errno::EBUSY);
+                }
+                if count == 0 || count > MAX_BUFFERS {
+                    return Err(Errno::EINVAL);
+                }
+                ring.buffers = Some(count);
+                Ok(0)
+            }
+            Registration::MaxWorkers(_) => Ok(0),
+            Registration::RingFd => {
+                let free =
+                    (0..MAX_RINGS).find(|index| !self.ring_names.contains_key(&(task, *index)));
+                let index = free.ok_or(Errno::EBUSY)?;
+                self.hold(id);
+                self.ring_names.insert((task, index), id);
+                Ok(index)
+            }
+            Registration::UnregisterRingFd(index) => {
+                if index >= MAX_RINGS {
+                    return Err(Errno::EINVAL);
+                }
+                if let Some(ring) = self.ring_names.remove(&(task, index)) {
+                    self.let_go(ring);
+                }
+                Ok(1)
+            }
+        }
+    }
+
+    fn register_files(
+        &mut self,
+        process: usize,
+        id: FileId,
+        numbers: &[i32],
+    ) -> Result<u32, Errno> {
+        if self.ring(id).is_some_and(|ring| ring.fixed.is_some()) {
+            return Err(Errno::EBUSY);
+        }
+        if numbers.is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        let mut files = Vec::new();
+        for number in numbers {
+            if *number == -1 {
+                files.push(None);
+                continue;
+            }
+            let file = self.file(process, *number)?;
+            if matches!(file.kind, Kind::Ring(_)) {
+                return Err(Errno::EBADF);
+            }
+            files.push(Some(*number));
+        }
+        for file in files.iter().flatten() {
+            self.hold(*file);
+        }
+        if let Some(ring) = self.ring(id) {
+            ring.fixed = Some(files);
+        }
+        Ok(0)
+    }
+
+    /// The ring that a task registered as `index`.
+    pub(super) fn registered_ring(&self, task: usize, index: u32) -> Result<FileId, Errno> {
+        if index >= MAX_RINGS {
+            return Err(Errno::EINVAL);
+        }
+        self.ring_names.get(&(task, index)).copied().ok_or(Errno::EBADF)
+    }
+}

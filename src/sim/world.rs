@@ -1,0 +1,280 @@
+//! [`World`]: all that the simulated machine is at one moment.
+
+use super::block::Clients;
+use super::choices::Choices;
+use super::faults::Faults;
+use super::profile::Profile;
+use super::schedule::Threads;
+use super::ublk::Devices;
+use super::uring::Ring;
+use crate::errno::Errno;
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+/// A process: its number, and what it may.
+#[derive(Clone, Debug)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    pub(super) admin: bool,
+    pub(super) dead: bool,
+}
+
+/// A task of a process: what the driver compares when it asks who sends a command.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TaskState {
+    pub(super) process: usize,
+    pub(super) thread: usize,
+    pub(super) ended: bool,
+}
+
+/// The number of an open file; the number that its process knows it by, too.
+pub(super) type FileId = i32;
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) kind: Kind,
+    pub(super) process: usize,
+    /// The handle, mappings, fixed-file entries and commands that hold it.
+    pub(super) holders: u32,
+    /// Whether the program still has its handle, so that its number means something.
+    pub(super) open: bool,
+}
+
+/// What is open.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// `/dev/ublk-control`.
+    Control,
+    /// `/dev/ublkcN`: the device's place in [`Devices`].
+    Char(usize),
+    /// A ring.
+    Ring(Box<Ring>),
+    /// An event: whether it is readable.
+    Event(bool),
+}
+
+/// What the kernel does by itself, later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Chore {
+    /// The commands of a closed ring are cancelled, and its files let go.
+    TearDown(FileId),
+    /// The last holder of a char device is gone.
+    Release(usize),
+    /// Work for the ring's task is done in passing: by an interrupt, or by the task's worker.
+    Interrupt(FileId),
+}
+
+/// All that the simulated machine is at one moment.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) profile: Profile,
+    pub(super) faults: Faults,
+    pub(super) choices: Choices,
+    pub(super) cpus: u16,
+    pub(super) now: Duration,
+    pub(super) processes: Vec<Process>,
+    pub(super) tasks: Vec<TaskState>,
+    pub(super) threads: Threads,
+    pub(super) files: BTreeMap<FileId, OpenFile>,
+    next_file: FileId,
+    /// The rings that tasks registered, by task and index.
+    pub(super) ring_names: BTreeMap<(usize, u32), FileId>,
+    pub(super) devices: Devices,
+    pub(super) clients: Clients,
+    pub(super) chores: VecDeque<Chore>,
+    pub(super) audit: Audit,
+    /// Why nothing can go on; then every call fails, so that all ends.
+    pub(super) broken: Option<String>,
+}
+
+/// What was seen of the program under test.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Audit {
+    /// Commands for slots that the driver refused: a driver under test that obeys the protocol has
+    /// none.
+    pub refused: Vec<String>,
+    /// What the program said that no server should, though a kernel takes it: a short write, say.
+    pub mistakes: Vec<String>,
+    /// What was asked that this simulation does not play.
+    pub unmodelled: Vec<String>,
+    /// Slots fetched.
+    pub fetched: u64,
+    /// Requests that were delivered to a server, deliveries of the same request counted each.
+    pub delivered: u64,
+    /// Requests that a server answered.
+    pub committed: u64,
+    /// Slots that were taken away.
+    pub aborted: u64,
+    /// Calls of `io_uring_enter`.
+    pub entered: u64,
+}
+
+/// As many lines are kept as help somebody.
+const LINES: usize = 100;
+
+impl Audit {
+    pub(super) fn note(lines: &mut Vec<String>, line: String) {
+        if lines.len() < LINES {
+            lines.push(line);
+        }
+    }
+}
+
+impl World {
+    pub(super) fn new(profile: Profile, choices: Choices, faults: Faults) -> Self {
+        Self {
+            profile,
+            faults,
+            choices,
+            cpus: 4,
+            // Not 0: times of day are differences, but a server word of 0 means none.
+            now: Duration::from_secs(1000),
+            processes: Vec::new(),
+            tasks: Vec::new(),
+            threads: Threads::default(),
+            files: BTreeMap::new(),
+            next_file: 3,
+            ring_names: BTreeMap::new(),
+            devices: Devices::default(),
+            clients: Clients::default(),
+            chores: VecDeque::new(),
+            audit: Audit::default(),
+            broken: None,
+        }
+    }
+
+    /// Makes a process; answers its place.
+    pub(super) fn add_process(&mut self, admin: bool) -> usize {
+        let pid = 1000 + u32::try_from(self.processes.len()).expect("few processes");
+        self.processes.push(Process { pid, admin, dead: false });
+        self.processes.len() - 1
+    }
+
+    /// Makes a task; answers its place.
+    pub(super) fn add_task(&mut self, process: usize, thread: usize) -> usize {
+        self.tasks.push(TaskState { process, thread, ended: false });
+        self.tasks.len() - 1
+    }
+
+    /// Opens a file for `process`; answers its number.
+    pub(super) fn open_file(&mut self, process: usize, kind: Kind) -> FileId {
+        let id = self.next_file;
+        self.next_file += 1;
+        self.files.insert(id, OpenFile { kind, process, holders: 1, open: true });
+        id
+    }
+
+    /// The file that `process` knows by `number`.
+    pub(super) fn file(&self, process: usize, number: i32) -> Result<&OpenFile, Errno> {
+        let file = self.files.get(&number).filter(|file| file.open && file.process == process);
+        file.ok_or(Errno::EBADF)
+    }
+
+    pub(super) fn hold(&mut self, id: FileId) {
+        self.files.get_mut(&id).expect("held by its holder").holders += 1;
+    }
+
+    /// Lets go of a file; with its last holder it is closed.
+    pub(super) fn let_go(&mut self, id: FileId) {
+        let Some(file) = self.files.get_mut(&id) else { return };
+        file.holders -= 1;
+        if file.holders > 0 {
+            return;
+        }
+        match &file.kind {
+            Kind::Ring(_) => {
+                // A ring is torn down by a worker: what it holds stays for a while.
+                self.chores.push_back(Chore::TearDown(id));
+            }
+            Kind::Char(device) => {
+                let device = *device;
+                self.files.remove(&id);
+                self.devices.let_go(device);
+                self.chores.push_back(Chore::Release(device));
+            }
+            Kind::Control | Kind::Event(_) => drop(self.files.remove(&id)),
+        }
+    }
+
+    /// The program closes its handle.
+    pub(super) fn close(&mut self, id: FileId) {
+        let Some(file) = self.files.get_mut(&id) else { return };
+        if std::mem::replace(&mut file.open, false) {
+            self.let_go(id);
+        }
+    }
+
+    /// The ring of an open file.
+    pub(super) fn ring(&mut self, id: FileId) -> Option<&mut Ring> {
+        match &mut self.files.get_mut(&id)?.kind {
+            Kind::Ring(ring) => Some(ring),
+            _ => None,
+        }
+    }
+
+    /// Nothing can go on, or what must not be has happened: from here on every call fails.
+    pub(super) fn fail(&mut self, why: String) {
+        self.broken.get_or_insert(why);
+    }
+
+    /// A process ends: its tasks are gone, its files closed.
+    pub(super) fn kill(&mut self, process: usize) {
+        self.processes[process].dead = true;
+        for task in 0..self.tasks.len() {
+            if self.tasks[task].process == process {
+                self.end_task(task);
+            }
+        }
+        let open: Vec<FileId> = self
+            .files
+            .iter()
+            .filter(|(_, file)| file.process == process)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in open {
+            self.close(id);
+        }
+    }
+
+    /// A task ends: the commands that it sent are cancelled.
+    pub(super) fn end_task(&mut self, task: usize) {
+        if std::mem::replace(&mut self.tasks[task].ended, true) {
+            return;
+        }
+        let is_ring = |(id, file): (&FileId, &OpenFile)| match file.kind {
+            Kind::Ring(_) => Some(*id),
+            _ => None,
+        };
+        let rings: Vec<FileId> = self.files.iter().filter_map(is_ring).collect();
+        for ring in rings {
+            self.cancel_commands(ring, Some(task));
+        }
+        let named = (task, 0)..(task + 1, 0);
+        let names: Vec<(usize, u32)> =
+            self.ring_names.range(named).map(|(name, _)| *name).collect();
+        for name in names {
+            if let Some(ring) = self.ring_names.remove(&name) {
+                self.let_go(ring);
+            }
+        }
+    }
+
+    /// What is left of the program under test: nothing, when it has let go of everything.
+    pub(super) fn leftovers(&self) -> Vec<String> {
+        let file = |(id, file): (&FileId, &OpenFile)| {
+            let kind = match &file.kind {
+                Kind::Control => "the control device".to_string(),
+                Kind::Char(device) => format!("char device {}", self.devices.number(*device)),
+                Kind::Ring(_) => "a ring".to_string(),
+                Kind::Event(_) => "an event".to_string(),
+            };
+            format!("{kind} is open (file {id}, {} holders)", file.holders)
+        };
+        let mut left: Vec<String> = self.files.iter().map(file).collect();
+        left.extend(self.devices.leftovers());
+        left.extend(self.threads.leftovers());
+        left
+    }
+}
