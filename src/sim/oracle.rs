@@ -83,7 +83,7 @@ impl Oracle {
     }
 
     /// A change is asked, as `id`: a write with a stamp of its own, or zeros with 0. If it is not
-    /// `certain`, it may leave what was therealthough it succeeds, as a discard may.
+    /// `certain`, it may leave what was there and succeed, as a discard may.
     pub(super) fn asks_change(
         &mut self,
         id: u64,
