@@ -4,8 +4,8 @@
 //! above it runs unchanged: it writes SQEs, reads CQEs and descriptors, makes threads and waits,
 //! and every answer comes from a model of what Linux does, check by check. One thread runs at a
 //! time, and what happens next is chosen by [`Choices`], so that a run can be repeated, or all runs
-//! be tried. Time is virtual: it passes when nothing else can happen. When nothing ever can, that is
-//! a failure which names who waits for what.
+//! be tried. Time is virtual: it passes when nothing else can happen. When nothing ever can, that
+//! is a failure which names who waits for what.
 //!
 //! Clients are part of it: [`Load`] asks at random and knows what it may be answered. So are
 //! [`Faults`]: whatever a kernel may do to a server that a server must take.
