@@ -193,6 +193,12 @@ impl Slots {
         was
     }
 
+    /// The queue ends before the request's delay does: the request is answered all the same. What
+    /// the delay names stays lent, and so is never given back.
+    pub(crate) fn abandon_delay(&mut self, tag: u16) {
+        self.slot(tag).delayed = false;
+    }
+
     /// Whether the request has a delay under way.
     pub(crate) fn delayed(&self, tag: u16) -> bool {
         self.slots[usize::from(tag)].delayed

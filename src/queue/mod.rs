@@ -169,7 +169,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
     /// Sends what was answered, and answers all else that the server has with `EIO`, as far as the
     /// ring still works. The driver does that too once the char device is closed, but not while
-    /// somebody holds what it needs for it (seen on 6.12: a START_DEV that scans for partitions).
+    /// somebody holds what it needs for it (seen on 6.12: a START_DEV that scans for partitions),
+    /// and old drivers do not notice for half a minute when no slot has a command.
     pub(crate) fn fail_all(&mut self) {
         let mut fail = || -> Result<(), QueueError> {
             while let Some(Cqe { user_data, result }) = self.ring.pop()? {
@@ -185,6 +186,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             for tag in 0..self.slots.depth() {
                 if self.slots.is_servers(tag) {
                     self.slots.settle(tag, Err(Errno::EIO));
+                    self.slots.abandon_delay(tag);
                     self.commit_if_settled(tag)?;
                 }
             }

@@ -8,6 +8,8 @@ pub struct Choices {
     source: Source,
     /// What was chosen out of how many, where that is wanted.
     taken: Vec<Choice>,
+    /// Whether the first choice is taken for the time being.
+    held: bool,
 }
 
 /// One choice: the number chosen, and how many there were.
@@ -33,7 +35,7 @@ enum Source {
 
 impl Choices {
     const fn from(source: Source) -> Self {
-        Self { source, taken: Vec::new() }
+        Self { source, taken: Vec::new(), held: false }
     }
 
     /// Always the first choice: all that can happen does, in the order in which it became possible,
@@ -56,9 +58,14 @@ impl Choices {
         Self::from(Source::Path { path, next: 0 })
     }
 
+    /// While held, the first choice is taken and none used up.
+    pub const fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
     /// A number below `of`, which is at least 1.
     pub fn below(&mut self, of: usize) -> usize {
-        if of < 2 {
+        if of < 2 || self.held {
             return 0;
         }
         let of = u32::try_from(of).unwrap_or(u32::MAX);

@@ -1,11 +1,12 @@
 //! [`Faults`]: what the simulated kernel does to the program that a real one may do, too.
 
+use crate::errno::Errno;
+
 /// How often things happen that a driver under test must take: each a number of times in 256.
 ///
 /// None of them breaks a rule of the kernel's; a driver that obeys the protocol serves on, or ends
 /// with an error that says why, and every client is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Faults {
     /// `io_uring_enter` takes fewer SQEs than there are, one at the least.
     pub short_submit: u8,
@@ -36,6 +37,13 @@ pub struct Faults {
     pub indices_before_wrap: u32,
     /// A thread lets another one go first, at any call.
     pub preempt: u8,
+    /// The call with this number, counted from 0, fails once with this errno.
+    pub fail_call: Option<(u64, Errno)>,
+    /// This control command (`UBLK_U_CMD_*`) is never answered, as by a kernel that crashed in it.
+    pub never_answers: Option<u32>,
+    /// The kernel breaks its rules: a completion says something else than it should. A server need
+    /// not serve on, but ends with an error, and does not crash.
+    pub lies: u8,
 }
 
 impl Faults {
@@ -56,6 +64,9 @@ impl Faults {
             preempt: 32,
             refuse: 0,
             unknown_setup_flags: 0,
+            fail_call: None,
+            never_answers: None,
+            lies: 0,
         }
     }
 

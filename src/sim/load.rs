@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 /// What clients ask of a disk, at random.
 #[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
 pub struct Load {
     /// How many things they ask in all.
     pub requests: u64,

@@ -198,6 +198,17 @@ impl Sim {
         }
     }
 
+    /// While held, choices are not used up: the first one is taken. For the parts of a schedule that
+    /// are not to be explored.
+    pub fn hold_choices(&self, held: bool) {
+        self.shared.lock().choices.hold(held);
+    }
+
+    /// Calls through the seam so far that can fail.
+    pub fn calls(&self) -> u64 {
+        self.shared.lock().calls
+    }
+
     /// The choices, with what was chosen: for [`every_schedule`].
     pub fn into_choices(self) -> Choices {
         std::mem::replace(&mut self.shared.lock().choices, Choices::first())

@@ -15,6 +15,8 @@ type Stamp = u64;
 /// A change that a sector may have seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Change {
+    /// Who asked for it; 0 for what was there at first.
+    id: u64,
     stamp: Stamp,
     /// When it was asked.
     asked: u64,
@@ -28,7 +30,7 @@ struct Change {
 #[derive(Clone, Debug)]
 enum Open {
     Read { first: u64, allowed: Vec<Vec<Stamp>> },
-    Change { first: u64, count: u64, stamp: Stamp, certain: bool },
+    Change { first: u64, count: u64, certain: bool },
     Flush,
 }
 
@@ -42,7 +44,7 @@ pub(super) struct Oracle {
     clock: u64,
 }
 
-const ZEROS: Change = Change { stamp: 0, asked: 0, answered: Some(0), sure: true };
+const ZEROS: Change = Change { id: 0, stamp: 0, asked: 0, answered: Some(0), sure: true };
 
 /// What a write with this stamp puts into a sector: words that say which write and which sector.
 pub(super) fn fill(stamp: Stamp, sector: u64, data: &mut [u8]) {
@@ -93,7 +95,7 @@ impl Oracle {
         certain: bool,
     ) {
         let asked = self.tick();
-        let change = Change { stamp, asked, answered: None, sure: false };
+        let change = Change { id, stamp, asked, answered: None, sure: false };
         for sector in first..first + count {
             self.changes(sector).push(change);
         }
@@ -105,7 +107,7 @@ impl Oracle {
                 }
             }
         }
-        self.open.insert(id, Open::Change { first, count, stamp, certain });
+        self.open.insert(id, Open::Change { first, count, certain });
     }
 
     /// A flush is asked, as `id`.
@@ -126,9 +128,9 @@ impl Oracle {
                 }
                 Ok(())
             }
-            Some(Open::Change { first, count, stamp, certain }) => {
+            Some(Open::Change { first, count, certain }) => {
                 for sector in first..first + count {
-                    self.settle(sector, stamp, now, success && certain);
+                    self.settle(sector, id, now, success && certain);
                 }
                 Ok(())
             }
@@ -138,9 +140,9 @@ impl Oracle {
     }
 
     /// A change of a sector was answered: what it certainly replaced is forgotten.
-    fn settle(&mut self, sector: u64, stamp: Stamp, now: u64, sure: bool) {
+    fn settle(&mut self, sector: u64, id: u64, now: u64, sure: bool) {
         let changes = self.changes(sector);
-        let this = changes.iter().rposition(|c| c.stamp == stamp && c.answered.is_none());
+        let this = changes.iter().position(|change| change.id == id);
         let Some(this) = this else { return };
         changes[this].answered = Some(now);
         changes[this].sure = sure;

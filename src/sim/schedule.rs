@@ -142,7 +142,8 @@ impl World {
         if self.broken.is_some() {
             return;
         }
-        events.extend((0..self.chores.len()).map(Event::Chore));
+        let chores = self.chores.iter().enumerate().filter(|(_, chore)| self.can_do(**chore));
+        events.extend(chores.map(|(index, _)| Event::Chore(index)));
         for command in 0..self.devices.controls() {
             if self.control_can_go_on(command) {
                 events.push(Event::Control(command));
@@ -205,6 +206,7 @@ impl World {
             Chore::TearDown(ring) => self.tear_down(ring),
             Chore::Release(device) => self.release_char_device(device),
             Chore::Interrupt(ring) => self.interrupt(ring),
+            Chore::Exit(process) => self.exit(process),
         }
     }
 }

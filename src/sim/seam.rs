@@ -99,7 +99,15 @@ impl Task {
             world.threads.set_waiting(me, Wait::Turn, None);
             world = self.shared.give_way(world, me);
         }
-        if self.is_dead(&world) { Err(Errno::EIO) } else { Ok(world) }
+        if self.is_dead(&world) {
+            return Err(Errno::EIO);
+        }
+        let number = world.calls;
+        world.calls += 1;
+        match world.faults.fail_call {
+            Some((call, errno)) if call == number => Err(errno),
+            _ => Ok(world),
+        }
     }
 
     /// The same for a call that may be refused for good.
@@ -205,7 +213,7 @@ unsafe impl Memory for Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        self.shared.lock().let_go(self.file);
+        self.shared.lock().unmap(self.file);
     }
 }
 

@@ -16,7 +16,12 @@ use std::collections::{BTreeMap, VecDeque};
 pub(super) struct Process {
     pub(super) pid: u32,
     pub(super) admin: bool,
+    /// Killed: its calls fail.
     pub(super) dead: bool,
+    /// Killed, and what it had open is closed.
+    exited: bool,
+    /// What its mappings held when they were dropped between the two.
+    unmapped: Vec<FileId>,
 }
 
 /// A task of a process: what the driver compares when it asks who sends a command.
@@ -63,6 +68,8 @@ pub(super) enum Chore {
     Release(usize),
     /// Work for the ring's task is done in passing: by an interrupt, or by the task's worker.
     Interrupt(FileId),
+    /// A killed process closes what it had open.
+    Exit(usize),
 }
 
 /// All that the simulated machine is at one moment.
@@ -84,6 +91,8 @@ pub(super) struct World {
     pub(super) clients: Clients,
     pub(super) chores: VecDeque<Chore>,
     pub(super) audit: Audit,
+    /// Calls that can fail.
+    pub(super) calls: u64,
     /// Why nothing can go on; then every call fails, so that all ends.
     pub(super) broken: Option<String>,
 }
@@ -141,6 +150,7 @@ impl World {
             clients: Clients::default(),
             chores: VecDeque::new(),
             audit: Audit::default(),
+            calls: 0,
             broken: None,
         }
     }
@@ -148,7 +158,13 @@ impl World {
     /// Makes a process; answers its place.
     pub(super) fn add_process(&mut self, admin: bool) -> usize {
         let pid = 1000 + u32::try_from(self.processes.len()).expect("few processes");
-        self.processes.push(Process { pid, admin, dead: false });
+        self.processes.push(Process {
+            pid,
+            admin,
+            dead: false,
+            exited: false,
+            unmapped: Vec::new(),
+        });
         self.processes.len() - 1
     }
 
@@ -201,6 +217,10 @@ impl World {
     /// The program closes its handle.
     pub(super) fn close(&mut self, id: FileId) {
         let Some(file) = self.files.get_mut(&id) else { return };
+        let process = &self.processes[file.process];
+        if process.dead && !process.exited {
+            return; // by its exit
+        }
         if std::mem::replace(&mut file.open, false) {
             self.let_go(id);
         }
@@ -227,14 +247,40 @@ impl World {
                 self.end_task(task);
             }
         }
-        let open: Vec<FileId> = self
-            .files
-            .iter()
-            .filter(|(_, file)| file.process == process)
-            .map(|(id, _)| *id)
-            .collect();
+        self.chores.push_back(Chore::Exit(process));
+    }
+
+    /// A killed process closes what it had open.
+    pub(super) fn exit(&mut self, process: usize) {
+        self.processes[process].exited = true;
+        for file in std::mem::take(&mut self.processes[process].unmapped) {
+            self.let_go(file);
+        }
+        let is_its = |(id, file): (&FileId, &OpenFile)| (file.process == process).then_some(*id);
+        let open: Vec<FileId> = self.files.iter().filter_map(is_its).collect();
         for id in open {
             self.close(id);
+        }
+    }
+
+    /// Whether a chore can be done now. A process does not get past a worker of its own that is
+    /// inside a control command: if that waits for what only the process's end brings, both wait
+    /// for ever.
+    pub(super) fn can_do(&self, chore: Chore) -> bool {
+        match chore {
+            Chore::Exit(process) => !self.devices.has_control_of(process),
+            _ => true,
+        }
+    }
+
+    /// The program unmaps what held a file.
+    pub(super) fn unmap(&mut self, id: FileId) {
+        let Some(process) = self.files.get(&id).map(|file| file.process) else { return };
+        let process = &mut self.processes[process];
+        if process.dead && !process.exited {
+            process.unmapped.push(id);
+        } else {
+            self.let_go(id);
         }
     }
 
@@ -251,6 +297,7 @@ impl World {
         for ring in rings {
             self.cancel_commands(ring, Some(task));
         }
+        self.lose_task(task);
         let named = (task, 0)..(task + 1, 0);
         let names: Vec<(usize, u32)> =
             self.ring_names.range(named).map(|(name, _)| *name).collect();

@@ -44,6 +44,8 @@ pub(super) enum Stage {
     Idle,
     /// Nobody is to hold the device any more.
     Freed,
+    /// Time is to pass.
+    Later(Task),
 }
 
 /// What is done with the mutex.
@@ -79,6 +81,11 @@ pub(super) fn name(op: u32) -> String {
 impl super::Devices {
     pub(in crate::sim) fn controls(&self) -> usize {
         self.controls.len()
+    }
+
+    /// Whether a worker of this process is inside a command.
+    pub(in crate::sim) fn has_control_of(&self, process: usize) -> bool {
+        self.controls.iter().any(|control| control.op != 0 && control.process == process)
     }
 
     /// The commands that wait, in words.
@@ -128,16 +135,26 @@ impl World {
 
     /// The driver does something by itself, once it has the device's mutex.
     pub(super) fn do_with_mutex(&mut self, device: usize, task: Task) {
+        self.do_by_itself(device, Stage::Mutex(task), None);
+    }
+
+    /// The same after some time.
+    pub(super) fn do_later(&mut self, device: usize, time: Duration, task: Task) {
+        let due = self.now.saturating_add(time);
+        self.do_by_itself(device, Stage::Later(task), Some(due));
+    }
+
+    fn do_by_itself(&mut self, device: usize, stage: Stage, deadline: Option<Duration>) {
         let control = Control {
             id: self.devices.next_control,
             issuer: None,
             user_data: 0,
-            process: 0,
+            process: usize::MAX, // nobody's
             op: 0,
             cmd: ublksrv_ctrl_cmd { dev_id: self.devices.number(device), ..Default::default() },
             device: Some(device),
-            stage: Stage::Mutex(task),
-            deadline: None,
+            stage,
+            deadline,
         };
         self.add_control(control);
     }
@@ -149,10 +166,10 @@ impl World {
             return true;
         }
         let Some(device) = control.device.map(|place| &self.devices.all[place]) else {
-            return true;
+            return self.faults.never_answers != Some(control.op);
         };
         match &control.stage {
-            Stage::Begin => true,
+            Stage::Begin => self.faults.never_answers != Some(control.op),
             Stage::Slots => device.ready || device.stopping,
             Stage::Mutex(_) => device.mutex.is_none_or(|owner| owner == control.id),
             Stage::Drained => device.requests().is_empty(),
@@ -161,6 +178,7 @@ impl World {
                 queue.slots.iter().any(|slot| slot.pending.is_some() && slot.request.is_none())
             }),
             Stage::Freed => device.freed,
+            Stage::Later(_) => device.disk.is_none(),
         }
     }
 

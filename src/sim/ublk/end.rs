@@ -1,12 +1,16 @@
 //! Ends: a stop, a server that is gone, a device that is forgotten; and what recovery brings back.
 
 use super::control::{Control, Progress, Stage, Step, Task};
-use super::device::{Open, SlotName, State};
+use super::device::{Open, Queue, SlotName, State};
 use super::life::pid;
 use crate::errno::Errno;
 use crate::sim::profile::Rule;
 use crate::sim::world::{FileId, World};
+use core::time::Duration;
 use ublkit_sys::ublk as sys;
+
+/// When the block layer first asks after a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 const DONE: Step = Ok(Progress::Answer(0));
 
@@ -110,6 +114,20 @@ impl World {
         }
     }
 
+    /// A task has ended. Before releases decided, the driver was not told if none of the task's slots
+    /// had a command: then only the time-out of a request sees it.
+    pub(in crate::sim) fn lose_task(&mut self, task: usize) {
+        if self.profile.has(Rule::ReleaseDecides) {
+            return;
+        }
+        for place in 0..self.devices.all.len() {
+            let is_its = |queue: &Queue| queue.task == Some(task);
+            if self.devices.all[place].queues.iter().any(is_its) {
+                self.do_later(place, REQUEST_TIMEOUT, Task::NoServer);
+            }
+        }
+    }
+
     /// A request that its server did not get, or will not answer, fails or waits for the next one.
     fn abort_request(&mut self, name: SlotName) {
         let device = &mut self.devices.all[name.device];
@@ -126,15 +144,14 @@ impl World {
         }
     }
 
-    /// Before releases decided: what a dead server's queues owe is settled at once.
-    fn fail_owned(&mut self, place: usize) {
+    /// Before releases decided: what a dead server's queues owe is settled at once, mutex or not.
+    pub(super) fn fail_owned(&mut self, place: usize) {
         for name in self.devices.all[place].names(place) {
-            let device = &mut self.devices.all[place];
-            let canceling = device.queues[usize::from(name.queue)].canceling;
-            let slot = device.slot(name.queue, name.tag);
-            let owned =
-                slot.is_some_and(|slot| matches!(slot.state, State::Owned | State::OwnedWantsData));
-            if canceling && owned {
+            let queue = &mut self.devices.all[place].queues[usize::from(name.queue)];
+            queue.canceling |= queue.task.is_some_and(|task| self.tasks[task].ended);
+            let canceling = queue.canceling;
+            let slot = self.devices.all[place].slot(name.queue, name.tag);
+            if canceling && slot.is_some_and(|slot| slot.pending.is_none()) {
                 self.abort_request(name);
             }
         }
@@ -142,7 +159,10 @@ impl World {
 
     /// The char device has no holder any more.
     pub(in crate::sim) fn release_char_device(&mut self, place: usize) {
-        if self.profile.has(Rule::ReleaseDecides) && self.devices.all[place].disk.is_some() {
+        if self.devices.all[place].disk.is_some() && self.profile.has(Rule::ReleaseDecides) {
+            for queue in &mut self.devices.all[place].queues {
+                queue.canceling = true;
+            }
             for name in self.devices.all[place].names(place) {
                 self.abort_request(name);
             }
@@ -249,11 +269,10 @@ impl World {
     /// Forgets the devices that were deleted and that nobody holds any more.
     pub(super) fn free_devices(&mut self) {
         for place in 0..self.devices.all.len() {
-            let held = self
-                .devices
-                .controls
-                .iter()
-                .any(|control| control.device == Some(place) && control.stage != Stage::Freed);
+            let held = self.devices.controls.iter().any(|control| {
+                let holds = !matches!(control.stage, Stage::Freed | Stage::Later(_));
+                control.device == Some(place) && holds
+            });
             let device = &mut self.devices.all[place];
             if device.unlinked && device.disk.is_none() && device.open == Open::Nobody && !held {
                 device.freed = true;

@@ -159,6 +159,11 @@ impl World {
             Stage::Drained => self.drained(control, place),
             Stage::Scanned(_) | Stage::Freed => DONE,
             Stage::Idle => self.quiesce(control, place),
+            Stage::Later(task) => {
+                control.deadline = None;
+                self.fail_owned(place);
+                Ok(Progress::Stage(Stage::Mutex(task)))
+            }
         }
     }
 

@@ -139,9 +139,22 @@ impl World {
     }
 
     pub(super) fn post(&mut self, id: FileId, cqe: io_uring_cqe) {
+        let cqe = self.maybe_lie(cqe);
         if let Some(ring) = self.ring(id) {
             ring.post(cqe);
         }
+    }
+
+    /// Now and then, where that is asked for, a completion says something else.
+    fn maybe_lie(&mut self, mut cqe: io_uring_cqe) -> io_uring_cqe {
+        if self.choices.chance(self.faults.lies.into(), 256) {
+            match self.choices.below(3) {
+                0 => cqe.user_data = self.choices.word(),
+                1 => cqe.user_data ^= 1 << self.choices.below(64),
+                _ => cqe.res = [1, 2, -1, -22, -19, i32::MIN, i32::MAX, 0][self.choices.below(8)],
+            }
+        }
+        cqe
     }
 
     /// Whether a wait for completions of this ring ends.

@@ -1,0 +1,159 @@
+//! Failures of single calls, refused flags, commands that are never answered, kernels that lie.
+
+use crate::house::{House, Whim};
+use crate::properties::{cases, houses};
+use proptest::prelude::*;
+use ublkit::sim::{Choices, Faults, Load, Profile, Sim};
+use ublkit::sys::io_uring::{
+    IORING_SETUP_COOP_TASKRUN, IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_NO_SQARRAY,
+    IORING_SETUP_SINGLE_ISSUER,
+};
+use ublkit::sys::ublk as sys;
+use ublkit::{Control, Errno, Error};
+
+/// A short life: started, asked, stopped.
+fn live(house: &House, sim: &Sim) -> Result<(), Error> {
+    let server = house.serve(sim.task())?;
+    sim.load(server.id(), Load::new(20));
+    sim.until_answered();
+    server.stop().map(drop)
+}
+
+/// Whims that do not mind how a delay ends.
+const SHORT_WHIMS: &[Whim] =
+    &[Whim::Serve, Whim::FailWhileDelayed, Whim::Serve, Whim::Panic, Whim::WaitForNothing];
+
+/// Deletes what a device's maker could not.
+fn delete_all(sim: &Sim) {
+    let Ok(mut control) = Control::open(sim.process(true)) else { return };
+    for id in 0..2 {
+        let _ = control.device(id).stop();
+        let _ = control.device(id).delete();
+    }
+}
+
+/// P40, P48, P56: every call of a whole life fails once, with each of some errnos: the life goes on,
+/// or ends with an error that says why; clients are answered, nothing is left behind.
+#[test]
+fn every_call_fails_once() {
+    let mut lives = 0;
+    let mut failed = 0;
+    for profile in [Profile::OLDEST, Profile::NEWEST] {
+        for errno in [Errno::EIO, Errno::ENOMEM, Errno::EINTR, Errno::EINVAL, Errno::EBUSY] {
+            for call in 0.. {
+                let faults = Faults { fail_call: Some((call, errno)), ..Faults::default() };
+                let house = House { profile, faults, ..House::new() };
+                let sim = house.sim(Choices::first());
+                let result = live(&house, &sim);
+                let what = format!("{profile}: call {call} fails with {errno}: {result:?}");
+                sim.until_answered();
+                if sim.calls() <= call {
+                    assert!(result.is_ok(), "{what}");
+                    break; // it was not made any more
+                }
+                lives += 1;
+                failed += u32::from(result.is_err());
+                assert_eq!(sim.failure(), None, "{what}");
+                let mut left = sim.leftovers();
+                if result.is_err() && !left.is_empty() {
+                    // The call that deletes may be the one that failed.
+                    delete_all(&sim);
+                    left = sim.leftovers();
+                }
+                assert_eq!(left, Vec::<String>::new(), "{what}");
+            }
+        }
+    }
+    println!("{lives} lives with a failed call, {failed} of them ended in an error");
+    assert!(failed > 50 && failed < lives);
+}
+
+/// P77: for every subset of setup flags that a kernel may not know, there is a working ring.
+#[test]
+fn setup_flags_fall_back() {
+    let flags = [
+        IORING_SETUP_SINGLE_ISSUER,
+        IORING_SETUP_DEFER_TASKRUN,
+        IORING_SETUP_COOP_TASKRUN,
+        IORING_SETUP_NO_SQARRAY,
+    ];
+    for subset in 0_u32..16 {
+        let of_subset = |(bit, flag): (u32, &u32)| if subset >> bit & 1 == 1 { *flag } else { 0 };
+        let unknown_setup_flags = (0..).zip(&flags).map(of_subset).fold(0, |all, flag| all | flag);
+        let faults = Faults { unknown_setup_flags, ..Faults::bearable() };
+        let house = House { faults, ..House::new() };
+        let sim = house.sim(Choices::seed(subset.into()));
+        live(&house, &sim)
+            .unwrap_or_else(|error| panic!("without {unknown_setup_flags:#x}: {error}"));
+        sim.assert_clean();
+    }
+}
+
+/// P49: a control command that the kernel never answers ends with a sentence; the rest is undone as
+/// far as that goes.
+#[test]
+fn a_command_that_is_never_answered_is_given_up() {
+    for (op, name) in [
+        (sys::UBLK_U_CMD_ADD_DEV, "ADD_DEV"),
+        (sys::UBLK_U_CMD_SET_PARAMS, "SET_PARAMS"),
+        (sys::UBLK_U_CMD_START_DEV, "START_DEV"),
+        (sys::UBLK_U_CMD_GET_DEV_INFO, "GET_DEV_INFO"),
+        (sys::UBLK_U_CMD_STOP_DEV, "STOP_DEV"),
+        (sys::UBLK_U_CMD_DEL_DEV, "DEL_DEV"),
+    ] {
+        let faults = Faults { never_answers: Some(op), ..Faults::default() };
+        let house = House { faults, ..House::new() };
+        let sim = house.sim(Choices::first());
+        let error = live(&house, &sim).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("was not answered within"), "{error}");
+        assert_eq!(sim.failure(), None, "{name}");
+        // The device itself may be left: what deletes it may be what is never answered.
+        let held = |line: &String| !line.ends_with("is not deleted");
+        let left: Vec<String> = sim.leftovers().into_iter().filter(held).collect();
+        assert_eq!(left, Vec::<String>::new(), "{name}");
+    }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    /// P40: calls are refused now and then: the device is live or there is an error, and what was
+    /// begun is undone.
+    #[test]
+    fn a_failed_start_leaves_nothing(house in houses(), seed: u64) {
+        let house = House { faults: Faults::fatal(), ..house };
+        let sim = house.sim(Choices::seed(seed));
+        let result = live(&house, &sim);
+        sim.until_answered();
+        prop_assert_eq!(sim.failure(), None, "{:?}", result);
+        let mut left = sim.leftovers();
+        if result.is_err() {
+            delete_all(&sim);
+            left = sim.leftovers();
+            left.retain(|line| !line.ends_with("is not deleted")); // refused as well
+        }
+        prop_assert_eq!(left, Vec::<String>::new(), "{:?}", result);
+    }
+
+    /// P5, P6, P23: a kernel that breaks its rules gets no panic out of us, and no hang: requests
+    /// are answered or fail, threads end, files are closed.
+    #[test]
+    fn a_lying_kernel_is_borne(house in houses(), seed: u64, lies in 1_u8..20) {
+        let mut faults = house.faults;
+        faults.lies = lies;
+        let house = House { faults, whims: SHORT_WHIMS, ..house };
+        let sim = house.sim(Choices::seed(seed));
+        // Clients may wait until the stop: a tag that is said to be gone is believed to be gone.
+        let result = house.serve(sim.task()).and_then(|server| {
+            sim.load(server.id(), Load::new(200));
+            (0..200).for_each(|_| sim.give_way());
+            server.stop()
+        });
+        sim.until_answered();
+        let left = sim.leftovers();
+        prop_assert_eq!(sim.failure(), None, "{:?}", result);
+        let held = |line: &String| !line.ends_with("is not deleted");
+        let left: Vec<String> = left.into_iter().filter(held).collect();
+        prop_assert_eq!(left, Vec::<String>::new(), "{:?}", result);
+    }
+}

@@ -1,0 +1,193 @@
+//! What the tests share: a disk with whims, and a server over a simulated kernel.
+
+use std::fmt;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+use ublkit::sim::{Choices, Faults, Profile, Sim, Task};
+use ublkit::{
+    Backend, Builder, Completion, Durability, Errno, Error, Geometry, Handler, Io, Memory,
+    Operation, Request, Server, Step, Target,
+};
+
+/// What a handler does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whim {
+    Serve,
+    Fail(Errno),
+    Panic,
+    /// Serves after so many delays, one after the other.
+    Delay(u8),
+    /// Fails although a delay is under way.
+    FailWhileDelayed,
+    /// Waits for nothing.
+    WaitForNothing,
+}
+
+/// All of them, serving the most often.
+pub const WHIMS: &[Whim] = &[
+    Whim::Serve,
+    Whim::Delay(1),
+    Whim::Serve,
+    Whim::Fail(Errno::ENOSPC),
+    Whim::Serve,
+    Whim::Panic,
+    Whim::Delay(3),
+    Whim::Serve,
+    Whim::FailWhileDelayed,
+    Whim::Serve,
+    Whim::WaitForNothing,
+];
+
+/// A memory disk whose handlers have whims, one after the other.
+#[derive(Debug)]
+pub struct Whimsical {
+    memory: Arc<Memory>,
+    whims: &'static [Whim],
+}
+
+impl Target for Whimsical {
+    type Handler = Moods;
+
+    fn geometry(&self) -> Geometry {
+        self.memory.geometry()
+    }
+
+    fn handler(&self, queue: u16) -> Result<Moods, Errno> {
+        let Self { memory, whims } = self;
+        Ok(Moods { memory: Arc::clone(memory), whims, next: queue.into(), left: Vec::new() })
+    }
+}
+
+/// The handler of one queue.
+pub struct Moods {
+    memory: Arc<Memory>,
+    whims: &'static [Whim],
+    next: usize,
+    /// Delays that are left, by tag.
+    left: Vec<(u16, u8)>,
+}
+
+impl Moods {
+    fn serve(&self, io: &mut Io<'_>) -> Step {
+        let Request { operation, offset, len_bytes, .. } = io.request();
+        Step::Done(match operation {
+            Operation::Read => self.memory.read(offset, io.data()),
+            Operation::Write { .. } => self.memory.write(offset, io.data()),
+            Operation::Flush => self.memory.flush(),
+            Operation::Discard => self.memory.discard(offset, len_bytes),
+            Operation::WriteZeroes { may_unmap } => {
+                self.memory.write_zeroes(offset, len_bytes, may_unmap)
+            }
+            _ => Err(Errno::EOPNOTSUPP),
+        })
+    }
+}
+
+const SOON: Duration = Duration::from_millis(3);
+
+impl Handler for Moods {
+    fn start(&mut self, io: &mut Io<'_>) -> Step {
+        self.next += 1;
+        let tag = io.tag();
+        self.left.retain(|(other, _)| *other != tag);
+        match self.whims[self.next % self.whims.len()] {
+            Whim::Serve => self.serve(io),
+            Whim::Fail(errno) => Step::Done(Err(errno)),
+            Whim::Panic => panic!("a whim"),
+            Whim::Delay(times) => {
+                self.left.push((tag, times));
+                io.delay(SOON, times).expect("it has none under way");
+                Step::Pending
+            }
+            Whim::FailWhileDelayed => {
+                io.delay(SOON, 0).expect("it has none under way");
+                Step::Done(Err(Errno::EREMOTEIO))
+            }
+            Whim::WaitForNothing => Step::Pending,
+        }
+    }
+
+    fn resume(&mut self, io: &mut Io<'_>, done: Completion) -> Step {
+        let left = self.left.iter_mut().find(|(tag, _)| *tag == io.tag());
+        let (_, times) = left.expect("it was delayed");
+        assert_eq!((done.cookie, done.result), (*times, Err(Errno::ETIME)));
+        *times -= 1;
+        if *times == 0 {
+            return self.serve(io);
+        }
+        io.delay(SOON, *times).expect("the last one has ended");
+        Step::Pending
+    }
+}
+
+/// A device to make.
+#[derive(Clone, Copy)]
+pub struct House {
+    pub profile: Profile,
+    pub faults: Faults,
+    pub queues: u16,
+    pub depth: u16,
+    pub max_io_bytes: u32,
+    pub geometry: Geometry,
+    pub whims: &'static [Whim],
+}
+
+impl fmt::Debug for House {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { profile, queues, depth, max_io_bytes, geometry, .. } = self;
+        let Geometry { logical_block_bytes, durability, .. } = geometry;
+        write!(f, "{profile}, {queues} queues of {depth}, {max_io_bytes} B, ")?;
+        write!(f, "blocks of {logical_block_bytes}, {durability:?}")
+    }
+}
+
+impl House {
+    /// A disk of 1 MiB with two queues of four slots, on the newest kernel, that serves all.
+    pub fn new() -> Self {
+        Self {
+            profile: Profile::NEWEST,
+            faults: Faults::default(),
+            queues: 2,
+            depth: 4,
+            max_io_bytes: 16 << 10,
+            geometry: Geometry::new(1 << 20),
+            whims: &[Whim::Serve],
+        }
+    }
+
+    pub fn sim(&self, choices: Choices) -> Sim {
+        Sim::new(self.profile, choices, self.faults)
+    }
+
+    pub fn target(&self) -> Whimsical {
+        let memory = Arc::new(Memory::new(self.geometry).unwrap());
+        Whimsical { memory, whims: self.whims }
+    }
+
+    pub fn serve(&self, kernel: Task) -> Result<Server<Task>, Error> {
+        quiet();
+        let builder = Builder::new()
+            .queues(self.queues)
+            .depth(self.depth)
+            .max_io_bytes(self.max_io_bytes)
+            .timeout(Duration::from_secs(30));
+        builder.serve_on(kernel, self.target())
+    }
+}
+
+/// Panics that are meant do not fill the terminal.
+fn quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if panic.payload_as_str() != Some("a whim") {
+                usual(panic);
+            }
+        }));
+    });
+}
+
+/// All kinds of durability.
+pub const DURABILITIES: [Durability; 3] =
+    [Durability::WriteThrough, Durability::Flush, Durability::FlushAndFua];
