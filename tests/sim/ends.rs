@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use ublkit::kernel::Kernel;
 use ublkit::sim::{Choices, Load, Profile, Rule, Sim, Task, Thread};
-use ublkit::{Control, Error};
+use ublkit::{Control, Errno, Error};
 
 /// Clients that ask more than they will be answered.
 const MANY: u64 = 1000;
@@ -20,16 +20,19 @@ fn busy(sim: &Sim, id: u32, moments: u32) {
 
 /// Stops and deletes every device, as an operator does.
 fn clear_up(operator: Task) -> Result<(), Error> {
+    let gone_is_fine = |result| match result {
+        Err(Error::Command { errno: Errno::ENODEV, .. }) => Ok(()),
+        other => other,
+    };
     let mut control = Control::open(operator)?;
     for id in 0..4 {
-        match control.device(id).within(Duration::from_secs(60)).stop() {
-            Err(Error::Command { errno, .. }) if errno.number() == libc::ENODEV => continue,
-            other => other?,
-        }
-        control.device(id).within(Duration::from_secs(60)).delete()?;
+        gone_is_fine(control.device(id).within(PATIENCE).stop())?;
+        gone_is_fine(control.device(id).within(PATIENCE).delete())?;
     }
     Ok(())
 }
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 proptest! {
     #![proptest_config(cases())]
@@ -69,12 +72,12 @@ proptest! {
         let operator = sim.process(true);
         let other = operator.spawn("operator".into(), move |kernel| {
             let mut control = Control::open(kernel).unwrap();
-            let device = control.device(id).within(Duration::from_secs(60));
+            let device = control.device(id).within(PATIENCE);
             if deletes { device.delete() } else { device.stop() }.unwrap();
         });
         server.wait();
         server.stop().unwrap();
-        prop_assert!(operator.join(&mut other.unwrap(), Duration::from_secs(60)));
+        prop_assert!(operator.join(&mut other.unwrap(), PATIENCE));
         sim.until_answered();
         drop(operator);
         prop_assert_eq!(sim.verdict(), Ok(()));

@@ -3,6 +3,8 @@
 //!
 //! A failure prints its seed. `UBLKIT_SIM_CASES` says how many cases each random property has.
 
+#![allow(unreachable_pub, reason = "a program: nobody else sees it")]
+
 mod ends;
 mod failures;
 mod house;
