@@ -169,8 +169,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
     /// Sends what was answered, and answers all else that the server has with `EIO`, as far as the
     /// ring still works. The driver does that too once the char device is closed, but not while
-    /// somebody holds what it needs for it (seen on 6.12: a START_DEV that scans for partitions),
-    /// and old drivers do not notice for half a minute when no slot has a command.
+    /// somebody holds what it needs for it (seen on 6.12: a START_DEV that scans for partitions).
     pub(crate) fn fail_all(&mut self) {
         let mut fail = || -> Result<(), QueueError> {
             while let Some(Cqe { user_data, result }) = self.ring.pop()? {
@@ -190,8 +189,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                     self.commit_if_settled(tag)?;
                 }
             }
-            self.ring.wait(Some(Duration::ZERO))?;
-            Ok(())
+            // Nothing new may come: an old driver does not notice for half a minute that a server is
+            // gone when no slot has a command.
+            Ok(self.ring.submit()?)
         };
         let _ = fail(); // what could not be answered is left to the driver
     }

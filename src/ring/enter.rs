@@ -29,37 +29,10 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
     pub(crate) fn wait(&mut self, deadline: Option<Duration>) -> Result<Woken, RingError> {
         let mut tries = 0;
         loop {
-            self.sq.publish();
-            let queued = self.sq.queued();
             // With something to submit and something to reap: submit, and do not sleep.
             let want = u32::from(!self.cq.has_some());
             let timeout = deadline.map(|end| end.saturating_sub(self.kernel.now()));
-            let ring = self.name();
-            let flags = IORING_ENTER_GETEVENTS;
-            let entered = match self.kernel.ring_enter(ring, queued, want, flags, timeout) {
-                Ok(0) if queued > 0 => Err(Errno::EAGAIN), // no progress, whatever it means
-                other => other,
-            };
-            match entered {
-                Ok(consumed) => {
-                    self.sq.consumed(consumed)?;
-                    tries = 0;
-                }
-                // A signal, with nothing submitted.
-                Err(Errno::EINTR) => {}
-                // The timer: with SQEs queued the kernel reports their number instead.
-                Err(Errno::ETIME) => {}
-                // No memory for requests, or (old kernels) a backlog of completions: reap first.
-                Err(errno @ (Errno::EAGAIN | Errno::EBUSY | Errno::ENOMEM)) => {
-                    tries += 1;
-                    if tries == TRIES {
-                        return Err(RingError::Starved(errno));
-                    }
-                    self.kernel.sleep(PAUSE);
-                }
-                // EBADR, EBADFD, EEXIST, EOWNERDEAD, EFAULT, EINVAL, …: see RingError::remedy.
-                Err(errno) => return Err(RingError::Enter(errno)),
-            }
+            self.enter(want, IORING_ENTER_GETEVENTS, timeout, &mut tries)?;
             if self.cq.has_some() {
                 return Ok(Woken::Completion);
             }
@@ -67,5 +40,52 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
                 return Ok(Woken::Deadline);
             }
         }
+    }
+
+    /// Submits all that is queued, and asks for no completions: with `DEFER_TASKRUN` the driver can
+    /// bring nothing new meanwhile.
+    pub(crate) fn submit(&mut self) -> Result<(), RingError> {
+        let mut tries = 0;
+        while self.sq.queued() > 0 {
+            self.enter(0, 0, None, &mut tries)?;
+        }
+        Ok(())
+    }
+
+    /// Calls the kernel once. `tries` counts the calls in a row that made no progress.
+    fn enter(
+        &mut self,
+        want: u32,
+        flags: u32,
+        timeout: Option<Duration>,
+        tries: &mut u32,
+    ) -> Result<(), RingError> {
+        self.sq.publish();
+        let queued = self.sq.queued();
+        let entered = match self.kernel.ring_enter(self.name(), queued, want, flags, timeout) {
+            Ok(0) if queued > 0 => Err(Errno::EAGAIN), // no progress, whatever it means
+            other => other,
+        };
+        match entered {
+            Ok(consumed) => {
+                self.sq.consumed(consumed)?;
+                *tries = 0;
+            }
+            // A signal, with nothing submitted.
+            Err(Errno::EINTR) => {}
+            // The timer: with SQEs queued the kernel reports their number instead.
+            Err(Errno::ETIME) => {}
+            // No memory for requests, or (old kernels) a backlog of completions: reap first.
+            Err(errno @ (Errno::EAGAIN | Errno::EBUSY | Errno::ENOMEM)) => {
+                *tries += 1;
+                if *tries == TRIES {
+                    return Err(RingError::Starved(errno));
+                }
+                self.kernel.sleep(PAUSE);
+            }
+            // EBADR, EBADFD, EEXIST, EOWNERDEAD, EFAULT, EINVAL, …: see RingError::remedy.
+            Err(errno) => return Err(RingError::Enter(errno)),
+        }
+        Ok(())
     }
 }

@@ -262,10 +262,12 @@ impl World {
                 control.issuer = None;
             }
         }
-        // Waits that a signal ends do end; the others go on, and nobody hears of them.
+        // What no worker has begun is dropped, waits that a signal ends do end; the others go on,
+        // and nobody hears of them.
         self.devices.controls.retain(|control| {
-            let is_waiting = matches!(control.stage, Stage::Slots | Stage::Idle | Stage::Freed);
-            control.issuer.is_some() || control.op == 0 || !is_waiting
+            let ends =
+                matches!(control.stage, Stage::Begin | Stage::Slots | Stage::Idle | Stage::Freed);
+            control.issuer.is_some() || control.op == 0 || !ends
         });
         self.free_devices();
     }
