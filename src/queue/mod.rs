@@ -189,8 +189,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                     self.commit_if_settled(tag)?;
                 }
             }
-            // Nothing new may come: an old driver does not notice for half a minute that a server is
-            // gone when no slot has a command.
+            // Nothing new may come: an old driver does not notice for half a minute that a server
+            // is gone when no slot has a command.
             Ok(self.ring.submit()?)
         };
         let _ = fail(); // what could not be answered is left to the driver

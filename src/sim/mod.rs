@@ -198,8 +198,8 @@ impl Sim {
         }
     }
 
-    /// While held, choices are not used up: the first one is taken. For the parts of a schedule that
-    /// are not to be explored.
+    /// While held, choices are not used up: the first one is taken. For the parts of a schedule
+    /// that are not to be explored.
     pub fn hold_choices(&self, held: bool) {
         self.shared.lock().choices.hold(held);
     }

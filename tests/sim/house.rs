@@ -181,7 +181,7 @@ fn quiet() {
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if panic.payload_as_str() != Some("a whim") {
+            if panic.payload().downcast_ref() != Some(&"a whim") {
                 usual(panic);
             }
         }));

@@ -114,8 +114,8 @@ impl World {
         }
     }
 
-    /// A task has ended. Before releases decided, the driver was not told if none of the task's slots
-    /// had a command: then only the time-out of a request sees it.
+    /// A task has ended. Before releases decided, the driver was not told if none of the task's
+    /// slots had a command: then only the time-out of a request sees it.
     pub(in crate::sim) fn lose_task(&mut self, task: usize) {
         if self.profile.has(Rule::ReleaseDecides) {
             return;
