@@ -5,9 +5,13 @@
 
 mod enter;
 mod error;
+mod mapped;
 mod queues;
 mod setup;
+mod spsc;
 mod sqe;
+#[cfg(test)]
+mod tests;
 
 pub use error::RingError;
 pub(crate) use queues::{Cqe, Entry, SubmissionQueue};
@@ -42,7 +46,7 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
 
     /// The oldest CQE that was not taken yet.
     pub(crate) fn pop(&mut self) -> Result<Option<Cqe>, RingError> {
-        self.cq.pop()
+        Ok(self.cq.pop()?.map(Cqe::from))
     }
 
     /// Makes `file` the fixed file 0, which spares a reference count per SQE. Where the kernel

@@ -59,8 +59,8 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
         let indices = map(&kernel, &file, IORING_OFF_SQ_RING, array_bytes.max(cqes_bytes))?;
         let sqes_bytes = u64::from(params.sq_entries) * size_of::<S>() as u64;
         let sqes = map(&kernel, &file, IORING_OFF_SQES, sqes_bytes)?;
-        let sq = SubmissionQueue::new(Arc::clone(&indices), sqes, &params)?;
-        let cq = CompletionQueue::new(indices, &params)?;
+        let sq = SubmissionQueue::new(&indices, &sqes, &params)?;
+        let cq = CompletionQueue::new(&indices, &params)?;
         let registered = if plan.one_task {
             kernel.ring_register(&file, Registration::RingFd).ok()
         } else {

@@ -1,0 +1,150 @@
+//! One producer, one consumer: the index protocol of a queue, and all its memory orderings.
+//!
+//! Indices run freely through all of `u32` and are masked on use, so they are compared by wrapping
+//! difference, never by size. The kernel is the other side of each queue. What the memory is made
+//! of is left to [`Index`] and [`Slots`], so that loom can explore this very code
+//! (`tests/orderings.rs`).
+#![expect(unsafe_code, reason = "says when a slot is whose; docs/safety.md, `ring`")]
+
+use super::RingError;
+use core::sync::atomic::Ordering;
+
+/// An index that one side writes and the other side reads.
+pub(crate) trait Index {
+    fn load(&self, ordering: Ordering) -> u32;
+    fn store(&self, index: u32, ordering: Ordering);
+}
+
+/// The entries between the two indices.
+///
+/// # Safety
+///
+/// `len` is a power of two and always the same.
+pub(crate) unsafe trait Slots {
+    type Value: Copy;
+
+    fn len(&self) -> u32;
+
+    /// Copies an entry out.
+    ///
+    /// # Safety
+    ///
+    /// `slot` is less than `len`, and nobody writes it meanwhile.
+    unsafe fn read(&self, slot: u32) -> Self::Value;
+
+    /// Puts an entry in.
+    ///
+    /// # Safety
+    ///
+    /// `slot` is less than `len`, and nobody else reads or writes it meanwhile.
+    unsafe fn write(&self, slot: u32, value: Self::Value);
+}
+
+/// Where entries go in. `&mut self` makes whoever holds it the only producer.
+#[derive(Debug)]
+pub(crate) struct Producer<I, S> {
+    tail: I,
+    slots: S,
+    /// Our tail; the shared one follows at [`publish`](Self::publish).
+    next: u32,
+    /// Entries pushed and not yet consumed.
+    queued: u32,
+}
+
+impl<I: Index, S: Slots> Producer<I, S> {
+    pub(super) fn over(tail: I, slots: S) -> Self {
+        // Relaxed: only we write it.
+        let next = tail.load(Ordering::Relaxed);
+        Self { tail, slots, next, queued: 0 }
+    }
+
+    /// Queues one entry; the consumer sees it when it is published.
+    #[inline]
+    pub(crate) fn push(&mut self, entry: S::Value) -> Result<(), RingError> {
+        let len = self.slots.len();
+        if self.queued == len {
+            debug_assert!(false, "a submission queue of {len} is full");
+            return Err(RingError::SubmissionsFull);
+        }
+        // SAFETY: masked. The consumer reads this slot only between a tail that covers it and its
+        // consumption, and `queued` says that it was consumed.
+        unsafe { self.slots.write(self.next & (len - 1), entry) };
+        self.next = self.next.wrapping_add(1);
+        self.queued += 1;
+        Ok(())
+    }
+
+    /// Entries that were not consumed yet.
+    #[inline]
+    pub(super) fn queued(&self) -> u32 {
+        self.queued
+    }
+
+    /// Lets the consumer see all that was pushed.
+    #[inline]
+    pub(super) fn publish(&mut self) {
+        // Release: whoever acquires this tail sees the entries before it.
+        self.tail.store(self.next, Ordering::Release);
+    }
+
+    /// Notes that `count` entries were consumed: the consumer has copied them, and does not look at
+    /// them again. Whoever calls this has acquired that fact.
+    #[inline]
+    pub(super) fn consumed(&mut self, count: u32) -> Result<(), RingError> {
+        let left = self.queued.checked_sub(count);
+        self.queued = left.ok_or(RingError::Impossible("it consumed more than there was"))?;
+        Ok(())
+    }
+}
+
+/// Where entries come out. `&mut self` makes whoever holds it the only consumer.
+#[derive(Debug)]
+pub(super) struct Consumer<I, S> {
+    head: I,
+    tail: I,
+    slots: S,
+    /// Our head; the shared one follows when all that was seen is taken.
+    next: u32,
+    /// The tail when it was last looked at.
+    seen: u32,
+}
+
+impl<I: Index, S: Slots> Consumer<I, S> {
+    pub(super) fn over(head: I, tail: I, slots: S) -> Self {
+        // Relaxed: only we write it.
+        let next = head.load(Ordering::Relaxed);
+        Self { head, tail, slots, next, seen: next }
+    }
+
+    /// The oldest entry not taken yet. When there is none the producer gets the taken slots back.
+    #[inline]
+    pub(super) fn pop(&mut self) -> Result<Option<S::Value>, RingError> {
+        if self.next == self.seen && !self.look()? {
+            return Ok(None);
+        }
+        // SAFETY: masked. The slot lies between our head and the acquired tail, so the producer
+        // finished writing it and does not reuse it before our head passes it.
+        let entry = unsafe { self.slots.read(self.next & (self.slots.len() - 1)) };
+        self.next = self.next.wrapping_add(1);
+        Ok(Some(entry))
+    }
+
+    /// Gives back what was taken and looks for more.
+    fn look(&mut self) -> Result<bool, RingError> {
+        // Release: our reads of the taken slots happen before the producer may write them again.
+        self.head.store(self.next, Ordering::Release);
+        // Acquire: the entries before this tail are visible to us.
+        self.seen = self.tail.load(Ordering::Acquire);
+        if self.seen.wrapping_sub(self.next) > self.slots.len() {
+            return Err(RingError::CompletionsOverrun);
+        }
+        Ok(self.seen != self.next)
+    }
+
+    /// Whether an entry waits to be taken.
+    #[inline]
+    pub(super) fn has_some(&self) -> bool {
+        // Relaxed: no entry is read here. `pop` acquires, and cannot find an older tail than this.
+        self.next != self.seen || self.next != self.tail.load(Ordering::Relaxed)
+    }
+}
