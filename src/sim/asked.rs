@@ -5,6 +5,7 @@ use super::profile::Profile;
 use super::ublk::add::{self, Caller};
 use super::ublk::{limits, params};
 use crate::errno::Errno;
+use ublkit_sys::abi::as_bytes;
 use ublkit_sys::ublk::{ublk_params, ublksrv_ctrl_cmd, ublksrv_ctrl_dev_info};
 
 pub use super::ublk::limits::{Limits, Zones};
@@ -32,17 +33,28 @@ pub fn grant(
     add::settle(profile, cpus, checked, id)
 }
 
-/// Whether SET_PARAMS takes `params` for a device that was granted these flags (`UBLK_F_*`) and
-/// this largest request, and had no parameters before.
+/// What SET_PARAMS answers for a device that was granted these flags (`UBLK_F_*`) and this largest
+/// request, and has no disk. `kept` is what it keeps, before and after; `sent` is the command's data.
+pub fn set_params(
+    profile: Profile,
+    device_flags: u64,
+    max_io_buf_bytes: u32,
+    kept: &mut ublk_params,
+    sent: &[u8],
+) -> Result<(), Errno> {
+    let params = params::merged(profile, kept, sent)?;
+    params::keep(profile, device_flags, max_io_buf_bytes, kept, params)
+}
+
+/// What [`set_params`] answers for a device that keeps none yet.
 pub fn accepts(
     profile: Profile,
     device_flags: u64,
     max_io_buf_bytes: u32,
     params: &ublk_params,
 ) -> Result<(), Errno> {
-    let sent = ublkit_sys::abi::as_bytes(params);
-    let merged = params::merged(profile, &ublk_params::default(), sent)?;
-    params::validate(profile, device_flags, max_io_buf_bytes, &merged)
+    let mut kept = ublk_params::default();
+    set_params(profile, device_flags, max_io_buf_bytes, &mut kept, as_bytes(params))
 }
 
 /// What START_DEV makes of parameters that were [accepted](accepts): the disk, or the block layer's

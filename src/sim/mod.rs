@@ -42,7 +42,7 @@ mod uring;
 mod user;
 mod world;
 
-pub use asked::{Limits, Zones, accepts, disk, grant};
+pub use asked::{Limits, Zones, accepts, disk, grant, set_params};
 pub use block::{Answer, Ask};
 pub use choices::{Choice, Choices, Schedules, every_schedule};
 pub use faults::Faults;

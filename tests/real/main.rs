@@ -12,6 +12,7 @@
 mod alloc;
 mod cases;
 mod demo;
+mod dice;
 mod disk;
 mod host;
 mod inside;

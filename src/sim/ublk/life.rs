@@ -196,10 +196,7 @@ impl World {
             return Err(Errno::EACCES);
         }
         let (flags, max_io) = (device.info.flags, device.info.max_io_buf_bytes);
-        device.params = merged;
-        params::validate(self.profile, flags, max_io, &merged).inspect_err(|_| {
-            device.params = params::forgotten(self.profile, &merged);
-        })?;
+        params::keep(self.profile, flags, max_io, &mut device.params, merged)?;
         DONE
     }
 
@@ -213,8 +210,8 @@ impl World {
         if len > cmd.len.into() || len == 0 {
             return Err(Errno::EINVAL);
         }
-        let device = &self.devices.all[place];
-        let mut params = device.params;
+        let device = &mut self.devices.all[place];
+        let params = &mut device.params; // the answer is kept, too
         params.types |= sys::UBLK_PARAM_TYPE_DEVT;
         params.devt.char_major = 240;
         params.devt.char_minor = device.info.dev_id;
@@ -222,7 +219,7 @@ impl World {
             params.devt.disk_major = 259;
             params.devt.disk_minor = device.info.dev_id;
         }
-        let bytes = as_bytes(&params);
+        let bytes = as_bytes(params);
         user::write(cmd.addr, &bytes[..len.min(params::known_bytes(self.profile))])?;
         DONE
     }

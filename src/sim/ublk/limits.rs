@@ -1,6 +1,7 @@
 //! START_DEV: what the disk is like, by its parameters and the block layer.
 
 use super::add::refuse_if;
+use super::params::known_types;
 use crate::errno::Errno;
 use crate::sim::profile::{Profile, Rule};
 use ublkit_sys::ublk as sys;
@@ -131,13 +132,6 @@ fn zones(device_flags: u64, params: &ublk_params) -> Result<Option<Zones>, Errno
     refuse_if(max_active != 0 && max_open > max_active)?;
     let max_append_sectors = zoned.max_zone_append_sectors;
     Ok(Some(Zones { max_open, max_active, max_append_sectors }))
-}
-
-/// The types of parameters that this kernel makes something of.
-fn known_types(profile: Profile) -> u32 {
-    let later = sys::UBLK_PARAM_TYPE_DMA_ALIGN | sys::UBLK_PARAM_TYPE_SEGMENT;
-    let knows_later = profile.features() & sys::UBLK_F_SUPPORT_ZERO_COPY != 0;
-    if knows_later { u32::MAX } else { !later }
 }
 
 /// Where the block layer cuts reads and writes of its own accord.

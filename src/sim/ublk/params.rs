@@ -24,8 +24,23 @@ pub(in crate::sim) fn known_bytes(profile: Profile) -> usize {
     }
 }
 
-/// The parameters of a device that keeps `kept` once `sent` arrived: what lies at the command's
-/// `addr`, as long as its `len`. They are to be [validated](validate) then.
+/// The types of parameters that this kernel knows; it forgets the others.
+pub(in crate::sim) fn known_types(profile: Profile) -> u32 {
+    const BASE: u32 = sys::UBLK_PARAM_TYPE_BASIC
+        | sys::UBLK_PARAM_TYPE_DISCARD
+        | sys::UBLK_PARAM_TYPE_DEVT
+        | sys::UBLK_PARAM_TYPE_ZONED;
+    let later = [
+        (sys::UBLK_PARAM_TYPE_DMA_ALIGN, sys::UBLK_F_SUPPORT_ZERO_COPY),
+        (sys::UBLK_PARAM_TYPE_SEGMENT, sys::UBLK_F_SUPPORT_ZERO_COPY),
+        (sys::UBLK_PARAM_TYPE_INTEGRITY, sys::UBLK_F_INTEGRITY),
+    ];
+    let known = later.iter().filter(|(_, with)| profile.features() & with != 0);
+    known.fold(BASE, |types, (kind, _)| types | kind)
+}
+
+/// What a device that keeps `kept` is asked to keep: `sent` is what lies at the command's `addr`, as
+/// long as its `len`.
 pub(in crate::sim) fn merged(
     profile: Profile,
     kept: &ublk_params,
@@ -38,19 +53,33 @@ pub(in crate::sim) fn merged(
     let mut bytes = as_bytes(kept).to_vec();
     let len_bytes = len_bytes.min(known_bytes(profile));
     bytes[..len_bytes].copy_from_slice(&sent[..len_bytes]);
-    from_bytes(&bytes).ok_or(Errno::EINVAL)
+    let params: ublk_params = from_bytes(&bytes).ok_or(Errno::EINVAL)?;
+    Ok(ublk_params { types: params.types & known_types(profile), ..params })
 }
 
-/// What a device keeps whose new parameters were not valid.
-pub(in crate::sim) fn forgotten(profile: Profile, params: &ublk_params) -> ublk_params {
+/// The device keeps `params` for what it `kept`, if they are valid; otherwise nothing of both.
+pub(in crate::sim) fn keep(
+    profile: Profile,
+    device_flags: u64,
+    max_io_buf_bytes: u32,
+    kept: &mut ublk_params,
+    params: ublk_params,
+) -> Result<(), Errno> {
+    let answer = validate(profile, device_flags, max_io_buf_bytes, &params);
+    *kept = if answer.is_ok() { params } else { forgotten(profile, &params) };
+    answer
+}
+
+fn forgotten(profile: Profile, params: &ublk_params) -> ublk_params {
     if profile.has(Rule::RefusalForgetsAll) {
         return ublk_params::default();
     }
     ublk_params { types: 0, ..*params }
 }
 
-/// Whether SET_PARAMS takes `params` for a device with these flags and largest request.
-pub(in crate::sim) fn validate(
+/// Whether a device with these flags and this largest request can have `params`, whose types are
+/// [known](known_types).
+fn validate(
     profile: Profile,
     device_flags: u64,
     max_io_buf_bytes: u32,
@@ -70,11 +99,8 @@ pub(in crate::sim) fn validate(
     if is_zoned {
         return zoned(params); // and nothing that follows is looked at
     }
-    if profile.features() & sys::UBLK_F_SUPPORT_ZERO_COPY != 0 {
-        memory(params)?;
-    }
-    let knows_integrity = profile.features() & sys::UBLK_F_INTEGRITY != 0;
-    if knows_integrity && has(sys::UBLK_PARAM_TYPE_INTEGRITY) {
+    memory(params)?;
+    if has(sys::UBLK_PARAM_TYPE_INTEGRITY) {
         refuse_if(device_flags & sys::UBLK_F_INTEGRITY == 0)?;
         integrity(&params.integrity, params.basic.logical_bs_shift)?;
     }
@@ -225,7 +251,7 @@ mod tests {
             let mut bad = good;
             spoil(&mut bad);
             for profile in Profile::ALL {
-                let check = |params| validate(*profile, *flags, MAX_IO_BYTES, params);
+                let check = |params| crate::sim::accepts(*profile, *flags, MAX_IO_BYTES, params);
                 assert_eq!(check(&good), Ok(()), "spoil {at} before, {profile}");
                 let knows = profile.features() >= since.features();
                 let expected = if knows { Err(Errno::EINVAL) } else { Ok(()) };
@@ -287,7 +313,7 @@ mod tests {
         assert_eq!(["6.12", "6.16", "7.3"].map(known), [112, 136, 152]);
         let sent = sound(sys::UBLK_PARAM_TYPE_SEGMENT);
         let kept = merged(Profile::OLDEST, &ublk_params::default(), as_bytes(&sent)).unwrap();
-        assert_eq!((kept.types, kept.zoned), (sent.types, sent.zoned));
+        assert_eq!((kept.types, kept.zoned), (sys::UBLK_PARAM_TYPE_BASIC, sent.zoned));
         assert_eq!(kept.seg, Default::default());
         assert_eq!(forgotten(Profile::OLDEST, &sent), ublk_params { types: 0, ..sent });
         assert_eq!(forgotten(Profile::NEWEST, &sent), ublk_params::default());
@@ -307,9 +333,10 @@ mod tests {
             sent[at..at + 4].copy_from_slice(&junk.to_ne_bytes());
             sent.resize(len.max(4), 0xff);
             for profile in Profile::ALL {
-                let Ok(params) = merged(*profile, &ublk_params::default(), &sent) else { continue };
-                if validate(*profile, flags, MAX_IO_BYTES, &params).is_ok() {
-                    let disk = crate::sim::disk(*profile, flags, &params);
+                let mut kept = ublk_params::default();
+                let set = crate::sim::set_params;
+                if set(*profile, flags, MAX_IO_BYTES, &mut kept, &sent).is_ok() {
+                    let disk = crate::sim::disk(*profile, flags, &kept);
                     prop_assert!(disk.is_ok() || disk == Err(Errno::EINVAL));
                 }
             }

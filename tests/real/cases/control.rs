@@ -1,14 +1,20 @@
 //! Every control command of the library: done once, and refused once in the driver's own words.
 
+mod attached;
 mod granted;
+mod modelled;
 mod params;
 mod raw;
 mod recovery;
+mod taken;
 mod waiting;
 
-pub use granted::{conflicts, negotiation, unprivileged};
+pub use attached::disks;
+pub use granted::{negotiation, unprivileged};
+pub use modelled::wishes;
 pub use params::parameters;
 pub use recovery::{dirty_pages, quiesce, recovery};
+pub use taken::parameters_taken;
 pub use waiting::{deadlines, given_up_commands, unserved_start};
 
 use super::Context;

@@ -4,10 +4,7 @@ use super::{Context, LIMIT, NOTHING, added, char_path, open, refused, sound, wis
 use crate::tools;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use std::ffi::CString;
-use ublkit::{
-    Blocking, Builder, Control, DEFAULT_TIMEOUT, DeviceInfo, Errno, Error, Features, Geometry,
-    Linux, Memory,
-};
+use ublkit::{Blocking, Builder, Control, DeviceInfo, Errno, Features, Geometry, Linux, Memory};
 
 pub fn negotiation(context: Context) {
     let mut control = open();
@@ -54,53 +51,8 @@ fn served_as_granted(queues: u16) {
     assert_eq!(server.stop().unwrap().len(), usize::from(queues));
 }
 
-/// The features whose combinations exclude each other.
-const LATTICE: [Features; 8] = [
-    Features::USER_RECOVERY,
-    Features::USER_RECOVERY_REISSUE,
-    Features::USER_RECOVERY_FAIL_IO,
-    Features::QUIESCE,
-    Features::USER_COPY,
-    Features::SUPPORT_ZERO_COPY,
-    Features::INTEGRITY,
-    Features::ZONED,
-];
-
-/// What a driver that knows `known` checks of a wish: the features that it does not know it drops,
-/// and until there were three ways to recover it did not mind the second without the first.
-fn as_understood(wanted: Features, known: Features) -> Features {
-    let is_lone_reissue = !wanted.contains(Features::USER_RECOVERY)
-        && !known.contains(Features::USER_RECOVERY_FAIL_IO);
-    let unchecked = if is_lone_reissue { Features::USER_RECOVERY_REISSUE } else { NOTHING };
-    (wanted & known) - unchecked
-}
-
-pub fn conflicts(context: Context) {
-    let mut control = open();
-    let mut wrong = Vec::new();
-    for set in 0_u32..1 << LATTICE.len() {
-        let members = LATTICE.iter().enumerate().filter(|(bit, _)| set >> bit & 1 == 1);
-        let features: Features = members.map(|(_, feature)| *feature).collect();
-        let answer = control.add(&wish(features), DEFAULT_TIMEOUT);
-        let is_refused = match &answer {
-            Ok(granted) => {
-                control.device(granted.id.unwrap()).delete().unwrap();
-                false
-            }
-            Err(Error::Command { errno: Errno::EINVAL, .. }) => true,
-            Err(error) => panic!("{features}: {error}"),
-        };
-        let why = as_understood(features, context.features).conflict(true);
-        if why.is_some() != is_refused {
-            let granted = answer.map(|granted| granted.features.to_string());
-            wrong.push(format!("{features}: {why:?}, but the driver says {granted:?}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
-}
-
 /// Takes `CAP_SYS_ADMIN` from the calling thread.
-fn become_ordinary() {
+pub fn become_ordinary() {
     let mut sets = capabilities(None).unwrap();
     for set in [&mut sets.effective, &mut sets.permitted, &mut sets.inheritable] {
         set.remove(CapabilitySet::SYS_ADMIN);
