@@ -83,8 +83,8 @@ proptest! {
         prop_assert_eq!(sim.verdict(), Ok(()));
     }
 
-    /// P17, P49, P55, P57: a server that is killed at any moment, be it while it starts, serves or is
-    /// stopped by another process, leaves nobody waiting, and a device that can be deleted.
+    /// P17, P49, P55, P57: a server that is killed at any moment, be it while it starts, serves or
+    /// is stopped by another process, leaves nobody waiting, and a device that can be deleted.
     #[test]
     fn killed_at_any_moment(house in houses(), seed: u64, moments in 0_u32..400, stops: bool) {
         prop_assume!(!scans_while_starting(house.profile));

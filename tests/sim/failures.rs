@@ -32,8 +32,8 @@ fn delete_all(sim: &Sim) {
     }
 }
 
-/// P40, P48, P56: every call of a whole life fails once, with each of some errnos: the life goes on,
-/// or ends with an error that says why; clients are answered, nothing is left behind.
+/// P40, P48, P56: every call of a whole life fails once, with each of some errnos: the life goes
+/// on, or ends with an error that says why; clients are answered, nothing is left behind.
 #[test]
 fn every_call_fails_once() {
     let mut lives = 0;

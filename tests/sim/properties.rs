@@ -73,8 +73,8 @@ proptest! {
         prop_assert_eq!(served, audit.committed, "P79");
     }
 
-    /// P16, P17, P29, P31: errors, panics, delays, a wait for nothing: each request is answered, the
-    /// others do not suffer, and what succeeded is there.
+    /// P16, P17, P29, P31: errors, panics, delays, a wait for nothing: each request is answered,
+    /// the others do not suffer, and what succeeded is there.
     #[test]
     fn whims_of_a_backend_cost_their_own_requests(house in houses(), seed: u64) {
         let house = House { whims: WHIMS, ..house };
