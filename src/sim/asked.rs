@@ -34,7 +34,8 @@ pub fn grant(
 }
 
 /// What SET_PARAMS answers for a device that was granted these flags (`UBLK_F_*`) and this largest
-/// request, and has no disk. `kept` is what it keeps, before and after; `sent` is the command's data.
+/// request, and has no disk. `kept` is what it keeps, before and after; `sent` is the command's
+/// data.
 pub fn set_params(
     profile: Profile,
     device_flags: u64,

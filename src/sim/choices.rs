@@ -117,18 +117,31 @@ fn mix(state: &mut u64) -> u32 {
     ((word ^ word >> 31) >> 32) as u32
 }
 
-/// Runs a simulation once for every combination of choices, depth first.
+/// Runs a simulation once for every combination of choices, depth first, in which at most
+/// `deviations` choices are not the first one: what happens out of the order in which it became
+/// possible. `u32::MAX` for all there are.
 ///
-/// `run` gets the choices of one schedule, and gives them back when it has ended. Answers how many
-/// schedules there were, or stops after `limit` of them.
-pub fn every_schedule(limit: u64, mut run: impl FnMut(Choices) -> Choices) -> Schedules {
-    let mut path = Vec::new();
+/// `run` gets the choices of one schedule, and gives them back when it has ended. Stops after
+/// `limit` schedules.
+pub fn every_schedule(
+    deviations: u32,
+    limit: u64,
+    mut run: impl FnMut(Choices) -> Choices,
+) -> Schedules {
+    let mut path: Vec<Choice> = Vec::new();
     let mut count = 0;
     loop {
         path = run(Choices::path(path)).taken;
         count += 1;
+        let mut spent = path.iter().filter(|choice| choice.chosen > 0).count();
         // The last choice that has a next one; all after it begin anew.
-        while path.last().is_some_and(|choice| choice.chosen + 1 == choice.of) {
+        while let Some(last) = path.last() {
+            let is_first = last.chosen == 0;
+            let affordable = !is_first || u32::try_from(spent).is_ok_and(|n| n < deviations);
+            if last.chosen + 1 < last.of && affordable {
+                break;
+            }
+            spent -= usize::from(!is_first);
             path.pop();
         }
         let Some(last) = path.last_mut() else { return Schedules { count, complete: true } };
@@ -155,7 +168,7 @@ mod tests {
     #[test]
     fn every_combination_once() {
         let mut seen = Vec::new();
-        let schedules = every_schedule(u64::MAX, |mut choices| {
+        let schedules = every_schedule(u32::MAX, u64::MAX, |mut choices| {
             let first = choices.below(2);
             let second = if first == 0 { choices.below(3) } else { 9 };
             seen.push((first, second, choices.below(1)));
@@ -166,8 +179,19 @@ mod tests {
     }
 
     #[test]
+    fn deviations_are_bounded() {
+        let run = |deviations| {
+            every_schedule(deviations, u64::MAX, |mut choices| {
+                (0..4).for_each(|_| _ = choices.below(3));
+                choices
+            })
+        };
+        assert_eq!([0, 1, 2, 3, 4].map(|deviations| run(deviations).count), [1, 9, 33, 65, 81]);
+    }
+
+    #[test]
     fn a_limit_is_told() {
-        let schedules = every_schedule(3, |mut choices| {
+        let schedules = every_schedule(u32::MAX, 3, |mut choices| {
             (0..4).for_each(|_| _ = choices.below(2));
             choices
         });

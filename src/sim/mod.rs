@@ -204,6 +204,12 @@ impl Sim {
         self.shared.lock().choices.hold(held);
     }
 
+    /// Of the threads that can go on, the one that waits longest does; which one is no choice any
+    /// more. Makes fewer schedules where threads share nothing.
+    pub fn take_turns(&self) {
+        self.shared.lock().threads.take_turns = true;
+    }
+
     /// Calls through the seam so far that can fail.
     pub fn calls(&self) -> u64 {
         self.shared.lock().calls

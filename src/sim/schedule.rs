@@ -40,6 +40,8 @@ struct Thread {
     name: String,
     process: usize,
     state: State,
+    /// When it began to wait, counted in waits.
+    since: u64,
     wake: Arc<Condvar>,
 }
 
@@ -49,6 +51,9 @@ pub(super) struct Threads {
     all: Vec<Thread>,
     /// The one that runs.
     running: usize,
+    waits: u64,
+    /// Of the threads that can go on, the one that waits longest does; which one is no choice.
+    pub(super) take_turns: bool,
 }
 
 impl Threads {
@@ -56,7 +61,7 @@ impl Threads {
     pub(super) fn add(&mut self, process: usize, name: String) -> usize {
         let first = self.all.is_empty();
         let state = if first { State::Runs } else { State::Waits(Wait::Turn, None) };
-        self.all.push(Thread { name, process, state, wake: Arc::default() });
+        self.all.push(Thread { name, process, state, since: self.waits, wake: Arc::default() });
         self.all.len() - 1
     }
 
@@ -69,7 +74,9 @@ impl Threads {
     }
 
     pub(super) fn set_waiting(&mut self, thread: usize, wait: Wait, deadline: Option<Duration>) {
+        self.waits += 1;
         self.all[thread].state = State::Waits(wait, deadline);
+        self.all[thread].since = self.waits;
     }
 
     pub(super) fn set_ended(&mut self, thread: usize) {
@@ -153,6 +160,7 @@ impl World {
     }
 
     fn list_threads(&self, events: &mut Vec<Event>, nothing_else: bool) {
+        let others = events.len();
         for (index, thread) in self.threads.all.iter().enumerate() {
             let State::Waits(wait, deadline) = thread.state else { continue };
             let dead = self.broken.is_some() || self.processes[thread.process].dead;
@@ -172,6 +180,15 @@ impl World {
             if dead || late || ready {
                 events.push(Event::Thread(index));
             }
+        }
+        if self.threads.take_turns && events.len() > others {
+            let since = |event: &Event| match event {
+                Event::Thread(thread) => self.threads.all[*thread].since,
+                _ => 0,
+            };
+            let longest = events[others..].iter().copied().min_by_key(since);
+            events.truncate(others);
+            events.extend(longest);
         }
     }
 

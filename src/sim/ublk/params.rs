@@ -39,8 +39,8 @@ pub(in crate::sim) fn known_types(profile: Profile) -> u32 {
     known.fold(BASE, |types, (kind, _)| types | kind)
 }
 
-/// What a device that keeps `kept` is asked to keep: `sent` is what lies at the command's `addr`, as
-/// long as its `len`.
+/// What a device that keeps `kept` is asked to keep: `sent` is what lies at the command's `addr`,
+/// as long as its `len`.
 pub(in crate::sim) fn merged(
     profile: Profile,
     kept: &ublk_params,
