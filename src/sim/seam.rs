@@ -140,8 +140,13 @@ impl Task {
             world.come_by(self.id, ring);
             let ready = world.completions(ring);
             if ready >= want {
+                world.spins = if taken > 0 { 0 } else { world.spins + 1 };
+                if world.spins == SPINS {
+                    world.fail(format!("a task enters a ring {SPINS} times, and takes nothing"));
+                }
                 return Ok(taken);
             }
+            world.spins = 0;
             let hidden = taken > 0 || ready > 0;
             let faults = world.faults;
             if world.choices.chance(faults.interrupt.into(), 256) {
@@ -401,6 +406,9 @@ unsafe impl Kernel for Task {
         self.block(Wait::Time, Some(time));
     }
 }
+
+/// More calls in a row that come to nothing than a program makes that looks at its completions.
+const SPINS: u32 = 100_000;
 
 /// Later than any deadline, for those who do not live to see one.
 const LONG: Duration = Duration::from_secs(1 << 40);

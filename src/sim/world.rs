@@ -93,6 +93,8 @@ pub(super) struct World {
     pub(super) audit: Audit,
     /// Calls that can fail.
     pub(super) calls: u64,
+    /// Calls of `io_uring_enter` in a row that took nothing and waited for nothing.
+    pub(super) spins: u32,
     /// Why nothing can go on; then every call fails, so that all ends.
     pub(super) broken: Option<String>,
 }
@@ -151,6 +153,7 @@ impl World {
             chores: VecDeque::new(),
             audit: Audit::default(),
             calls: 0,
+            spins: 0,
             broken: None,
         }
     }
