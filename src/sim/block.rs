@@ -239,6 +239,7 @@ impl World {
     }
 
     fn end_asking(&mut self, id: u64, answer: Result<(), Errno>) {
+        self.happened = 0;
         let Some(asking) = self.clients.askings.remove(&id) else { return };
         let Asking { data, is_read, load, .. } = asking;
         match load {

@@ -99,6 +99,9 @@ impl Threads {
     }
 }
 
+/// More than happens between two answers: a request that is delivered for ever, say.
+const TOO_MUCH: u32 = 100_000;
+
 /// Something that can happen next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
@@ -131,6 +134,10 @@ impl World {
                 }
                 self.fail(self.nobody_can_go_on());
                 continue;
+            }
+            self.happened += 1;
+            if self.happened == TOO_MUCH {
+                self.fail(format!("{TOO_MUCH} things happened, and nobody was answered"));
             }
             let chosen = self.choices.below(events.len());
             match events[chosen] {

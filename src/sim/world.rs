@@ -95,6 +95,8 @@ pub(super) struct World {
     pub(super) calls: u64,
     /// Calls of `io_uring_enter` in a row that took nothing and waited for nothing.
     pub(super) spins: u32,
+    /// Things that have happened since a client or a command was last answered.
+    pub(super) happened: u32,
     /// Why nothing can go on; then every call fails, so that all ends.
     pub(super) broken: Option<String>,
 }
@@ -154,6 +156,7 @@ impl World {
             audit: Audit::default(),
             calls: 0,
             spins: 0,
+            happened: 0,
             broken: None,
         }
     }

@@ -211,6 +211,7 @@ impl World {
         }
         self.devices.controls.sort_by_key(|control| control.id);
         self.free_devices();
+        self.happened = 0;
         if let Some(issuer) = control.issuer {
             self.complete_later(issuer.ring, control.user_data, result);
         }
