@@ -135,10 +135,7 @@ impl World {
                 self.fail(self.nobody_can_go_on());
                 continue;
             }
-            self.happened += 1;
-            if self.happened == TOO_MUCH {
-                self.fail(format!("{TOO_MUCH} things happened, and nobody was answered"));
-            }
+            self.something_happens();
             let chosen = self.choices.below(events.len());
             match events[chosen] {
                 Event::Chore(index) => {
@@ -149,6 +146,14 @@ impl World {
                 Event::Client(step) => self.client_step(step),
                 Event::Thread(thread) => return Some(thread),
             }
+        }
+    }
+
+    /// Counts what happens between two answers.
+    pub(super) fn something_happens(&mut self) {
+        self.happened += 1;
+        if self.happened == TOO_MUCH {
+            self.fail(format!("{TOO_MUCH} things happened, and nobody was answered"));
         }
     }
 

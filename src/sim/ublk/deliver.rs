@@ -138,6 +138,7 @@ impl World {
 
     /// In the server's task: its command completes with the request.
     pub(in crate::sim) fn deliver(&mut self, name: SlotName) {
+        self.something_happens();
         let needs_data = self.devices.all[name.device].has(sys::UBLK_F_NEED_GET_DATA);
         let Some(slot) = self.devices.all[name.device].slot(name.queue, name.tag) else { return };
         let (Some(id), State::Idle, Some(pending)) = (slot.request, slot.state, slot.pending)
