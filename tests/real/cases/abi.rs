@@ -36,6 +36,7 @@ pub fn agrees(context: Context) {
     without_root();
     damaged();
     without_driver();
+    without_btf();
 }
 
 /// BTF is for everybody to read; only the features are left out.
@@ -75,4 +76,14 @@ fn without_driver() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(4), "{said}");
     assert!(said.contains("modprobe ublk_drv"), "{said}");
+}
+
+/// A kernel without BTF, played by an empty folder over what it shows.
+fn without_btf() {
+    let hide = format!("mount -t tmpfs none /sys/kernel/btf && exec {UBLKIT} abi --check");
+    let output = tools::output("unshare", &["--mount", "sh", "-c", &hide]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("this kernel has no BTF"), "{said}");
+    assert!(output.stdout.is_empty());
 }
