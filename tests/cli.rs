@@ -2,6 +2,8 @@
 //!
 //! `UBLKIT_BLESS=1 cargo test --test cli` writes the files anew; then read what changed.
 
+mod abi;
+
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -15,6 +17,7 @@ const HELP: &[&[&str]] = &[
     &["stop", "--help"],
     &["delete", "--help"],
     &["features", "--help"],
+    &["abi", "--help"],
 ];
 
 /// Wrong calls: each exits with 2 and writes to standard error only. None reaches the kernel.
@@ -46,6 +49,9 @@ const WRONG: &[&[&str]] = &[
     &["delete", "0", "--all"],
     &["delete", "/dev/sda"],
     &["list", "0"],
+    &["abi", "ublk", "--check"],
+    &["abi", "--btf", "vmlinux"],
+    &["abi", "--check", "--btf-module", "ublk_drv"],
 ];
 
 fn run(words: &[&str]) -> Output {

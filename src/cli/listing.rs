@@ -152,14 +152,14 @@ impl Device {
     }
 }
 
-fn print_json(value: &Value) -> Result<(), Failure> {
+pub(super) fn print_json(value: &Value) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{value:#}")?;
     Ok(out.flush()?)
 }
 
 /// Prints columns, each as wide as its widest cell.
-fn print_rows<const N: usize>(rows: &[[String; N]]) -> Result<(), Failure> {
+pub(super) fn print_rows<const N: usize>(rows: &[[String; N]]) -> Result<(), Failure> {
     let widths: [usize; N] =
         core::array::from_fn(|i| rows.iter().map(|row| row[i].len()).max().unwrap_or(0));
     let mut out = std::io::stdout().lock();

@@ -1,5 +1,6 @@
 //! The command line: what can be said, and where it goes.
 
+mod abi;
 mod delete;
 mod devices;
 mod exit;
@@ -70,6 +71,12 @@ enum Command {
     /// Lists the driver's features: which this kernel has and which this ublkit can serve
     #[command(after_help = "Example:\n  ublkit features")]
     Features(Output),
+    /// Prints the structs and constants that ublkit shares with the kernel, or checks them
+    ///
+    /// With --check they are compared with what the running kernel says of its own types (BTF) and
+    /// of its features. That needs no root, but without it the features are left out.
+    #[command(after_help = ABI_EXAMPLES)]
+    Abi(abi::Abi),
 }
 
 const SERVE_EXAMPLES: &str = "Examples:
@@ -80,6 +87,16 @@ const SERVE_EXAMPLES: &str = "Examples:
 const DELETE_EXAMPLES: &str = "Examples:
   ublkit delete 0
   ublkit delete --all";
+
+const ABI_EXAMPLES: &str = "Examples:
+  ublkit abi ublksrv_io UBLK_F
+  ublkit abi --check
+
+The check says of each thing:
+  differs  the two sides do not fit together; the exit code is 1
+  lacks    ublkit knows it, this kernel does not
+  beyond   this kernel knows it, ublkit does not
+  renamed  the same bytes, with another name";
 
 /// How a listing is printed.
 #[derive(Args, Clone, Copy, Debug)]
@@ -155,6 +172,7 @@ pub(crate) fn run() -> ExitCode {
         }
         Command::Delete { id: None, force, patience, .. } => delete::all(force, patience.timeout()),
         Command::Features(output) => listing::features(output),
+        Command::Abi(abi) => abi::run(&abi),
     };
     exit::code(result)
 }

@@ -69,7 +69,7 @@ impl Trials {
 }
 
 /// Sets the system right again, also after a panic.
-struct Restore<F: Fn()>(F);
+pub(super) struct Restore<F: Fn()>(pub(super) F);
 
 impl<F: Fn()> Drop for Restore<F> {
     fn drop(&mut self) {
@@ -130,7 +130,7 @@ fn live(trials: &mut Trials, serving: &Serving) {
 }
 
 /// The program where everybody can run it, as somebody who may not do much.
-fn as_nobody(words: &[&str]) -> Command {
+pub(super) fn as_nobody(words: &[&str]) -> Command {
     let copy = "/tmp/ublkit-of-nobody";
     if !Path::new(copy).exists() {
         std::fs::copy(UBLKIT, copy).unwrap();

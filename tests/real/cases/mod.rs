@@ -1,5 +1,6 @@
 //! The cases, each a behaviour of the program or the library on a real kernel.
 
+mod abi;
 mod control;
 mod data;
 mod errors;
@@ -104,4 +105,5 @@ pub const CASES: &[Case] = &[
     Case { name: "errors: no driver", needs: NOTHING, run: errors::no_driver },
     Case { name: "errors: no io_uring", needs: NOTHING, run: errors::no_io_uring },
     Case { name: "errors: unwritable output", needs: NOTHING, run: errors::unwritable },
+    Case { name: "abi: agrees with the running kernel", needs: NOTHING, run: abi::agrees },
 ];
