@@ -1,6 +1,6 @@
 //! The inside role: runs the cases as root on a kernel with ublk.
 
-use crate::cases::{CASES, Case, Context};
+use crate::cases::{CASES, Case, Context, LAST};
 use crate::{Wanted, kernels, tools};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -24,16 +24,17 @@ pub fn run(wanted: &Wanted) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let absent_here = kernels::series(&release).absent;
-    let context = Context { depth: wanted.depth, features };
+    let series = kernels::series(&release);
+    let context = Context { depth: wanted.depth, features, quirks: series.quirks };
     let mut failed = Vec::new();
-    for case in CASES {
+    let last = if wanted.expendable { Some(&LAST) } else { None };
+    for case in CASES.iter().chain(last) {
         if !wanted.names.is_empty() && !wanted.names.iter().any(|name| case.name.contains(name)) {
             continue;
         }
         let missing = case.needs - features;
         if !missing.is_empty() {
-            if absent_here.contains(missing) {
+            if series.absent.contains(missing) {
                 println!("absent: {}", case.name);
             } else {
                 println!("FAILED: {}: the kernel lacks {missing}, and no table says so", case.name);
@@ -42,12 +43,17 @@ pub fn run(wanted: &Wanted) -> ExitCode {
             continue;
         }
         let begun = Instant::now();
-        match one(case, context) {
+        let (result, usable) = one(case, context);
+        match result {
             Ok(()) => println!("ok: {} ({:.1} s)", case.name, begun.elapsed().as_secs_f64()),
             Err(why) => {
                 println!("FAILED: {}: {why}", case.name);
                 failed.push(case.name);
             }
+        }
+        if !usable {
+            println!("no more cases: what {} left behind cannot be removed", case.name);
+            break;
         }
     }
     if failed.is_empty() {
@@ -57,8 +63,8 @@ pub fn run(wanted: &Wanted) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Runs one case, and looks for what it left behind.
-fn one(case: &'static Case, context: Context) -> Result<(), String> {
+/// Runs one case, and looks for what it left behind; and whether others can run after it.
+fn one(case: &'static Case, context: Context) -> (Result<(), String>, bool) {
     let limit = if context.depth == crate::Depth::Full { FULL_LIMIT } else { SLICE_LIMIT };
     let (done, watched) = channel::<()>();
     let watchdog = std::thread::spawn(move || {
@@ -71,11 +77,13 @@ fn one(case: &'static Case, context: Context) -> Result<(), String> {
     let result = catch_unwind(AssertUnwindSafe(|| (case.run)(context)));
     drop(done);
     let _ = watchdog.join();
-    let left = tools::leftovers();
-    tools::clean();
-    match result {
-        Ok(()) if left.is_empty() => Ok(()),
-        Ok(()) => Err(format!("left behind: {}", left.join(", "))),
-        Err(panic) => Err(tools::panic_message(&*panic)),
+    let result = result.map_err(|panic| tools::panic_message(&*panic));
+    if case.name == LAST.name {
+        return (result, true); // it leaves much behind, and nothing comes after it
     }
+    let left = tools::leftovers();
+    let usable = tools::clean();
+    let tidy =
+        if left.is_empty() { Ok(()) } else { Err(format!("left behind: {}", left.join(", "))) };
+    (result.and(tidy), usable)
 }
