@@ -68,7 +68,8 @@ pub fn dirty(path: &str, mib: u64) {
     assert!(grown > mib << 9, "of {mib} MiB only {grown} KiB are dirty");
 }
 
-fn dirty_kib() -> u64 {
+/// What of the page cache no disk has yet.
+pub fn dirty_kib() -> u64 {
     let info = tools::read("/proc/meminfo");
     let line = info.lines().find_map(|line| line.strip_prefix("Dirty:")).expect("its line");
     line.trim().trim_end_matches(" kB").parse().expect("a number")

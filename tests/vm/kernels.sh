@@ -12,8 +12,8 @@ set -euo pipefail
 # What the tests load. The cloud flavour is a third of the size but has no 9p,
 # which carries the guest's root.
 modules=(ublk_drv null_blk brd loop xfs ext4 9p 9pnet_virtio overlay)
-# Kernels older than 6.12 have no ublk_drv in Debian; experimental's are release
-# candidates.
+# Kernels older than 6.12 have no ublk_drv in Debian; experimental has release
+# candidates, under names that are not looked for.
 suites=${UBLKIT_VM_SUITES:-trixie trixie-backports bookworm-backports sid}
 
 usage() { die 2 "usage: kernels.sh [--update] newest|MAJOR.MINOR[.PATCH]..., or kernels.sh --list"; }

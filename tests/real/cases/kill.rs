@@ -4,9 +4,7 @@ use super::Context;
 use crate::load;
 use crate::tools::{self, Serving, UBLKIT, eventually, run};
 use rustix::process::Signal;
-use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
@@ -20,6 +18,9 @@ const LINGER: Duration = Duration::from_secs(15);
 /// The disk: its first part has dirty pages, the rest is written directly.
 const DISK_MIB: u64 = 256;
 const DIRTY_MIB: u64 = 100;
+
+/// How many servers the control may need, for it is a matter of chance.
+const CONTROLS: u32 = 8;
 
 pub fn serving(_: Context) {
     let serving = Serving::start(&["memory", "--size", "64M", "--id", "3"]);
@@ -52,21 +53,33 @@ pub fn stopping(context: Context) {
             LINGER.as_secs()
         );
         tools::wait(&mut fio, SOON);
-        let delete = tools::output(UBLKIT, &["delete", &id]);
-        assert!([Some(0), Some(5)].contains(&delete.status.code()), "{delete:?}");
+        delete(&id);
     }
 }
 
-/// The control of `stopping`: the same is done to a server that sends STOP_DEV itself, which must
-/// be seen to stay. Nothing can remove it, so this is the last thing that a guest does.
+/// Deletes what is left of a device, if anything is.
+fn delete(id: &str) {
+    let delete = tools::output(UBLKIT, &["delete", id]);
+    assert!([Some(0), Some(5)].contains(&delete.status.code()), "{delete:?}");
+}
+
+/// The control of `stopping`: the same is done to servers that send STOP_DEV themselves, until one
+/// is seen to stay. Nothing can remove it, so this is the last thing that a guest does.
 pub fn stops_itself(_: Context) {
     let program = std::env::current_exe().expect("a program");
-    let serving = Serving::started(Command::new(program).arg("stops-itself"));
-    let Killed { mut server, .. } = kill_in_the_middle(serving, Duration::ZERO);
-    let ended = tools::ends(&mut server, LINGER);
-    assert!(ended.is_none(), "it ended, so the case beside it proves nothing: {ended:?}");
-    let state = tools::read(&format!("/proc/{}/stat", server.id()));
-    assert!(state.contains(") D "), "it does not wait in the kernel: {state}");
+    for _ in 0..CONTROLS {
+        let serving = Serving::started(Command::new(&program).arg("stops-itself"));
+        let id = serving.id().to_string();
+        let Killed { mut server, mut fio } = kill_in_the_middle(serving, Duration::ZERO);
+        if tools::ends(&mut server, LINGER).is_none() {
+            let state = tools::read(&format!("/proc/{}/stat", server.id()));
+            assert!(state.contains(") D "), "it does not wait in the kernel: {state}");
+            return;
+        }
+        tools::wait(&mut fio, SOON);
+        delete(&id);
+    }
+    panic!("all {CONTROLS} ended, so the case beside it proves nothing");
 }
 
 /// That server: serves a memory disk, and stops it itself upon a signal.
@@ -87,15 +100,16 @@ struct Killed {
     fio: Child,
 }
 
-/// Loads a server's disk, has it stop, and kills it that long after the disk's end has begun.
+/// Loads a server's disk, has it stop, and kills it that long after the stop has begun.
 fn kill_in_the_middle(serving: Serving, later: Duration) -> Killed {
     let fio = load::writes_from(&serving.path, DIRTY_MIB << 20);
     load::busy(&serving.path);
     load::dirty(&serving.path, DIRTY_MIB);
+    let dirty_kib = load::dirty_kib();
     serving.signal(Signal::INT);
-    // STOP_DEV first makes the disk unknown, then writes its dirty pages, then waits for requests.
-    let open = || OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&serving.path);
-    eventually("STOP_DEV begins", SOON, || open().is_err());
+    // Nobody else writes these pages so soon.
+    let begun = || load::dirty_kib() + (4 << 10) < dirty_kib;
+    eventually("STOP_DEV writes the dirty pages", SOON, begun);
     std::thread::sleep(later);
     serving.signal(Signal::KILL);
     Killed { server: serving.child, fio }
