@@ -202,5 +202,10 @@ fn run_inside(kernel: &Kernel, words: &[String], seconds: u32, what: &str) -> Ou
             return Err(format!("the log of kernel {release} reports trouble; see above"));
         }
     }
-    if status.success() { Ok(lines) } else { Err(format!("{what} failed on {release}: {status}")) }
+    if status.success() {
+        return Ok(lines);
+    }
+    let which = lines.iter().rev().find(|line| line.contains(" failed: "));
+    let why = which.map_or_else(|| status.to_string(), Clone::clone);
+    Err(format!("{what} failed on {release}: {why}"))
 }

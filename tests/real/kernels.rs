@@ -14,7 +14,7 @@ pub enum Quirk {
 /// What is known of a series of kernels.
 #[derive(Clone, Copy, Debug)]
 pub struct Series {
-    /// Such as `6.12`; the last row stands for all later ones.
+    /// Such as `6.12`.
     pub name: &'static str,
     /// Features that these kernels do not have, so that cases which need them do not run.
     pub absent: Features,
@@ -24,7 +24,7 @@ pub struct Series {
     pub cases: usize,
 }
 
-/// Oldest first.
+/// Oldest first; a row also stands for the series between it and the next.
 pub const SERIES: &[Series] = &[
     Series {
         name: "6.12",

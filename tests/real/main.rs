@@ -2,7 +2,7 @@
 //!
 //! One program with two roles. On the host it fetches kernels, boots each once in a virtual machine
 //! and reads the verdicts; where the machine itself has ublk and root, it uses that. Inside, it
-//! runs the cases.
+//! runs the cases, in a process of their own.
 //!
 //! `cargo test --test real -- [--full] [--kernel 6.12|6.18.5|newest|every|native]… [CASE…]`
 
@@ -53,7 +53,7 @@ impl Wanted {
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1).peekable();
-    let roles = ["inside", "demo", "stops-itself"];
+    let roles = ["inside", "cases", "demo", "stops-itself"];
     let role = words.next_if(|word| roles.contains(&word.as_str()));
     let mut wanted =
         Wanted { depth: Depth::Slice, kernels: Vec::new(), names: Vec::new(), expendable: false };
@@ -68,7 +68,8 @@ fn main() -> ExitCode {
         }
     }
     match role.as_deref() {
-        Some("inside") => inside::run(&wanted),
+        Some("inside") => inside::run(),
+        Some("cases") => inside::cases(&wanted),
         Some("stops-itself") => cases::kill::serve_and_stop_itself(),
         Some(_) => host::demo(&wanted),
         None => host::run(&wanted),
