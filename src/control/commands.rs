@@ -1,6 +1,6 @@
 //! The control commands, one method each.
 
-use super::{Answer, Command, Control, DEFAULT_TIMEOUT, DeviceInfo, NO_DEVICE, Name};
+use super::{Answer, Command, Control, DEFAULT_TIMEOUT, DeviceInfo, DeviceState, NO_DEVICE, Name};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::features::Features;
@@ -233,15 +233,27 @@ impl<K: Kernel> DeviceControl<'_, K> {
     /// `UPDATE_SIZE` (since 6.16): changes the disk's size. The driver checks nothing: requests
     /// beyond a smaller size may be under way.
     ///
-    /// `ENODEV`: there is no disk. [`Error::Refused`]: no multiple of 512 bytes.
-    pub fn update_size(self, size_bytes: u64) -> Result<(), Error> {
+    /// `ENODEV`: there is no disk. It is looked for first, with `GET_DEV_INFO`: without one, the
+    /// driver of 6.18 and older crashes. [`Error::Refused`]: no multiple of 512 bytes.
+    pub fn update_size(mut self, size_bytes: u64) -> Result<(), Error> {
         if !size_bytes.is_multiple_of(SECTOR_BYTES) {
             return Err(Error::Refused(format!(
                 "a size of {size_bytes} bytes is no whole sectors"
             )));
         }
         let name = ("UPDATE_SIZE", sys::UBLK_U_CMD_UPDATE_SIZE);
+        if !self.has_disk()? {
+            let (command, device, errno) = (name.0, Some(self.id), Errno::ENODEV);
+            let why = Some("the device has no disk: start it first");
+            return Err(Error::Command { command, device, errno, why });
+        }
         self.run(name, size_bytes / SECTOR_BYTES, &[]).map(drop)
+    }
+
+    fn has_disk(&mut self) -> Result<bool, Error> {
+        let (id, path, timeout) = (self.id, self.path.clone(), self.timeout);
+        let info = DeviceControl { control: &mut *self.control, id, path, timeout }.info()?;
+        Ok(info.state != DeviceState::Dead)
     }
 
     /// `QUIESCE_DEV` (since 6.16): parks new I/O and aborts idle slots, so that the server can end

@@ -2,18 +2,29 @@
 
 use ublkit::Features;
 
+/// What a kernel does unlike the newest: docs/protocol.md tells of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quirk {
+    /// START_DEV and END_USER_RECOVERY do not ask who opened the char device.
+    AnyOpener,
+    /// SET_PARAMS takes a limit on requests that is below a page.
+    TinyRequests,
+}
+
 /// What is known of a series of kernels.
 #[derive(Clone, Copy, Debug)]
 pub struct Series {
-    /// Such as `6.12`; the last row stands for all later ones.
+    /// Such as `6.12`.
     pub name: &'static str,
     /// Features that these kernels do not have, so that cases which need them do not run.
     pub absent: Features,
+    /// What they do otherwise.
+    pub quirks: &'static [Quirk],
     /// How many cases run at least.
     pub cases: usize,
 }
 
-/// Oldest first.
+/// Oldest first; a row also stands for the series between it and the next.
 pub const SERIES: &[Series] = &[
     Series {
         name: "6.12",
@@ -22,9 +33,18 @@ pub const SERIES: &[Series] = &[
             .union(Features::SAFE_STOP_DEV)
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
+        quirks: &[Quirk::AnyOpener],
         cases: 50,
     },
-    Series { name: "7.3", absent: Features::empty(), cases: 54 },
+    Series {
+        name: "6.16",
+        absent: Features::SAFE_STOP_DEV
+            .union(Features::NO_AUTO_PART_SCAN)
+            .union(Features::SHMEM_ZC),
+        quirks: &[Quirk::TinyRequests],
+        cases: 52,
+    },
+    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 54 },
 ];
 
 /// The row for a kernel's release, such as `6.12.107+deb13-amd64`: the last that is not newer.

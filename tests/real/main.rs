@@ -2,9 +2,9 @@
 //!
 //! One program with two roles. On the host it fetches kernels, boots each once in a virtual machine
 //! and reads the verdicts; where the machine itself has ublk and root, it uses that. Inside, it
-//! runs the cases.
+//! runs the cases, in a process of their own.
 //!
-//! `cargo test --test real -- [--full] [--kernel 6.12|newest|native]… [CASE…]`
+//! `cargo test --test real -- [--full] [--kernel 6.12|6.18.5|newest|every|native]… [CASE…]`
 
 #![allow(unreachable_pub, reason = "a program: nobody else sees it")]
 #![allow(clippy::cast_possible_truncation, reason = "64-bit machines only, and a wrong cast fails")]
@@ -17,7 +17,9 @@ mod disk;
 mod host;
 mod inside;
 mod kernels;
+mod load;
 mod spy;
+mod support;
 mod tools;
 
 use std::process::ExitCode;
@@ -38,15 +40,27 @@ struct Wanted {
     kernels: Vec<String>,
     /// Only cases whose name contains one of these.
     names: Vec<String>,
+    /// Inside: whether nobody needs the kernel afterwards.
+    expendable: bool,
+}
+
+impl Wanted {
+    /// Whether all kernels are wanted that can be had.
+    fn every(&self) -> bool {
+        self.kernels == ["every"]
+    }
 }
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1).peekable();
-    let role = words.next_if(|word| word == "inside" || word == "demo");
-    let mut wanted = Wanted { depth: Depth::Slice, kernels: Vec::new(), names: Vec::new() };
+    let roles = ["inside", "cases", "demo", "stops-itself"];
+    let role = words.next_if(|word| roles.contains(&word.as_str()));
+    let mut wanted =
+        Wanted { depth: Depth::Slice, kernels: Vec::new(), names: Vec::new(), expendable: false };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--full" => wanted.depth = Depth::Full,
+            "--expendable" => wanted.expendable = true,
             "--kernel" => wanted.kernels.extend(words.next()),
             "inside" => return demo::inside(), // as in: demo inside
             flag if flag.starts_with('-') => {} // the usual harness's, such as --nocapture
@@ -54,7 +68,9 @@ fn main() -> ExitCode {
         }
     }
     match role.as_deref() {
-        Some("inside") => inside::run(&wanted),
+        Some("inside") => inside::run(),
+        Some("cases") => inside::cases(&wanted),
+        Some("stops-itself") => cases::kill::serve_and_stop_itself(),
         Some(_) => host::demo(&wanted),
         None => host::run(&wanted),
     }

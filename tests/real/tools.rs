@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The program under test.
@@ -113,15 +113,22 @@ impl Serving {
 }
 
 /// Waits for a child, but not for ever.
-pub fn wait(child: &mut Child, limit: Duration) -> std::process::ExitStatus {
+pub fn wait(child: &mut Child, limit: Duration) -> ExitStatus {
+    ends(child, limit).unwrap_or_else(|| {
+        let _ = child.kill();
+        panic!("a process did not end within {} s", limit.as_secs())
+    })
+}
+
+/// How a child ended, or `None` when it did not within `limit`.
+pub fn ends(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("our child") {
-            return status;
+            return Some(status);
         }
         if begun.elapsed() > limit {
-            let _ = child.kill();
-            panic!("a process did not end within {} s", limit.as_secs());
+            return None;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -172,16 +179,23 @@ pub fn leftovers() -> Vec<String> {
     left
 }
 
-/// Removes what a failed case left, so that the next one starts clean.
-pub fn clean() {
+/// Removes what a failed case left, so that the next one starts clean. False when that cannot be
+/// done: then somebody waits in the kernel for ever.
+pub fn clean() -> bool {
     for mount in read("/proc/self/mounts").lines().filter(|line| line.starts_with("/dev/ublkb")) {
         if let Some(point) = mount.split(' ').nth(1) {
-            let _ = output("umount", &["-l", point]);
+            let _ = bounded("umount", &["-l", point]);
         }
     }
-    if !devices().is_empty() {
-        let _ = output(UBLKIT, &["delete", "--all", "--force", "--timeout", "5"]);
-    }
+    devices().is_empty() || bounded(UBLKIT, &["delete", "--all", "--force", "--timeout", "5"])
+}
+
+/// Runs a program that may hang; whether it ended.
+fn bounded(program: &str, words: &[&str]) -> bool {
+    let quiet = || Stdio::null();
+    let child =
+        Command::new(program).args(words).stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn();
+    ends(&mut child.expect("it runs"), Duration::from_secs(20)).is_some()
 }
 
 /// Prints where every thread of this process and of its servers waits.

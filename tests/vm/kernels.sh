@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # usage: kernels.sh [--update] WHICH...
-# WHICH is `newest` or a series such as 6.12. Fetches Debian's kernel of that
-# series for amd64 and prints `VERSION VMLINUZ_PATH`, one line per kernel.
-# Answers from the cache when it can; --update asks the archive again.
+#        kernels.sh --list
+# WHICH is `newest`, a series such as 6.12 or a release such as 6.18.5. Fetches
+# Debian's newest kernel of that name for amd64 and prints `VERSION VMLINUZ_PATH`,
+# one line per kernel. Answers from the cache when it can; --update asks the
+# archive again. --list prints the series that can be had, oldest first.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -10,9 +12,11 @@ set -euo pipefail
 # What the tests load. The cloud flavour is a third of the size but has no 9p,
 # which carries the guest's root.
 modules=(ublk_drv null_blk brd loop xfs ext4 9p 9pnet_virtio overlay)
-suites=${UBLKIT_VM_SUITES:-trixie trixie-backports bookworm-backports}
+# Kernels older than 6.12 have no ublk_drv in Debian; experimental has release
+# candidates, under names that are not looked for.
+suites=${UBLKIT_VM_SUITES:-trixie trixie-backports bookworm-backports sid}
 
-usage() { die 2 "usage: kernels.sh [--update] newest|MAJOR.MINOR..."; }
+usage() { die 2 "usage: kernels.sh [--update] newest|MAJOR.MINOR[.PATCH]..., or kernels.sh --list"; }
 
 image_of() { printf '%s\n' "$kernels/$1/boot/vmlinuz-$1"; } # RELEASE
 
@@ -52,20 +56,27 @@ private_apt() {
   apt_ready=1
 }
 
-# Kernel releases of a series, newest first; -rt and -cloud do not match.
+# Kernel releases of that name, newest first; -rt and -cloud do not match.
 releases() { # WHICH
-  local series='[0-9]+\.[0-9]+'
-  [[ $1 == newest ]] || series=${1//./\\.}
-  sed -nE "s/^linux-(image|binary)-($series(\.[0-9]+)?[+-][0-9a-z.+]*-amd64)\$/\2/p" <<<"$names" | sort -uVr
+  local release version='[0-9]+\.[0-9]+'
+  [[ $1 == newest ]] || version=${1//./\\.}
+  sed -nE "s/^linux-(image|binary)-($version(\.[0-9]+)?[+-][0-9a-z.+]*-amd64)\$/\2/p" <<<"$names" |
+    sort -uVr | while read -r release; do
+    # Backports goes on listing older images, but not the modules of those whose
+    # packages are split.
+    if ! named "linux-binary-$release" || named "linux-modules-$release"; then echo "$release"; fi
+  done
 }
+
+named() { grep -qxF -- "$1" <<<"$names"; } # PACKAGE
 
 unpack() { # RELEASE: into $kernels/RELEASE, by rename
   local release=$1 tmp packages=() p image deb m
   for p in "linux-binary-$release" "linux-modules-$release" "linux-base-$release"; do
     # Split since 6.19; the base package carries modules.builtin.
-    if grep -qxF -- "$p" <<<"$names"; then packages+=("$p"); fi
+    if named "$p"; then packages+=("$p"); fi
   done
-  grep -qxF -- "linux-binary-$release" <<<"$names" || packages=("linux-image-$release")
+  named "linux-binary-$release" || packages=("linux-image-$release")
   tmp=$(mktemp -d "$kernels/.new.XXXXXX")
   say "fetching ${packages[*]}"
   if ! (cd "$tmp" && apt-get "${apt_opts[@]}" download "${packages[@]}" >log 2>&1); then
@@ -135,22 +146,28 @@ prune() {
   done
 }
 
-update=0
-if [[ ${1:-} == --update ]]; then
-  update=1
-  shift
-fi
-(($#)) || usage
+update=0 list=0
+case ${1:-} in
+  --update) update=1; shift ;;
+  --list) list=1; shift ;;
+esac
+(($# > 0 && !list || $# == 0 && list)) || usage
 for which in "$@"; do
-  [[ $which == newest || $which =~ ^[0-9]+\.[0-9]+$ ]] || usage
+  [[ $which == newest || $which =~ ^[0-9]+\.[0-9]+(\.[0-9]+)?$ ]] || usage
 done
 open_cache
 kernels=$cache_dir/kernels
 mkdir -p "$kernels"
 apt_ready=0 names='' apt_dir='' apt_opts=()
+exec 9>"$kernels/lock"
+if ((list)); then
+  flock 9
+  private_apt
+  releases newest | cut -d. -f1,2 | sort -uV
+  exit
+fi
 for which in "$@"; do
   if ((!update)) && cached "$which"; then continue; fi
-  exec 9>"$kernels/lock"
   flock 9
   # Another caller may have fetched it while this one waited.
   if ((!update)) && cached "$which"; then continue; fi

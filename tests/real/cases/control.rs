@@ -18,6 +18,7 @@ pub use taken::parameters_taken;
 pub use waiting::{deadlines, given_up_commands, unserved_start};
 
 use super::Context;
+use crate::kernels::Quirk;
 use crate::tools;
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -129,7 +130,7 @@ fn sound() -> ublk_params {
 
 /// A driver that takes nobody else for the server than who opened the char device.
 fn knows_opener(context: Context) -> bool {
-    context.features.contains(Features::BUF_REG_OFF_DAEMON)
+    !context.has(Quirk::AnyOpener)
 }
 
 pub fn start_and_stop(context: Context) {

@@ -2,10 +2,10 @@
 
 use super::Context;
 use crate::spy::Spy;
-use crate::tools::{self, Serving, UBLKIT, devices, eventually};
-use crate::{disk, tools::run};
+use crate::tools::{self, Serving, UBLKIT, devices, eventually, run};
+use crate::{disk, load};
 use rustix::process::Signal;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use ublkit::{Backend, Blocking, Builder, Errno, Features, Geometry, Linux, Null};
@@ -168,43 +168,10 @@ pub fn every_call_fails(context: Context) {
     }
 }
 
-/// Four jobs that never stop asking.
-fn load(path: &str) -> Child {
-    let words = [
-        "--name=load",
-        "--direct=1",
-        "--ioengine=libaio",
-        "--iodepth=32",
-        "--numjobs=4",
-        "--rw=randrw",
-        "--bs=4k",
-        "--time_based",
-        "--runtime=100",
-        "--thread=1",
-    ];
-    Command::new("fio")
-        .args(words)
-        .arg(format!("--filename={path}"))
-        .current_dir("/tmp")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("fio runs")
-}
-
-/// Waits until a disk is really used.
-fn busy(path: &str) {
-    let stat = format!("/sys/block/{}/stat", &path["/dev/".len()..]);
-    let done = || tools::read(&stat).split_whitespace().next().unwrap().parse::<u64>().unwrap();
-    let first = done();
-    eventually("fio begins", SOON, || done() > first + 500);
-}
-
 pub fn stop_under_load(_: Context) {
     let serving = Serving::start(&["memory", "--size", "64M"]);
-    let mut fio = load(&serving.path);
-    busy(&serving.path);
+    let mut fio = load::mixed(&serving.path);
+    load::busy(&serving.path);
     let begun = Instant::now();
     run(UBLKIT, &["stop", &serving.id().to_string()]);
     println!("  measured: {} ms to stop under load", begun.elapsed().as_millis());
@@ -212,21 +179,6 @@ pub fn stop_under_load(_: Context) {
     assert!(!status.success(), "fio's requests were answered with errors");
     let (code, said) = serving.end(SOON);
     assert_eq!(code, 0, "{said}");
-}
-
-pub fn killed(_: Context) {
-    let serving = Serving::start(&["memory", "--size", "64M", "--id", "3"]);
-    let mut fio = load(&serving.path);
-    busy(&serving.path);
-    serving.signal(Signal::KILL);
-    assert_eq!(serving.end(SOON).0, -9);
-    let status = tools::wait(&mut fio, SOON);
-    assert!(!status.success(), "fio's requests were answered with errors");
-    // What is left of the device can be deleted, and the number is free again.
-    run(UBLKIT, &["delete", "3"]);
-    let again = Serving::start(&["memory", "--size", "64M", "--id", "3"]);
-    assert_eq!(again.path, "/dev/ublkb3");
-    again.stop();
 }
 
 /// A disk whose writes take their time.
@@ -253,7 +205,7 @@ impl Backend for Slow {
 pub fn late_stop(_: Context) {
     let builder = Builder::new().timeout(Duration::from_millis(500));
     let server = builder.serve(Blocking::new(Slow)).unwrap();
-    let mut fio = load(&server.block_path());
+    let mut fio = load::mixed(&server.block_path());
     let stat = format!("/sys/block/ublkb{}/inflight", server.id());
     let writes = || tools::read(&stat).split_whitespace().nth(1).unwrap().parse::<u32>().unwrap();
     eventually("writes queue up", SOON, || writes() > 20);
@@ -264,31 +216,6 @@ pub fn late_stop(_: Context) {
     assert!(said.contains("was not answered") || said.contains("did not answer"), "{said}");
     assert!(!tools::wait(&mut fio, SOON).success());
     eventually("the device goes", SOON, || tools::leftovers().is_empty());
-}
-
-/// Killed while it stops, with dirty pages to write and requests under way: a server that waited
-/// for its own stop would never end.
-pub fn killed_while_stopping(context: Context) {
-    for round in 0..context.pick(6, 60) {
-        let serving = Serving::start(&["memory", "--size", "256M", "--queues", "4"]);
-        let mut fio = load(&serving.path);
-        let mut dirt = Command::new("dd")
-            .args(["if=/dev/zero", &format!("of={}", serving.path), "bs=1M", "count=100"])
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("dd runs");
-        busy(&serving.path);
-        let id = serving.id().to_string();
-        serving.signal(Signal::INT);
-        std::thread::sleep(Duration::from_millis(round % 6 * 20));
-        serving.signal(Signal::KILL);
-        let (code, said) = serving.end(SOON);
-        assert!([0, -9].contains(&code), "{code}: {said}");
-        tools::wait(&mut fio, SOON);
-        tools::wait(&mut dirt, SOON);
-        let delete = tools::output(UBLKIT, &["delete", &id]);
-        assert!([Some(0), Some(5)].contains(&delete.status.code()), "{delete:?}");
-    }
 }
 
 /// A queue that dies in the middle takes the device down; nobody waits for ever.

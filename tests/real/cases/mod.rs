@@ -5,11 +5,13 @@ mod control;
 mod data;
 mod errors;
 mod fs;
+pub mod kill;
 mod life;
 mod ops;
 mod speed;
 
 use crate::Depth;
+use crate::kernels::Quirk;
 use ublkit::Features;
 
 /// What a case is told.
@@ -19,9 +21,16 @@ pub struct Context {
     pub depth: Depth,
     /// What the driver knows.
     pub features: Features,
+    /// What this kernel does unlike the newest.
+    pub quirks: &'static [Quirk],
 }
 
 impl Context {
+    /// Whether this kernel does that.
+    pub fn has(self, quirk: Quirk) -> bool {
+        self.quirks.contains(&quirk)
+    }
+
     /// One of two, by depth.
     pub fn pick<T>(self, slice: T, full: T) -> T {
         match self.depth {
@@ -56,8 +65,8 @@ pub const CASES: &[Case] = &[
     Case { name: "life: every call fails once", needs: NOTHING, run: life::every_call_fails },
     Case { name: "life: stop under load", needs: NOTHING, run: life::stop_under_load },
     Case { name: "life: a late stop", needs: NOTHING, run: life::late_stop },
-    Case { name: "life: kill -9", needs: NOTHING, run: life::killed },
-    Case { name: "life: kill -9 while stopping", needs: NOTHING, run: life::killed_while_stopping },
+    Case { name: "life: kill -9", needs: NOTHING, run: kill::serving },
+    Case { name: "life: kill -9 while stopping", needs: NOTHING, run: kill::stopping },
     Case { name: "life: a dropped server", needs: NOTHING, run: life::dropped },
     Case { name: "data: stamps on every queue", needs: NOTHING, run: data::stamps },
     Case { name: "data: a wrong stride is noticed", needs: NOTHING, run: data::wrong_stride },
@@ -107,3 +116,11 @@ pub const CASES: &[Case] = &[
     Case { name: "errors: unwritable output", needs: NOTHING, run: errors::unwritable },
     Case { name: "abi: agrees with the running kernel", needs: NOTHING, run: abi::agrees },
 ];
+
+/// What leaves a device and a process behind that nothing can remove: run after all others, and
+/// only in a guest that is thrown away then.
+pub const LAST: Case = Case {
+    name: "life: control: a server that stops itself stays",
+    needs: NOTHING,
+    run: kill::stops_itself,
+};

@@ -1,12 +1,15 @@
 //! Parameters: which are kept and which refused.
 
 use super::{Context, NOBODY, NOTHING, added, open, refused, served, sound};
+use crate::kernels::Quirk;
 use ublkit::sys::ublk as sys;
 use ublkit::sys::ublk::ublk_params;
 use ublkit::{Errno, Error, Features};
 
 /// A way to spoil parameters, and the feature with which a check for it came.
 type Spoil = (&'static str, Features, fn(&mut ublk_params));
+
+const BELOW_A_PAGE: &str = "requests below a page";
 
 const SPOILS: &[Spoil] = &[
     ("no length", NOTHING, |p| p.len = 0),
@@ -25,7 +28,7 @@ const SPOILS: &[Spoil] = &[
     ("best requests of 512 MiB", Features::SHMEM_ZC, |p| p.basic.io_opt_shift = 29),
     ("least requests of 512 MiB", Features::SHMEM_ZC, |p| p.basic.io_min_shift = 29),
     ("requests above the granted size", NOTHING, |p| p.basic.max_sectors = 129),
-    ("requests below a page", NOTHING, |p| p.basic.max_sectors = 7),
+    (BELOW_A_PAGE, NOTHING, |p| p.basic.max_sectors = 7),
     ("discards of nothing", NOTHING, |p| p.types |= sys::UBLK_PARAM_TYPE_DISCARD),
     ("discards of two pieces", NOTHING, |p| {
         p.types |= sys::UBLK_PARAM_TYPE_DISCARD;
@@ -61,7 +64,8 @@ pub fn parameters(context: Context) {
         let mut params = sound();
         spoil(&mut params);
         let answer = control.device(id).set_params(&params);
-        if !context.features.contains(*since) {
+        let is_taken = *what == BELOW_A_PAGE && context.has(Quirk::TinyRequests);
+        if is_taken || !context.features.contains(*since) {
             answer.unwrap_or_else(|error| panic!("{what}: {error}, for this driver knows no rule"));
             continue;
         }

@@ -1,0 +1,76 @@
+//! The support table: which kernels passed what, in `target/vm/support.md` and in README.
+
+use crate::host::{Outcome, root};
+use std::fmt;
+
+/// What came of one kernel.
+#[derive(Debug)]
+pub struct Verdict {
+    pub release: String,
+    pub passed: usize,
+    pub absent: Vec<String>,
+    pub seconds: u64,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { release, passed, absent, seconds } = self;
+        write!(f, "  {release}: {passed} cases passed, {} absent, {seconds} s", absent.len())
+    }
+}
+
+impl Verdict {
+    /// Its line of the table.
+    fn row(&self) -> String {
+        let Self { release, passed, absent, .. } = self;
+        let absent = if absent.is_empty() { "–".into() } else { absent.join(", ") };
+        format!("| {release} | {passed} | {absent} |")
+    }
+}
+
+const HEAD: &str = "| kernel | cases passed | not in this kernel |\n|---|---|---|\n";
+const BEGIN: &str = "<!-- support: written by `cargo matrix` -->\n";
+const END: &str = "<!-- /support -->";
+
+/// Writes the table of a run of all cases. When that was on every kernel there is, README's table
+/// becomes that; otherwise README must not promise more of the kernels that ran than they kept.
+pub fn told(results: &[Verdict], every: bool) -> Outcome<()> {
+    let rows: Vec<String> = results.iter().map(Verdict::row).collect();
+    let table = format!("{HEAD}{}\n", rows.join("\n"));
+    let folder = root().join("target/vm");
+    let failed = |error| format!("the support table: {error}");
+    std::fs::create_dir_all(&folder).map_err(failed)?;
+    std::fs::write(folder.join("support.md"), &table).map_err(failed)?;
+
+    let readme = root().join("README.md");
+    let text = std::fs::read_to_string(&readme).map_err(failed)?;
+    let (before, rest) = text.split_once(BEGIN).ok_or("README has lost its support table")?;
+    let (told, after) = rest.split_once(END).ok_or("README's support table has no end")?;
+    if every {
+        let text = format!("{before}{BEGIN}{table}{END}{after}");
+        return std::fs::write(&readme, text).map_err(failed);
+    }
+    for (result, row) in results.iter().zip(&rows) {
+        let broken = |line: &&str| series(line) == series(row) && !is_kept(line, result);
+        if let Some(line) = told.lines().find(broken) {
+            return Err(format!(
+                "README's support table promises '{line}', and this run gave '{row}': see why, or \
+                 run 'cargo matrix', which writes the table"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The series that a row is about, such as `6.12`: its updates come and go.
+fn series(row: &str) -> Vec<&str> {
+    let release = row.trim_start_matches("| ");
+    release.split(|c: char| !c.is_ascii_digit()).take(2).collect()
+}
+
+/// Whether a kernel passed as many cases as a row says, and lacks nothing that the row does not say.
+fn is_kept(row: &str, result: &Verdict) -> bool {
+    let passed = row.split(" | ").nth(1).and_then(|number| number.parse::<usize>().ok());
+    passed.is_some_and(|passed| passed <= result.passed)
+        && result.absent.iter().all(|name| row.contains(name))
+}
