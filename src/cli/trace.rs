@@ -4,8 +4,10 @@ use super::exit::{Failure, say};
 use clap::{Args, ValueEnum};
 use core::time::Duration;
 use std::fs::File;
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use ublkit::Linux;
 use ublkit::trace::{Detail, Format, Lines};
-use ublkit::{ErrorKind, Linux};
 
 /// How long what is left of a trace may take to be written.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -42,6 +44,8 @@ pub(super) type Kernel = ublkit::trace::Traced<Linux>;
 pub(super) struct Trace {
     lines: Lines,
     detail: Detail,
+    /// It goes to standard error, where all else is said, too.
+    is_mixed: bool,
 }
 
 impl Tracing {
@@ -52,15 +56,18 @@ impl Tracing {
             TraceFormat::Text => (Format::Text, Detail::default()),
             TraceFormat::Json => (Format::Json, Detail::ALL),
         };
-        let lines = match place.as_str() {
-            "-" => Lines::new(format, std::io::stderr()),
-            path => File::create(path).and_then(|file| Lines::new(format, file)),
+        let file = match place.as_str() {
+            // A file of its own: whoever else writes there does not wait for us.
+            "-" => std::io::stderr().as_fd().try_clone_to_owned().map(File::from),
+            path => File::create(path),
         };
+        let lines = file.and_then(|file| Lines::new(format, file));
         let failed = |error| {
             let sentence = format!("cannot write the trace to {place}: {error}");
-            Failure::Said(ErrorKind::Failed, sentence)
+            Failure::Said(ublkit::ErrorKind::Failed, sentence)
         };
-        Ok(Some(Trace { lines: lines.map_err(failed)?, detail }))
+        let is_mixed = place == "-";
+        Ok(Some(Trace { lines: lines.map_err(failed)?, detail, is_mixed }))
     }
 }
 
@@ -75,6 +82,8 @@ impl Trace {
         let ending = self.lines.finish(PATIENCE);
         let lost = ending.lost;
         match ending.error {
+            // Where nobody reads the trace, nobody would read this, but we would wait.
+            Some(error) if self.is_mixed && error.kind() == ErrorKind::TimedOut => {}
             Some(error) => say(&format!("the trace is not whole, {lost} lines were lost: {error}")),
             None if lost > 0 => {
                 say(&format!("the trace is not whole: {lost} lines came too fast to be written"));

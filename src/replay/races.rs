@@ -52,7 +52,8 @@ fn leaves(request: &Recorded) -> Leaves {
     let succeeded = request.answer.as_ref().is_some_and(|answer| answer.result >= 0);
     match request.op() {
         sys::UBLK_IO_OP_READ | sys::UBLK_IO_OP_FLUSH => Leaves::Same,
-        sys::UBLK_IO_OP_WRITE | sys::UBLK_IO_OP_WRITE_ZEROES if succeeded => Leaves::Known,
+        sys::UBLK_IO_OP_WRITE if succeeded && request.sums.is_some() => Leaves::Known,
+        sys::UBLK_IO_OP_WRITE_ZEROES if succeeded => Leaves::Known,
         _ => Leaves::Anything,
     }
 }

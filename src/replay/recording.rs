@@ -45,7 +45,7 @@ pub(super) struct Recorded {
     pub(super) op_flags: u32,
     pub(super) start_sector: u64,
     pub(super) nr_sectors: u32,
-    /// What a write brought.
+    /// What a write brought, where that could be read.
     pub(super) sums: Option<Sums>,
     /// When the backend did it, from and to.
     operation: Option<(Duration, Duration)>,
@@ -320,10 +320,9 @@ impl Reader {
         if request.data_bytes() > most.into() {
             return Err(format!("it is longer than the {most} bytes that the device takes"));
         }
-        let is_write = op == sys::UBLK_IO_OP_WRITE;
         let told = request.sums.as_ref().map(Sums::sectors);
-        if is_write && told != Some(u64::from(request.nr_sectors)) {
-            return Err("it is a write without a sum for each of its sectors".into());
+        if told.is_some_and(|told| told != u64::from(request.nr_sectors)) {
+            return Err("its 'sums' are not one for each sector".into());
         }
         if let Some(before) = self.under_way.insert((queue, tag), self.requests.len()) {
             let line = self.requests[before].line;

@@ -57,6 +57,17 @@ impl Sink for Deaf {
     fn take(&self, _event: Event) {}
 }
 
+/// The data of a write, made up; zeros where nothing is known of it.
+fn brought(recorded: &Recorded) -> Vec<u8> {
+    match (&recorded.sums, recorded.op()) {
+        (Some(sums), sys::UBLK_IO_OP_WRITE) => sums.made_up(),
+        (None, sys::UBLK_IO_OP_WRITE) => {
+            vec![0; usize::try_from(recorded.data_bytes()).unwrap_or(0)]
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// A result in words.
 fn in_words(result: i32) -> String {
     match Errno::from_result(result) {
@@ -167,7 +178,7 @@ pub fn replay_traced<T: Target>(
             op_flags: recorded.op_flags,
             start_sector: recorded.start_sector,
             nr_sectors: recorded.nr_sectors,
-            data: recorded.sums.as_ref().map(Sums::made_up).unwrap_or_default(),
+            data: brought(recorded),
         };
         let mut comparison = lock(&comparison);
         comparison.under_way.insert((queue, tag), recorded.clone());
