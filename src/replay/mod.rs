@@ -1,7 +1,7 @@
 //! Recordings: a conversation that was [traced](crate::trace) as lines of JSON, held again with a
 //! backend, without kernel or root.
 //!
-//! [`Recording::parse`] reads one, [`replay`] gives its requests to a [`Target`] through the
+//! [`Recording::parse`] reads one, [`replay`] gives its requests to a target through the
 //! unchanged queue over the [simulated kernel](crate::sim), word for word, with the same tags of
 //! the same queues. Order and concurrency are the recorded ones: the simulation's clock is virtual,
 //! each line of the recording is a moment of it, and what was done between two others then is done
