@@ -180,7 +180,8 @@ impl<K: Kernel> Traced<K> {
         for io_uring_cqe { user_data, res: result, .. } in cqes {
             match heard.end(user_data) {
                 Some(Asked::Control { command, at, address, len_bytes }) => {
-                    let data = at_address(address, len_bytes).filter(|_| !is_late && result >= 0);
+                    let has_data = result >= 0 && !is_late;
+                    let data = has_data.then(|| at_address(address, len_bytes)).flatten();
                     let payload = data.and_then(|data| answer(command.opcode, &data));
                     let command = self.granted(command, payload.as_ref());
                     self.voice.say(|now| {
