@@ -36,12 +36,15 @@ mod id;
 pub mod kernel;
 mod memory;
 mod queue;
+#[cfg(feature = "replay")]
+pub mod replay;
 mod request;
 mod ring;
 mod shared;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod slots;
+pub mod trace;
 
 pub use backend::{Backend, Blocking, Memory, Null, Target};
 pub use control::{Control, DEFAULT_TIMEOUT, DeviceControl, DeviceInfo, DeviceState};

@@ -6,10 +6,13 @@ mod devices;
 mod exit;
 mod listing;
 mod number;
+mod replay;
 mod serve;
+mod trace;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use core::time::Duration;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Serves block devices from user space (Linux ublk).
@@ -68,6 +71,22 @@ enum Command {
         #[command(flatten)]
         patience: Patience,
     },
+    /// Holds a recorded conversation again with a backend: no kernel, no root
+    ///
+    /// FILE is what 'ublkit serve --trace=FILE --trace-format json' wrote. Its requests go to the
+    /// backend in their recorded order and concurrency, over a simulated kernel. An answer that is
+    /// not the recorded one, or a read that brings other data, is reported, and the exit code is 1.
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay {
+        /// The recording
+        #[arg(value_name = "FILE")]
+        path: PathBuf,
+        /// What the disk's contents are
+        backend: BackendName,
+        /// The disk's size [default: as it was recorded]
+        #[arg(long, value_parser = number::size)]
+        size: Option<u64>,
+    },
     /// Lists the driver's features: which this kernel has and which this ublkit can serve
     #[command(after_help = "Example:\n  ublkit features")]
     Features(Output),
@@ -82,7 +101,12 @@ enum Command {
 const SERVE_EXAMPLES: &str = "Examples:
   ublkit serve memory --size 1G
   ublkit serve memory --size 1T --queues 4 --depth 64 --id 7
-  ublkit serve null --size 250G --block-size 4096";
+  ublkit serve null --size 250G --block-size 4096
+  ublkit serve memory --size 1G --trace
+  ublkit serve memory --size 1G --trace=talk.jsonl --trace-format json";
+
+const REPLAY_EXAMPLES: &str = "Example:
+  ublkit replay talk.jsonl memory";
 
 const DELETE_EXAMPLES: &str = "Examples:
   ublkit delete 0
@@ -147,6 +171,8 @@ struct Serve {
     read_only: bool,
     #[command(flatten)]
     patience: Patience,
+    #[command(flatten)]
+    tracing: trace::Tracing,
 }
 
 /// The backends that the command line knows.
@@ -171,6 +197,7 @@ pub(crate) fn run() -> ExitCode {
             delete::one(id, force, patience.timeout())
         }
         Command::Delete { id: None, force, patience, .. } => delete::all(force, patience.timeout()),
+        Command::Replay { path, backend, size } => replay::run(&path, backend, size),
         Command::Features(output) => listing::features(output),
         Command::Abi(abi) => abi::run(&abi),
     };

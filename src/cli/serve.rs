@@ -7,13 +7,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
-use ublkit::{Blocking, Builder, ErrorKind, Geometry, Memory, Null, Server};
+use ublkit::{Blocking, Builder, ErrorKind, Geometry, Kernel, Memory, Null, Server, Target};
 
 /// The signals that stop the server.
 const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
@@ -24,11 +25,33 @@ const DEFAULT_QUEUES: usize = 4;
 /// Serves until a signal, or until somebody stops the device.
 pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     let signals = Signals::catch()?;
+    match serve.backend {
+        BackendName::Null => {
+            serve_target(serve, &signals, Blocking::new(Null::new(geometry(serve)?)))
+        }
+        BackendName::Memory => {
+            serve_target(serve, &signals, Blocking::new(memory_of(geometry(serve)?)?))
+        }
+    }
+}
+
+fn serve_target(serve: &Serve, signals: &Signals, target: impl Target) -> Result<(), Failure> {
     let builder = builder(serve)?;
-    let server = match serve.backend {
-        BackendName::Null => builder.serve(Blocking::new(Null::new(geometry(serve)?)))?,
-        BackendName::Memory => builder.serve(Blocking::new(memory(serve)?))?,
+    let Some(trace) = serve.tracing.begin()? else {
+        return until_stopped(serve, signals, builder.serve(target)?);
     };
+    let kernel = trace.kernel();
+    let target = kernel.watch(target);
+    let server = builder.serve_on(kernel, target).map_err(Failure::from);
+    let result = server.and_then(|server| until_stopped(serve, signals, server));
+    trace.finish();
+    result
+}
+
+fn until_stopped<K>(serve: &Serve, signals: &Signals, server: Server<K>) -> Result<(), Failure>
+where
+    K: Kernel<File: AsFd>,
+{
     let mut out = std::io::stdout();
     let told = writeln!(out, "{}", server.block_path()).and_then(|()| out.flush());
     if let Err(error) = told {
@@ -39,7 +62,7 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     if !signals.wait(&server)? {
         server.stop()?;
         say(&format!("somebody stopped {path}"));
-    } else if stop_from_outside(&server, serve.patience.timeout()) {
+    } else if stop_from_outside(server.id(), serve.patience.timeout()) {
         server.stop()?;
     } else {
         server.stop_now()?;
@@ -54,10 +77,10 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
 /// STOP_DEV waits for the disk's dirty pages, and a killed process for its control commands. One
 /// that does both waits for itself when it is killed in between: its requests are failed only after
 /// it is gone (seen on 7.3; docs/protocol.md). A command of another process keeps nobody.
-fn stop_from_outside(server: &Server, timeout: Duration) -> bool {
+fn stop_from_outside(id: u32, timeout: Duration) -> bool {
     let timeout_s = timeout.as_secs().to_string();
     let stopper = Command::new("/proc/self/exe")
-        .args(["stop", &server.id().to_string(), "--timeout", &timeout_s])
+        .args(["stop", &id.to_string(), "--timeout", &timeout_s])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .process_group(0) // a second Ctrl-C is for us alone
@@ -106,12 +129,13 @@ fn geometry(serve: &Serve) -> Result<Geometry, Failure> {
     Ok(geometry)
 }
 
-fn memory(serve: &Serve) -> Result<Memory, Failure> {
-    Memory::new(geometry(serve)?).map_err(|errno| {
+/// A memory disk.
+pub(super) fn memory_of(geometry: Geometry) -> Result<Memory, Failure> {
+    Memory::new(geometry).map_err(|errno| {
         refused(format!(
             "cannot map {} bytes of memory: {errno}; choose a smaller size, or see sysctl \
              vm.overcommit_memory and 'ulimit -v'",
-            serve.size
+            geometry.size_bytes
         ))
     })
 }
@@ -147,7 +171,7 @@ impl Signals {
     }
 
     /// Waits for a signal or for the device's end; whether it was a signal.
-    fn wait(&self, server: &Server) -> Result<bool, Failure> {
+    fn wait(&self, server: &impl AsFd) -> Result<bool, Failure> {
         let mut polled =
             [PollFd::new(&self.noted, PollFlags::IN), PollFd::new(server, PollFlags::IN)];
         loop {

@@ -106,9 +106,17 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    fn number(&mut self) -> u64 {
+    pub(super) fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// An asking that is one request; answers its number.
+    pub(super) fn begin(&mut self, data: Vec<u8>, is_read: bool) -> u64 {
+        let id = self.number();
+        let asking = Asking { data, is_read, parts: 1, failed: None, then_flush: None, load: None };
+        self.askings.insert(id, asking);
+        id
     }
 
     pub(super) fn all_answered(&self) -> bool {

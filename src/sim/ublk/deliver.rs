@@ -1,6 +1,6 @@
 //! A request's way: to a tag, to the server, and back as an answer.
 
-use super::device::{SlotName, State};
+use super::device::{Slot, SlotName, State};
 use crate::errno::Errno;
 use crate::sim::block::Request;
 use crate::sim::profile::Rule;
@@ -55,6 +55,16 @@ impl super::Devices {
     }
 }
 
+impl super::Devices {
+    /// Whether a slot can be given a request with so much data now.
+    pub(in crate::sim) fn has_room(&mut self, name: SlotName, data_bytes: usize) -> bool {
+        let device = &mut self.all[name.device];
+        let most = device.info.max_io_buf_bytes as usize;
+        let is_free = |slot: &mut Slot| slot.request.is_none();
+        data_bytes <= most && device.slot(name.queue, name.tag).is_some_and(is_free)
+    }
+}
+
 impl World {
     /// The first waiting request of a queue is given a tag, and goes to the driver.
     pub(in crate::sim) fn dispatch(&mut self, place: usize, queue: u16) {
@@ -79,7 +89,7 @@ impl World {
         self.give_tag(SlotName { device: place, queue, tag }, id);
     }
 
-    fn give_tag(&mut self, name: SlotName, id: u64) {
+    pub(in crate::sim) fn give_tag(&mut self, name: SlotName, id: u64) {
         let describes_late = self.profile.has(Rule::DescribesLate);
         let Some(slot) = self.devices.all[name.device].slot(name.queue, name.tag) else { return };
         slot.request = Some(id);

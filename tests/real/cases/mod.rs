@@ -9,6 +9,7 @@ pub mod kill;
 mod life;
 mod ops;
 mod speed;
+mod trace;
 
 use crate::Depth;
 use crate::kernels::Quirk;
@@ -108,6 +109,8 @@ pub const CASES: &[Case] = &[
     Case { name: "control: deadlines", needs: NOTHING, run: control::deadlines },
     Case { name: "control: given up", needs: NOTHING, run: control::given_up_commands },
     Case { name: "control: an unserved start", needs: NOTHING, run: control::unserved_start },
+    Case { name: "trace: each request is told", needs: NOTHING, run: trace::recorded },
+    Case { name: "trace: nobody reads it", needs: NOTHING, run: trace::unread },
     Case { name: "errors: bad numbers", needs: NOTHING, run: errors::bad_numbers },
     Case { name: "errors: taken, live or not there", needs: NOTHING, run: errors::taken },
     Case { name: "errors: not root", needs: NOTHING, run: errors::not_root },

@@ -1,0 +1,162 @@
+//! [`Watch`]: a ring that is listened to: which entries are new, and what they were about.
+
+use super::event::{Command, Slot};
+use super::view::{copy, index};
+use super::voice::{CharDevice, Kind, lock};
+use crate::kernel::Memory;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use ublkit_sys::io_uring::{
+    IORING_SETUP_CQE32, IORING_SETUP_NO_SQARRAY, IORING_SETUP_SQE128, io_uring_cqe, io_uring_cqe32,
+    io_uring_params, io_uring_sqe, io_uring_sqe128,
+};
+use ublkit_sys::ublk::ublksrv_io_desc;
+
+/// A ring that is listened to.
+pub(super) struct Watch<M> {
+    heard: Mutex<Heard<M>>,
+}
+
+/// What was heard of a ring so far.
+pub(super) struct Heard<M> {
+    params: io_uring_params,
+    /// Both queues' indices, and the CQEs. The mappings are the server's: they go when it lets go.
+    indices: Weak<M>,
+    sqes: Weak<M>,
+    /// Where the first SQE stands that was not told yet, and the first CQE. They run freely through
+    /// all of `u32`, as the shared ones.
+    next_sqe: u32,
+    next_cqe: u32,
+    /// The table of fixed files.
+    pub(super) fixed: Vec<Option<Kind<M>>>,
+    /// What is under way, by its `user_data` and, where that is not unique, age.
+    under_way: BTreeMap<(u64, u64), Asked<M>>,
+    asked: u64,
+    pub(super) slots: BTreeMap<Slot, SlotState>,
+}
+
+/// A submitted entry.
+pub(super) enum Asked<M> {
+    Control { command: Command, at: Duration, address: u64, len_bytes: u64 },
+    Slot(Slot, Arc<CharDevice<M>>),
+    Other { opcode: u8 },
+}
+
+/// What is known of a slot.
+#[derive(Clone, Copy, Default)]
+pub(super) struct SlotState {
+    /// The buffer that its last command named.
+    pub(super) buffer: u64,
+    /// The request that it has, and since when.
+    pub(super) request: Option<(Duration, ublksrv_io_desc)>,
+}
+
+impl<M> Watch<M> {
+    pub(super) fn new(params: io_uring_params) -> Self {
+        let heard = Heard {
+            params,
+            indices: Weak::new(),
+            sqes: Weak::new(),
+            next_sqe: 0,
+            next_cqe: 0,
+            fixed: Vec::new(),
+            under_way: BTreeMap::new(),
+            asked: 0,
+            slots: BTreeMap::new(),
+        };
+        Self { heard: Mutex::new(heard) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Heard<M>> {
+        lock(&self.heard)
+    }
+}
+
+impl<M: Memory> Heard<M> {
+    /// The server mapped the indices: listening begins there.
+    pub(super) fn set_indices(&mut self, mapping: &Arc<M>) {
+        self.indices = Arc::downgrade(mapping);
+        let at = |offset| index(&**mapping, offset).unwrap_or(0);
+        self.next_sqe = at(self.params.sq_off.tail);
+        self.next_cqe = at(self.params.cq_off.tail);
+    }
+
+    /// The server mapped the SQEs.
+    pub(super) fn set_sqes(&mut self, mapping: &Arc<M>) {
+        self.sqes = Arc::downgrade(mapping);
+    }
+
+    /// The SQEs among the next `to_submit` that were not told yet, oldest first.
+    pub(super) fn new_sqes(&mut self, to_submit: u32) -> Vec<io_uring_sqe128> {
+        let mut new = Vec::new();
+        let (Some(indices), Some(sqes)) = (self.indices.upgrade(), self.sqes.upgrade()) else {
+            return new;
+        };
+        let at = |offset| index(&*indices, offset);
+        let offsets = self.params.sq_off;
+        let (Some(head), Some(tail)) = (at(offsets.head), at(offsets.tail)) else { return new };
+        let end = head.wrapping_add(to_submit.min(tail.wrapping_sub(head)));
+        // What was offered before and not taken was told before.
+        let count = end.wrapping_sub(self.next_sqe);
+        if count > self.params.sq_entries {
+            return new;
+        }
+        let mask = self.params.sq_entries.wrapping_sub(1);
+        let is_long = self.params.flags & IORING_SETUP_SQE128 != 0;
+        for position in (0..count).map(|step| self.next_sqe.wrapping_add(step)) {
+            let slot = position & mask;
+            let slot = if self.params.flags & IORING_SETUP_NO_SQARRAY == 0 {
+                copy_word(&*indices, offsets.array, slot)
+            } else {
+                Some(slot)
+            };
+            let Some(slot) = slot.filter(|slot| *slot < self.params.sq_entries) else { continue };
+            let sqe = if is_long {
+                copy(&*sqes, slot as usize * size_of::<io_uring_sqe128>())
+            } else {
+                let head = copy(&*sqes, slot as usize * size_of::<io_uring_sqe>());
+                head.map(|head| io_uring_sqe128 { head, ..io_uring_sqe128::default() })
+            };
+            new.extend(sqe);
+        }
+        self.next_sqe = end;
+        new
+    }
+
+    /// The CQEs that were not told yet, oldest first, and how many were overwritten before.
+    pub(super) fn new_cqes(&mut self) -> (Vec<io_uring_cqe>, u32) {
+        let Some(indices) = self.indices.upgrade() else { return (Vec::new(), 0) };
+        let offsets = self.params.cq_off;
+        let Some(tail) = index(&*indices, offsets.tail) else { return (Vec::new(), 0) };
+        let entries = self.params.cq_entries;
+        let missed = tail.wrapping_sub(self.next_cqe).saturating_sub(entries);
+        let first = self.next_cqe.wrapping_add(missed);
+        let is_long = self.params.flags & IORING_SETUP_CQE32 != 0;
+        let stride = if is_long { size_of::<io_uring_cqe32>() } else { size_of::<io_uring_cqe>() };
+        let new = (0..tail.wrapping_sub(first)).filter_map(|step| {
+            let slot = first.wrapping_add(step) & entries.wrapping_sub(1);
+            copy(&*indices, offsets.cqes as usize + slot as usize * stride)
+        });
+        let new = new.collect();
+        self.next_cqe = tail;
+        (new, missed)
+    }
+
+    pub(super) fn begin(&mut self, user_data: u64, asked: Asked<M>) {
+        self.asked += 1;
+        self.under_way.insert((user_data, self.asked), asked);
+    }
+
+    /// What a completion is about.
+    pub(super) fn end(&mut self, user_data: u64) -> Option<Asked<M>> {
+        let oldest = self.under_way.range((user_data, 0)..=(user_data, u64::MAX)).next();
+        let key = *oldest?.0;
+        self.under_way.remove(&key)
+    }
+}
+
+/// An element of the index array.
+fn copy_word<M: Memory>(indices: &M, array: u32, slot: u32) -> Option<u32> {
+    index(indices, array.checked_add(slot.checked_mul(4)?)?)
+}

@@ -1,0 +1,128 @@
+//! What conversations look like, and that nothing of them is missed.
+
+use super::{busy, json, memory, serve, short_life};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use ublkit::sim::{Choices, Faults, Load, Profile, Sim};
+use ublkit::sys::io_uring::{IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_NO_SQARRAY};
+use ublkit::{Backend, Blocking, Builder, Errno, Geometry, Memory};
+
+fn compare(name: &str, found: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UBLKIT_BLESS").is_some() {
+        return std::fs::write(path, found).expect("the repository can be written");
+    }
+    let golden = std::fs::read_to_string(path).expect("the file is committed");
+    for (number, (golden, found)) in golden.lines().zip(found.lines()).enumerate() {
+        assert_eq!(found, golden, "{name}, line {}", number + 1);
+    }
+    assert_eq!(found.lines().count(), golden.lines().count(), "{name}:\n{found}");
+}
+
+#[test]
+fn a_short_life_as_text() {
+    compare("conversation.txt", &short_life().to_string());
+}
+
+#[test]
+fn a_short_life_as_json() {
+    let found = json(&short_life());
+    for line in found.lines() {
+        let parsed: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        assert!(parsed["at_ns"].is_u64() && parsed["what"].is_string(), "{line}");
+    }
+    compare("conversation.jsonl", &found);
+}
+
+#[test]
+fn nothing_that_is_said_is_missed() {
+    for profile in Profile::ALL {
+        // Rings with an index array, whose completions may come at any time.
+        let mut old = Faults::bearable();
+        old.unknown_setup_flags = IORING_SETUP_NO_SQARRAY | IORING_SETUP_DEFER_TASKRUN;
+        for (seed, faults) in [(1, Faults::default()), (2, Faults::bearable()), (3, old)] {
+            let (text, delivered) = busy(seed, faults, *profile);
+            let count = |what: &str| {
+                let what = format!("\"what\":\"{what}\"");
+                text.lines().filter(|line| line.contains(&what)).count() as u64
+            };
+            let told = (count("request"), count("operation"), count("commit"));
+            assert_eq!(told, (delivered, delivered, delivered), "{profile}, seed {seed}");
+            assert_eq!(count("missed"), 0);
+            let unexpected = "\"what\":\"done\",\"user_data\"";
+            assert!(!text.contains(unexpected), "{profile}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_conversation() {
+    let run = |seed| busy(seed, Faults::bearable(), Profile::NEWEST);
+    assert_eq!(run(3), run(3));
+    assert_ne!(run(3), run(4));
+}
+
+#[test]
+fn listening_changes_nothing() {
+    let run = |traced: bool| {
+        let sim = Sim::new(Profile::NEWEST, Choices::seed(11), Faults::bearable());
+        let builder = Builder::new().queues(2).depth(4);
+        let (id, stop): (_, Box<dyn FnOnce()>) = if traced {
+            let (server, _) = serve(&sim, &builder, memory(1 << 20));
+            (server.id(), Box::new(|| drop(server.stop().unwrap())))
+        } else {
+            let server = builder.serve_on(sim.task(), memory(1 << 20)).unwrap();
+            (server.id(), Box::new(|| drop(server.stop().unwrap())))
+        };
+        sim.load(id, Load::new(300));
+        sim.until_answered();
+        stop();
+        sim.assert_clean();
+        sim.audit()
+    };
+    assert_eq!(run(true), run(false));
+}
+
+/// A simulation that failed, run again with its seed, says what was said.
+#[test]
+fn a_failed_simulation_prints_as_a_conversation() {
+    /// Forgets one write.
+    struct Forgetful(Memory, AtomicU32);
+    impl Backend for Forgetful {
+        fn geometry(&self) -> Geometry {
+            self.0.geometry()
+        }
+        fn read(&self, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+            self.0.read(offset, data)
+        }
+        fn write(&self, offset: u64, data: &[u8]) -> Result<(), Errno> {
+            let is_forgotten = self.1.fetch_add(1, Ordering::Relaxed) == 20;
+            if is_forgotten { Ok(()) } else { self.0.write(offset, data) }
+        }
+    }
+    let disk = || {
+        let memory = Memory::new(Geometry::new(1 << 20)).unwrap();
+        Blocking::new(Forgetful(memory, AtomicU32::new(0)))
+    };
+    let sim = || Sim::new(Profile::NEWEST, Choices::seed(21), Faults::bearable());
+    let verdict = |sim: &Sim, id, stop: &mut dyn FnMut()| {
+        let mut load = Load::new(500);
+        load.others = 0;
+        sim.load(id, load);
+        sim.until_answered();
+        stop();
+        sim.verdict().unwrap_err()
+    };
+    let first = sim();
+    let mut server = Some(Builder::new().serve_on(first.task(), disk()).unwrap());
+    let id = server.as_ref().unwrap().id();
+    let failed = verdict(&first, id, &mut || drop(server.take()));
+
+    let again = sim();
+    let (server, log) = serve(&again, &Builder::new(), disk());
+    let (id, mut server) = (server.id(), Some(server));
+    assert_eq!(verdict(&again, id, &mut || drop(server.take())), failed);
+    let (text, commits) = (log.to_string(), again.audit().committed);
+    assert_eq!(text.matches("-> COMMIT_AND_FETCH").count() as u64, commits);
+    assert_eq!(text.matches("-- WRITE").count(), text.matches("<- WRITE").count());
+}
