@@ -22,9 +22,9 @@ pub const SERIES: &[Series] = &[
             .union(Features::SAFE_STOP_DEV)
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
-        cases: 49,
+        cases: 51,
     },
-    Series { name: "7.3", absent: Features::empty(), cases: 53 },
+    Series { name: "7.3", absent: Features::empty(), cases: 55 },
 ];
 
 /// The row for a kernel's release, such as `6.12.107+deb13-amd64`: the last that is not newer.
