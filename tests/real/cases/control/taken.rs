@@ -113,6 +113,9 @@ impl Debug for Brief {
     }
 }
 
+/// More zones than 32 bits count, by so many; and how many of them may be open.
+const MANY_ZONES: [(u64, u32); 4] = [(0, 1), (1, 1), (1, 2), (1 << 32, 1)];
+
 /// Every value of every field with the rest sound, for each type; then so many with random values.
 fn tried(random: usize, types: u32) -> Vec<ublk_params> {
     let mut dice = Dice::new("parameters");
@@ -121,6 +124,12 @@ fn tried(random: usize, types: u32) -> Vec<ublk_params> {
     let mut all = vec![sound, full];
     for field in FIELDS {
         all.extend(field.values.iter().map(|value| field.set(&full, *value)));
+    }
+    for (more, open) in MANY_ZONES {
+        let mut params = full;
+        params.basic.dev_sectors = ((1 << 32) + more) * u64::from(params.basic.chunk_sectors);
+        params.zoned.max_open_zones = open;
+        all.push(params);
     }
     for _ in 0..random {
         let mut params = if dice.below(2) == 0 { sound } else { full };
