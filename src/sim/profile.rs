@@ -124,6 +124,8 @@ rules! {
     RecoveryIsOneOfFour (6, 13, "ublk_ctrl_add_dev");
     /// SET_PARAMS refuses sizes of blocks and of good requests above 256 MiB.
     ShiftsAreBounded (7, 2, "ublk_validate_params");
+    /// SET_PARAMS refuses zones whose size is no power of two; before, only zones of nothing.
+    ZonesArePowersOfTwo (7, 2, "ublk_validate_params");
     /// A refused SET_PARAMS leaves nothing of the parameters; before, only their types are cleared.
     RefusalForgetsAll (7, 2, "ublk_ctrl_set_params");
     /// Requests are cut at 4 MiB, not 1280 KiB, unless the disk says that larger ones are good.

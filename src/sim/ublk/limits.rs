@@ -110,10 +110,10 @@ pub(in crate::sim) fn limits(
         max_segment_bytes: segment.map_or(u32::MAX, |segment| segment.max_segment_size),
         segment_boundary_mask: segment.map_or(u32::MAX.into(), |s| s.seg_boundary_mask),
         virt_boundary_mask: basic.virt_boundary_mask,
-        dma_alignment_mask: if has(sys::UBLK_PARAM_TYPE_DMA_ALIGN) {
-            params.dma.alignment
-        } else {
-            3
+        dma_alignment_mask: match params.dma.alignment {
+            _ if !has(sys::UBLK_PARAM_TYPE_DMA_ALIGN) => 3,
+            0 => 511, // taken for not set
+            mask => mask,
         },
         volatile_cache,
         fua: volatile_cache && basic.attrs & sys::UBLK_ATTR_FUA != 0,
@@ -203,7 +203,7 @@ mod tests {
         params.discard.max_discard_sectors = 7;
         params.discard.max_write_zeroes_sectors = 8;
         params.seg.max_segments = 1;
-        params.dma.alignment = 511;
+        params.dma.alignment = 15;
         let disk = newest(&params);
         assert_eq!((disk.max_discard_sectors, disk.max_write_zeroes_sectors), (0, 0));
         assert_eq!((disk.discard_granularity_bytes, disk.zones), (0, None));
@@ -214,7 +214,9 @@ mod tests {
         let disk = newest(&params);
         assert_eq!((disk.max_discard_sectors, disk.max_write_zeroes_sectors), (7, 8));
         assert_eq!(disk.discard_granularity_bytes, 4096, "at least a physical block");
-        assert_eq!((disk.max_segments, disk.dma_alignment_mask), (1, 511));
+        assert_eq!((disk.max_segments, disk.dma_alignment_mask), (1, 15));
+        let anywhere = ublk_params { dma: Default::default(), ..params };
+        assert_eq!(newest(&anywhere).dma_alignment_mask, 511, "the block layer's own");
         // What the oldest kernel does not know, it does not follow.
         let old = limits(Profile::OLDEST, 0, &params).unwrap();
         assert_eq!((old.max_segments, old.dma_alignment_mask), (u16::MAX, 3));

@@ -122,13 +122,17 @@ fn basic(
     }
     let bytes = u64::from(basic.max_sectors) * SECTOR_BYTES;
     refuse_if(!(u64::from(PAGE_BYTES)..=u64::from(max_io_buf_bytes)).contains(&bytes))?;
-    refuse_if(is_zoned && !basic.chunk_sectors.is_power_of_two())
+    if profile.has(Rule::ZonesArePowersOfTwo) {
+        return refuse_if(is_zoned && !basic.chunk_sectors.is_power_of_two());
+    }
+    refuse_if(is_zoned && basic.chunk_sectors == 0)
 }
 
 fn zoned(params: &ublk_params) -> Result<(), Errno> {
     let zoned = &params.zoned;
     refuse_if(zoned.max_zone_append_sectors == 0)?;
-    let zones = params.basic.dev_sectors / u64::from(params.basic.chunk_sectors);
+    // Taken for a power of two even where it need not be one.
+    let zones = params.basic.dev_sectors >> params.basic.chunk_sectors.ilog2();
     #[expect(clippy::cast_possible_truncation, reason = "the driver counts zones in 32 bits")]
     let zones = zones as u32;
     refuse_if(zoned.max_active_zones > zones || zoned.max_open_zones > zones)
@@ -217,7 +221,7 @@ mod tests {
         (0, 0, "6.12", |p| p.types |= sys::UBLK_PARAM_TYPE_ZONED),
         (sys::UBLK_F_ZONED, ZONED, "6.12", |p| p.types &= !ZONED),
         (sys::UBLK_F_ZONED, ZONED, "6.12", |p| p.basic.chunk_sectors = 0),
-        (sys::UBLK_F_ZONED, ZONED, "6.12", |p| p.basic.chunk_sectors = 48),
+        (sys::UBLK_F_ZONED, ZONED, "7.2", |p| p.basic.chunk_sectors = 48),
         (sys::UBLK_F_ZONED, ZONED, "6.12", |p| p.zoned.max_zone_append_sectors = 0),
         (sys::UBLK_F_ZONED, ZONED, "6.12", |p| p.zoned.max_open_zones = 17),
         (sys::UBLK_F_ZONED, ZONED, "6.12", |p| p.zoned.max_active_zones = 17),
@@ -273,6 +277,16 @@ mod tests {
         many.basic.dev_sectors = 1 << 38;
         many.zoned.max_open_zones = 1;
         assert_eq!(newest(sys::UBLK_F_ZONED, &many), Err(Errno::EINVAL));
+        // Once they could be of any size, and were counted as if it were the power of two below.
+        let mut odd = sound(ZONED);
+        odd.basic.chunk_sectors = 96;
+        odd.zoned.max_open_zones = 16;
+        let oldest = |params: &ublk_params| {
+            validate(Profile::OLDEST, sys::UBLK_F_ZONED, MAX_IO_BYTES, params)
+        };
+        assert_eq!(oldest(&odd), Ok(()));
+        odd.zoned.max_open_zones = 17;
+        assert_eq!(oldest(&odd), Err(Errno::EINVAL));
         // No size is refused, and a discard of nothing in no pieces is one.
         let mut params = sound(sys::UBLK_PARAM_TYPE_DISCARD);
         params.basic.dev_sectors = u64::MAX;

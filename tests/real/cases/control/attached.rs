@@ -1,7 +1,7 @@
 //! What becomes of a disk: what the simulated driver makes of parameters, against this kernel's
 //! block layer.
 
-use super::modelled::{Differences, profile};
+use super::modelled::{Comparison, another, profile};
 use super::{Context, LIMIT, NOTHING, open, raw, sound, wish};
 use crate::dice::Dice;
 use crate::tools;
@@ -102,14 +102,16 @@ fn attached(control: &mut Control<Linux>, params: &ublk_params, names: &Shown) -
 pub fn disks(context: Context) {
     let profile = profile(context);
     let mut control = open();
-    let mut differences = Differences::default();
+    let [mut all, mut control_group] = [Comparison::default(), Comparison::default()];
     for params in tried(context.pick(40, 1000)) {
         sim::accepts(profile, 0, MAX_IO_BYTES, &params).unwrap();
-        let modelled = modelled(&sim::disk(profile, 0, &params).unwrap());
-        let real = attached(&mut control, &params, &modelled);
-        for (real, modelled) in real.iter().zip(&modelled) {
-            differences.compare(|| format!("{params:?}"), real, modelled);
+        let [right, wrong] = [profile, another(profile)]
+            .map(|profile| modelled(&sim::disk(profile, 0, &params).unwrap()));
+        let real = attached(&mut control, &params, &right);
+        for (at, real) in real.iter().enumerate() {
+            all.compare(|| format!("{params:?}"), real, &right[at]);
+            control_group.compare(String::new, real, &wrong[at]);
         }
     }
-    differences.end("disks", 40 * 19);
+    all.end("disks", 40 * 19, &control_group);
 }

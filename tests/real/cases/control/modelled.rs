@@ -2,6 +2,7 @@
 
 use super::granted::become_ordinary;
 use super::{Context, NOTHING, char_path, open, wish};
+use crate::dice::Dice;
 use std::ffi::CString;
 use std::fmt::Debug;
 use ublkit::sim::{self, Profile};
@@ -16,31 +17,40 @@ pub fn profile(context: Context) -> Profile {
     *profile.unwrap_or_else(|| panic!("no profile knows just {}", context.features))
 }
 
-/// Differences, counted and told together.
-#[derive(Debug, Default)]
-pub struct Differences {
-    asked: usize,
-    found: Vec<String>,
+/// Another, whose driver answers differently: the control of each comparison.
+pub fn another(profile: Profile) -> Profile {
+    if profile == Profile::OLDEST { Profile::NEWEST } else { Profile::OLDEST }
 }
 
-impl Differences {
+/// What was compared with a model, and what was not the same.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    count: usize,
+    differences: Vec<String>,
+}
+
+impl Comparison {
     pub fn compare<T>(&mut self, what: impl FnOnce() -> String, real: &T, modelled: &T)
     where
         T: PartialEq + Debug,
     {
-        self.asked += 1;
+        self.count += 1;
         if real != modelled {
             let what = what();
-            self.found.push(format!("{real:?}, where the model says {modelled:?}: {what}"));
+            self.differences
+                .push(format!("{real:02x?}, where the model says {modelled:02x?}: {what}"));
         }
     }
 
-    pub fn end(self, what: &str, least: usize) {
-        println!("measured: {what}: {} compared", self.asked);
-        assert!(self.asked >= least, "{what}: only {} were compared", self.asked);
-        let (count, first) = (self.found.len(), self.found.iter().take(20));
-        let first: Vec<&str> = first.map(String::as_str).collect();
-        assert!(count == 0, "{what}: {count} differ:\n{}", first.join("\n"));
+    /// Panics if anything differed, if less than `least` was compared, or if nothing differed from
+    /// the wrong model, which `control` was compared with.
+    pub fn end(self, what: &str, least: usize, control: &Self) {
+        let Self { count, differences } = self;
+        println!("measured: {what}: {count} answers compared with the model");
+        assert!(count >= least, "{what}: only {count} were compared");
+        let first: Vec<&str> = differences.iter().take(20).map(String::as_str).collect();
+        assert!(first.is_empty(), "{what}: {} differ:\n{}", differences.len(), first.join("\n"));
+        assert!(!control.differences.is_empty(), "{what}: a wrong model is not noticed");
     }
 }
 
@@ -53,8 +63,8 @@ pub fn errno<T>(answer: Result<T, Error>) -> Result<T, Errno> {
     })
 }
 
-/// Features that are checked, or change what is granted.
-const CHECKED: [Features; 11] = [
+/// Features whose checks depend on each other.
+const CHECKED: [Features; 10] = [
     Features::USER_RECOVERY,
     Features::USER_RECOVERY_REISSUE,
     Features::USER_RECOVERY_FAIL_IO,
@@ -64,16 +74,14 @@ const CHECKED: [Features; 11] = [
     Features::AUTO_BUF_REG,
     Features::INTEGRITY,
     Features::ZONED,
-    Features::NEED_GET_DATA,
     Features::BATCH_IO,
 ];
-/// Features on which no other depends, as far as is known.
-const OTHERS: [Features; 4] = [
-    Features::IO_DESC_SIZE,
-    Features::PER_IO_DAEMON,
-    Features::SHMEM_ZC,
-    Features::NO_AUTO_PART_SCAN,
-];
+/// Features that are granted or dropped by themselves, or by what follows.
+const SETTLED: [Features; 3] =
+    [Features::NEED_GET_DATA, Features::PER_IO_DAEMON, Features::IO_DESC_SIZE];
+/// The features that drop one of those.
+const DROPPING: [Features; 4] =
+    [Features::USER_COPY, Features::SUPPORT_ZERO_COPY, Features::AUTO_BUF_REG, Features::BATCH_IO];
 
 /// The sets of `of`.
 fn sets(of: &[Features]) -> impl Iterator<Item = Features> {
@@ -81,6 +89,17 @@ fn sets(of: &[Features]) -> impl Iterator<Item = Features> {
         let members = of.iter().enumerate().filter(|(bit, _)| set >> bit & 1 == 1);
         members.map(|(_, feature)| *feature).collect()
     })
+}
+
+/// Sets of any bits at all, random ones; fewer of those that are checked.
+fn anything(count: usize) -> Vec<Features> {
+    let mut dice = Dice::new("wishes");
+    let set = |dice: &mut Dice| {
+        let checked = CHECKED.iter().filter(|_| dice.below(3) > 0);
+        let dropped: Features = checked.copied().collect();
+        Features::from_bits_retain(dice.number()) - dropped
+    };
+    (0..count).map(|_| set(&mut dice)).collect()
 }
 
 /// What is granted, in words that both sides have.
@@ -134,21 +153,26 @@ pub fn wishes(context: Context) {
     let profile = profile(context);
     let mut control = open();
     let cpus = cpus(&mut control);
-    let mut differences = Differences::default();
+    let [mut all, mut control_group] = [Comparison::default(), Comparison::default()];
     let mut compare = |control: &mut Control<Linux>, is_admin, tried: &DeviceInfo| {
-        let (real, modelled) = (asked(control, tried), modelled(profile, is_admin, cpus, tried));
-        differences.compare(|| format!("{tried:?}, {is_admin}"), &real, &modelled);
+        let real = asked(control, tried);
+        let modelled = |profile| modelled(profile, is_admin, cpus, tried);
+        let what = || format!("{tried:?}, {is_admin}");
+        all.compare(what, &real, &modelled(profile));
+        control_group.compare(what, &real, &modelled(another(profile)));
         // What has a reason to be refused is, by the newest driver, and nothing else.
         if profile == Profile::NEWEST && *tried == wish(tried.features) {
             let why = tried.features.conflict(is_admin);
-            differences.compare(|| format!("{tried:?}: {why:?}"), &real.is_err(), &why.is_some());
+            all.compare(|| format!("{tried:?}: {why:?}"), &real.is_err(), &why.is_some());
         }
     };
     for asked in sizes() {
         compare(&mut control, true, &asked);
     }
-    let others = sets(context.pick(&OTHERS[..0], &OTHERS));
-    for features in others.flat_map(|more| sets(&CHECKED).map(move |set| set | more)) {
+    let checked = context.pick(CHECKED.to_vec(), [&CHECKED[..], &SETTLED].concat());
+    let random = anything(context.pick(200, 2000));
+    let settled = [&DROPPING[..], &SETTLED].concat();
+    for features in sets(&checked).chain(sets(&settled)).chain(random.iter().copied()) {
         compare(&mut control, true, &wish(features));
     }
     drop(control);
@@ -158,12 +182,15 @@ pub fn wishes(context: Context) {
         for asked in sizes() {
             compare(&mut control, false, &asked);
         }
-        for features in sets(&CHECKED) {
+        for features in sets(&checked) {
             compare(&mut control, false, &wish(features | Features::UNPRIVILEGED_DEV));
+        }
+        for features in random {
+            compare(&mut control, false, &wish(features));
         }
     };
     std::thread::scope(|scope| scope.spawn(ordinary).join().unwrap());
-    differences.end("wishes", 2 << CHECKED.len());
+    all.end("wishes", 2 << CHECKED.len(), &control_group);
 }
 
 /// Wishes that are about numbers.

@@ -1,15 +1,15 @@
 //! Parameters, random and odd: what the simulated driver takes, against what this kernel's does.
 
-use super::modelled::{Differences, errno, profile};
+use super::modelled::{Comparison, another, errno, profile};
 use super::{Context, NOTHING, added, open, raw, sound};
 use crate::dice::Dice;
 use core::mem::offset_of;
 use std::fmt::{self, Debug, Formatter};
-use ublkit::Features;
-use ublkit::sim;
+use ublkit::sim::{self, Profile};
 use ublkit::sys::abi::{as_bytes, from_bytes};
 use ublkit::sys::ublk as sys;
 use ublkit::sys::ublk::ublk_params;
+use ublkit::{Errno, Features};
 
 /// A field of the parameters.
 #[derive(Clone, Copy)]
@@ -113,6 +113,9 @@ impl Debug for Brief {
     }
 }
 
+/// More zones than 32 bits count, by so many; and how many of them may be open.
+const MANY_ZONES: [(u64, u32); 4] = [(0, 1), (1, 1), (1, 2), (1 << 32, 1)];
+
 /// Every value of every field with the rest sound, for each type; then so many with random values.
 fn tried(random: usize, types: u32) -> Vec<ublk_params> {
     let mut dice = Dice::new("parameters");
@@ -121,6 +124,12 @@ fn tried(random: usize, types: u32) -> Vec<ublk_params> {
     let mut all = vec![sound, full];
     for field in FIELDS {
         all.extend(field.values.iter().map(|value| field.set(&full, *value)));
+    }
+    for (more, open) in MANY_ZONES {
+        let mut params = full;
+        params.basic.dev_sectors = ((1 << 32) + more) * u64::from(params.basic.chunk_sectors);
+        params.zoned.max_open_zones = open;
+        all.push(params);
     }
     for _ in 0..random {
         let mut params = if dice.below(2) == 0 { sound } else { full };
@@ -143,31 +152,54 @@ const KINDS: &[(Features, u32)] = &[
 const ZONED: Features = Features::ZONED.union(Features::USER_COPY);
 const INTEGRITY: Features = Features::INTEGRITY.union(Features::USER_COPY);
 
+/// A device's parameters as a model keeps them, and what was compared with it.
+struct Modelled {
+    profile: Profile,
+    kept: ublk_params,
+    compared: Comparison,
+}
+
+impl Modelled {
+    fn new(profile: Profile) -> Self {
+        Self { profile, kept: ublk_params::default(), compared: Comparison::default() }
+    }
+
+    fn compare(
+        &mut self,
+        features: Features,
+        sent: ublk_params,
+        real: Result<(), Errno>,
+        told: ublk_params,
+    ) {
+        let (bits, before) = (features.bits(), self.kept);
+        let kept = &mut self.kept;
+        let modelled =
+            sim::set_params(self.profile, bits, raw::MAX_IO_BYTES, kept, as_bytes(&sent));
+        let what = || format!("{features}: {:02x?} after {:02x?}", Brief(sent), Brief(before));
+        self.compared.compare(what, &real, &modelled);
+        // Asked what it keeps, the driver puts the device's numbers among it.
+        kept.types |= sys::UBLK_PARAM_TYPE_DEVT;
+        kept.devt = told.devt;
+        self.compared.compare(what, &Brief(told), &Brief(*kept));
+        *kept = told;
+    }
+}
+
 pub fn parameters_taken(context: Context) {
     let profile = profile(context);
     let mut control = open();
-    let mut differences = Differences::default();
+    let [mut right, mut wrong] = [profile, another(profile)].map(Modelled::new);
     let kinds = KINDS.iter().filter(|(features, _)| context.features.contains(*features));
     for (features, types) in kinds {
         let id = added(&mut control, *features);
-        let mut kept = ublk_params::default();
+        right.kept = ublk_params::default();
         for params in tried(context.pick(400, 10_000), *types) {
-            let before = kept;
-            let what =
-                || format!("{features}: {:02x?} after {:02x?}", Brief(params), Brief(before));
-            let flags = features.bits();
-            let sent = as_bytes(&params);
-            let modelled = sim::set_params(profile, flags, raw::MAX_IO_BYTES, &mut kept, sent);
             let real = errno(control.device(id).set_params(&params));
-            differences.compare(what, &real, &modelled);
-            // Asked what it keeps, the driver puts the device's numbers among it.
             let told = control.device(id).params().unwrap();
-            kept.types |= sys::UBLK_PARAM_TYPE_DEVT;
-            kept.devt = told.devt;
-            differences.compare(what, &Brief(told), &Brief(kept));
-            kept = told;
+            right.compare(*features, params, real, told);
+            wrong.compare(*features, params, real, told);
         }
         control.device(id).delete().unwrap();
     }
-    differences.end("parameters", 1000);
+    right.compared.end("parameters", 1000, &wrong.compared);
 }
