@@ -64,3 +64,7 @@ pub use ublkit_sys as sys;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "sim"))]
+#[doc = include_str!("../docs/testing.md")]
+struct Testing;
