@@ -34,7 +34,7 @@ pub const SERIES: &[Series] = &[
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
         quirks: &[Quirk::AnyOpener],
-        cases: 49,
+        cases: 51,
     },
     Series {
         name: "6.16",
@@ -42,9 +42,9 @@ pub const SERIES: &[Series] = &[
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
         quirks: &[Quirk::TinyRequests],
-        cases: 51,
+        cases: 53,
     },
-    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 53 },
+    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 55 },
 ];
 
 /// The row for a kernel's release, such as `6.12.107+deb13-amd64`: the last that is not newer.
