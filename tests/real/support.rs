@@ -68,8 +68,7 @@ fn series(row: &str) -> Vec<&str> {
     release.split(|c: char| !c.is_ascii_digit()).take(2).collect()
 }
 
-/// Whether a kernel passed as many cases as a row says, and lacks nothing that the row does not
-/// say.
+/// Whether a kernel passed as many cases as a row says, and lacks no more than it says.
 fn is_kept(row: &str, result: &Verdict) -> bool {
     let passed = row.split(" | ").nth(1).and_then(|number| number.parse::<usize>().ok());
     passed.is_some_and(|passed| passed <= result.passed)
