@@ -51,7 +51,7 @@ impl Profile {
 
     /// Whether this kernel follows a rule.
     pub fn has(self, rule: Rule) -> bool {
-        self.version >= rule.since()
+        self.version >= rule.since() || rule.backports().contains(&self.version)
     }
 }
 
@@ -90,7 +90,13 @@ const FEATURES: &[(Version, u64)] = &[
 
 macro_rules! rules {
     (
-        $($(#[doc = $doc:literal])+ $name:ident ($major:literal, $minor:literal, $source:literal);)+
+        $(
+            $(#[doc = $doc:literal])+
+            $name:ident (
+                $major:literal, $minor:literal $(, also $also_major:literal, $also_minor:literal)*,
+                $source:literal
+            );
+        )+
     ) => {
         /// What kernels do differently: the newer way of each, and since when.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +109,11 @@ macro_rules! rules {
 
             const fn since(self) -> Version {
                 match self { $(Self::$name => Version($major, $minor),)+ }
+            }
+
+            /// The older series whose later releases follow it, too.
+            const fn backports(self) -> &'static [Version] {
+                match self { $(Self::$name => &[$(Version($also_major, $also_minor),)*],)+ }
             }
 
             /// Where in the driver it is.
@@ -124,6 +135,8 @@ rules! {
     RecoveryIsOneOfFour (6, 13, "ublk_ctrl_add_dev");
     /// SET_PARAMS refuses sizes of blocks and of good requests above 256 MiB.
     ShiftsAreBounded (7, 2, "ublk_validate_params");
+    /// SET_PARAMS refuses a largest request that is smaller than a page.
+    RequestsHoldAPage (6, 18, also 6, 12, "ublk_validate_params");
     /// SET_PARAMS refuses zones whose size is no power of two; before, only zones of nothing.
     ZonesArePowersOfTwo (7, 2, "ublk_validate_params");
     /// A refused SET_PARAMS leaves nothing of the parameters; before, only their types are cleared.

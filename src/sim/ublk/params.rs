@@ -121,7 +121,8 @@ fn basic(
         refuse_if(shifts.iter().any(|shift| *shift > MAX_SHIFT))?;
     }
     let bytes = u64::from(basic.max_sectors) * SECTOR_BYTES;
-    refuse_if(!(u64::from(PAGE_BYTES)..=u64::from(max_io_buf_bytes)).contains(&bytes))?;
+    let least = if profile.has(Rule::RequestsHoldAPage) { PAGE_BYTES } else { 0 };
+    refuse_if(!(u64::from(least)..=u64::from(max_io_buf_bytes)).contains(&bytes))?;
     if profile.has(Rule::ZonesArePowersOfTwo) {
         return refuse_if(is_zoned && !basic.chunk_sectors.is_power_of_two());
     }
@@ -213,7 +214,6 @@ mod tests {
         (0, 0, "7.2", |p| p.basic.io_opt_shift = 255),
         (0, 0, "6.12", |p| p.basic.max_sectors = 129),
         (0, 0, "6.12", |p| p.basic.max_sectors = u32::MAX),
-        (0, 0, "6.12", |p| p.basic.max_sectors = 7),
         (0, sys::UBLK_PARAM_TYPE_DISCARD, "6.12", |p| p.discard.discard_granularity = 0),
         (0, sys::UBLK_PARAM_TYPE_DISCARD, "6.12", |p| p.discard.max_discard_segments = 2),
         (0, sys::UBLK_PARAM_TYPE_DISCARD, "6.12", |p| p.discard.max_discard_segments = 0),
@@ -294,6 +294,17 @@ mod tests {
         params.discard.max_discard_sectors = 0;
         params.discard.max_discard_segments = 0;
         assert_eq!(newest(0, &params), Ok(()));
+    }
+
+    #[test]
+    fn a_check_that_an_old_series_was_given_later() {
+        let mut small = sound(0);
+        small.basic.max_sectors = 7;
+        for (name, is_taken) in [("6.12", false), ("6.16", true), ("6.18", false), ("7.3", false)] {
+            let profile = Profile::named(name).unwrap();
+            let answer = validate(profile, 0, MAX_IO_BYTES, &small);
+            assert_eq!(answer.is_ok(), is_taken, "{name}");
+        }
     }
 
     #[test]
