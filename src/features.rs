@@ -203,7 +203,7 @@ mod tests {
         for (flags, privileged) in (0..last << 1).flat_map(|set| [(set, false), (set, true)]) {
             let wish = ublksrv_ctrl_dev_info {
                 nr_hw_queues: 1,
-                queue_depth: 1,
+                queue_depth: 2, // the least for BATCH_IO
                 io_desc_size: 24,
                 dev_id: u32::MAX,
                 flags,

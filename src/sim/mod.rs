@@ -68,6 +68,19 @@ pub struct Sim {
     first: Task,
 }
 
+/// A disk that a client has open. Closed when dropped.
+#[derive(Debug)]
+pub struct OpenDisk {
+    shared: Arc<Shared>,
+    place: usize,
+}
+
+impl Drop for OpenDisk {
+    fn drop(&mut self) {
+        self.shared.lock().close_disk(self.place);
+    }
+}
+
 impl Sim {
     /// A machine with 4 CPUs, one process with `CAP_SYS_ADMIN` and one task: the calling thread.
     pub fn new(profile: Profile, choices: Choices, faults: Faults) -> Self {
@@ -101,6 +114,23 @@ impl Sim {
         let mut world = self.shared.lock();
         let process = world.tasks[task.id()].process;
         world.kill(process);
+    }
+
+    /// A task loses `CAP_SYS_ADMIN`, as one thread of a process may.
+    pub fn drop_admin(&self, task: &Task) {
+        self.shared.lock().tasks[task.id()].admin = false;
+    }
+
+    /// A task that is called inline ends, as a thread does whose work is done.
+    pub fn end_task(&self, task: &Task) {
+        self.shared.lock().end_task(task.id());
+    }
+
+    /// A client opens the disk of device `id`, unless there is none. Until it lets go, TRY_STOP_DEV
+    /// fails and DEL_DEV waits.
+    pub fn open_disk(&self, id: u32) -> Option<OpenDisk> {
+        let place = self.shared.lock().open_disk(id)?;
+        Some(OpenDisk { shared: Arc::clone(&self.shared), place })
     }
 
     /// A client asks something of the disk of device `id`; answers the asking's number. A client on

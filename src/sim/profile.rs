@@ -58,7 +58,13 @@ impl Profile {
 impl fmt::Display for Profile {
     /// Such as `7.3`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Version(major, minor) = self.version;
+        self.version.fmt(f)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(major, minor) = self;
         write!(f, "{major}.{minor}")
     }
 }
@@ -116,6 +122,11 @@ macro_rules! rules {
                 match self { $(Self::$name => &[$(Version($also_major, $also_minor),)*],)+ }
             }
 
+            /// The series of kernels that brought it, such as `6.13`.
+            pub fn series(self) -> String {
+                self.since().to_string()
+            }
+
             /// Where in the driver it is.
             pub const fn source(self) -> &'static str {
                 match self { $(Self::$name => $source,)+ }
@@ -156,6 +167,15 @@ rules! {
     ReleaseDecides (6, 15, "ublk_ch_release");
     /// The descriptor is filled in the server's task, just before the completion.
     DescribesLate (7, 3, "ublk_dispatch_req");
+    /// `io_uring_enter` knows IORING_ENTER_NO_IOWAIT.
+    WaitsNeedNotCount (6, 15, "io_uring_enter");
+    /// A READ whose data cannot be copied fails; before, it is sent to the server again.
+    FaultsFail (6, 16, "ublk_complete_rq");
+    /// User copy of a device without the flag is EACCES; before, it is EINVAL, after other checks.
+    CopyIsAskedForFirst (6, 16, "ublk_check_and_get_req");
+    /// User copy answers how many bytes were copied; before, of how many the caller's memory was
+    /// pinned.
+    CopyCountsBytes (7, 0, "ublk_copy_user_pages");
     /// A short result completes the whole request, but for a copied READ.
     ShortIsAll (7, 3, "__ublk_complete_rq");
     /// A stopped device can be started again once its char device was closed and opened anew.

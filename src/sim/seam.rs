@@ -239,6 +239,7 @@ unsafe impl Kernel for Task {
         let mut world = self.shared.lock();
         let task = world.tasks[self.id];
         let id = world.add_task(task.process, task.thread);
+        world.tasks[id].admin = task.admin;
         drop(world);
         Self { shared: Arc::clone(&self.shared), id }
     }

@@ -29,7 +29,11 @@ pub(super) struct Process {
 pub(super) struct TaskState {
     pub(super) process: usize,
     pub(super) thread: usize,
+    /// Whether it has `CAP_SYS_ADMIN`.
+    pub(super) admin: bool,
     pub(super) ended: bool,
+    /// It made, used or registered a ring, so that it can have registered ones.
+    pub(super) has_rings: bool,
 }
 
 /// The number of an open file; the number that its process knows it by, too.
@@ -176,7 +180,8 @@ impl World {
 
     /// Makes a task; answers its place.
     pub(super) fn add_task(&mut self, process: usize, thread: usize) -> usize {
-        self.tasks.push(TaskState { process, thread, ended: false });
+        let admin = self.processes[process].admin;
+        self.tasks.push(TaskState { process, thread, admin, ended: false, has_rings: false });
         self.tasks.len() - 1
     }
 
@@ -290,7 +295,8 @@ impl World {
         }
     }
 
-    /// A task ends: the commands that it sent are cancelled.
+    /// A task ends. Its control commands that wait are interrupted; of those for slots the driver
+    /// learns nothing before their ring is closed, or a request comes to them.
     pub(super) fn end_task(&mut self, task: usize) {
         if std::mem::replace(&mut self.tasks[task].ended, true) {
             return;
@@ -301,7 +307,7 @@ impl World {
         };
         let rings: Vec<FileId> = self.files.iter().filter_map(is_ring).collect();
         for ring in rings {
-            self.cancel_commands(ring, Some(task));
+            self.interrupt_controls(ring, Some(task));
         }
         self.lose_task(task);
         let named = (task, 0)..(task + 1, 0);

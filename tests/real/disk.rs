@@ -40,12 +40,12 @@ impl Aligned {
 
 /// Opens a block device for direct I/O, with more open flags.
 pub fn open(path: &str, flags: i32) -> File {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_DIRECT | flags)
-        .open(path)
-        .unwrap_or_else(|error| panic!("{path}: {error}"))
+    try_open(path, flags).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The same, where it may fail.
+pub fn try_open(path: &str, flags: i32) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT | flags).open(path)
 }
 
 /// Reads `len` bytes, at most a page a call so that the buffer is one slice.
@@ -111,4 +111,34 @@ pub fn read_large(file: &File, offset: u64, len: usize) -> std::io::Result<Vec<u
         at += read as u64;
     }
     Ok(buffer.to_vec())
+}
+
+/// What the buffer of [`read_once`] holds before.
+const UNTOUCHED: u8 = 0xa5;
+
+/// Reads with one call, any number of sectors; what was read, which may be less.
+pub fn read_once(file: &File, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
+    let mut buffer = Aligned::from(&vec![UNTOUCHED; len]);
+    let mut left = len;
+    let mut slices = Vec::new();
+    for page in &mut buffer.pages {
+        let now = left.min(4096);
+        slices.push(IoSliceMut::new(&mut page.0[..now]));
+        left -= now;
+    }
+    let read = rustix::io::preadv(file, &mut slices, offset)?;
+    let mut bytes = buffer.to_vec();
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// Writes with one call, any number of sectors.
+pub fn write_once(file: &File, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+    let buffer = Aligned::from(bytes);
+    let lengths = bytes.chunks(4096).map(<[u8]>::len);
+    let slices: Vec<IoSlice<'_>> =
+        buffer.pages.iter().zip(lengths).map(|(page, len)| IoSlice::new(&page.0[..len])).collect();
+    let written = rustix::io::pwritev(file, &slices, offset)?;
+    assert_eq!(written, bytes.len(), "a short write at {offset}");
+    Ok(())
 }

@@ -90,6 +90,7 @@ fn one(wanted: &Wanted, kernel: &Kernel) -> Outcome<Verdict> {
     let words: Vec<String> = ["inside".to_string()]
         .into_iter()
         .chain(depth)
+        .chain(wanted.seeds.iter().flat_map(|seed| ["--seed".into(), seed.to_string()]))
         .chain(wanted.names.iter().cloned())
         .collect();
     let lines = run_inside(kernel, &words, seconds, "real")?;
@@ -165,6 +166,21 @@ fn kernels(wanted: &Wanted, default: &[&str]) -> Outcome<Vec<Kernel>> {
     text.lines().map(kernel).collect()
 }
 
+/// Takes what the witness saw on a kernel as its recording.
+fn bless(seen: &Path) -> Outcome<()> {
+    let error = |error: std::io::Error| format!("{}: {error}", seen.display());
+    let recorded = root().join("tests/witness/recorded");
+    for series in std::fs::read_dir(seen).into_iter().flatten().flatten() {
+        let folder = recorded.join(series.file_name());
+        std::fs::create_dir_all(&folder).map_err(error)?;
+        for file in std::fs::read_dir(series.path()).map_err(error)?.flatten() {
+            std::fs::copy(file.path(), folder.join(file.file_name())).map_err(error)?;
+            println!("recorded: {}", folder.join(file.file_name()).display());
+        }
+    }
+    Ok(())
+}
+
 /// Runs this program's inside role on a kernel. Prints and returns its lines.
 fn run_inside(kernel: &Kernel, words: &[String], seconds: u32, what: &str) -> Outcome<Vec<String>> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
@@ -179,6 +195,7 @@ fn run_inside(kernel: &Kernel, words: &[String], seconds: u32, what: &str) -> Ou
             let mut command = script("boot.sh");
             command.args(["--cpus", "4", "--memory", "2G", "--timeout"]);
             command.arg(seconds.to_string()).arg("--out").arg(&out).arg(image).arg("--");
+            command.env("UBLKIT_OUT", &out); // writable inside, unlike the rest
             command.arg(program).args(words).arg("--expendable");
             (command, Some(out), release.clone())
         }
@@ -197,6 +214,9 @@ fn run_inside(kernel: &Kernel, words: &[String], seconds: u32, what: &str) -> Ou
     }
     let status = child.wait().map_err(|error| error.to_string())?;
     if let Some(out) = out {
+        if std::env::var_os("UBLKIT_BLESS").is_some() {
+            bless(&out.join("recorded"))?;
+        }
         let log = script("kernel-log.sh").arg(out.join("dmesg")).status();
         if !log.is_ok_and(|status| status.success()) {
             return Err(format!("the log of kernel {release} reports trouble; see above"));

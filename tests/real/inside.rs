@@ -58,7 +58,8 @@ fn all(wanted: &Wanted) -> bool {
         }
     };
     let series = kernels::series(&release);
-    let context = Context { depth: wanted.depth, features, quirks: series.quirks };
+    let seeds = Vec::leak(wanted.seeds.clone());
+    let context = Context { depth: wanted.depth, features, quirks: series.quirks, seeds };
     let mut failed = Vec::new();
     let last = if wanted.expendable { Some(&LAST) } else { None };
     for case in CASES.iter().chain(last) {

@@ -4,7 +4,7 @@
 //! and reads the verdicts; where the machine itself has ublk and root, it uses that. Inside, it
 //! runs the cases, in a process of their own.
 //!
-//! `cargo test --test real -- [--full] [--kernel 6.12|6.18.5|newest|every|native]… [CASE…]`
+//! `cargo test --test real -- [--full] [--kernel 6.12|6.18.5|newest|every|native]… [--seed N]… [CASE…]`
 
 #![allow(unreachable_pub, reason = "a program: nobody else sees it")]
 #![allow(clippy::cast_possible_truncation, reason = "64-bit machines only, and a wrong cast fails")]
@@ -38,6 +38,8 @@ pub enum Depth {
 struct Wanted {
     depth: Depth,
     kernels: Vec<String>,
+    /// Of random scripts: the seeds.
+    seeds: Vec<u64>,
     /// Only cases whose name contains one of these.
     names: Vec<String>,
     /// Inside: whether nobody needs the kernel afterwards.
@@ -55,11 +57,17 @@ fn main() -> ExitCode {
     let mut words = std::env::args().skip(1).peekable();
     let roles = ["inside", "cases", "demo", "stops-itself"];
     let role = words.next_if(|word| roles.contains(&word.as_str()));
-    let mut wanted =
-        Wanted { depth: Depth::Slice, kernels: Vec::new(), names: Vec::new(), expendable: false };
+    let mut wanted = Wanted {
+        depth: Depth::Slice,
+        kernels: vec![],
+        seeds: vec![],
+        names: vec![],
+        expendable: false,
+    };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--full" => wanted.depth = Depth::Full,
+            "--seed" => wanted.seeds.extend(words.next().and_then(|word| word.parse::<u64>().ok())),
             "--expendable" => wanted.expendable = true,
             "--kernel" => wanted.kernels.extend(words.next()),
             "inside" => return demo::inside(), // as in: demo inside

@@ -92,7 +92,13 @@ pub(in crate::sim) fn settle(
     }
     let moves_zones = sys::UBLK_F_USER_COPY | sys::UBLK_F_SUPPORT_ZERO_COPY;
     refuse_if(flags & sys::UBLK_F_ZONED != 0 && flags & moves_zones == 0)?;
+    // Its queue of tags is a power of two, and not one.
+    refuse_if(flags & sys::UBLK_F_BATCH_IO != 0 && wish.queue_depth < 2)?;
+    // Who knows the field says it, asked or not; before, it was padding and comes back as it was.
+    let says_size = known & !flags & sys::UBLK_F_IO_DESC_SIZE != 0;
+    let descriptor_bytes = 24;
     Ok(ublksrv_ctrl_dev_info {
+        io_desc_size: if says_size { descriptor_bytes } else { wish.io_desc_size },
         nr_hw_queues: wish.nr_hw_queues.min(cpus),
         max_io_buf_bytes: wish.max_io_buf_bytes / PAGE_BYTES * PAGE_BYTES,
         state: sys::UBLK_S_DEV_DEAD,

@@ -36,6 +36,8 @@ pub(super) enum Stage {
     Slots,
     /// The device's mutex.
     Mutex(Task),
+    /// Requests that have a tag are to be answered.
+    Quiet,
     /// Requests of the disk are to be answered.
     Drained,
     /// Partitions are being looked for, by this asking.
@@ -172,6 +174,7 @@ impl World {
             Stage::Begin => self.faults.never_answers != Some(control.op),
             Stage::Slots => device.ready || device.stopping,
             Stage::Mutex(_) => device.mutex.is_none_or(|owner| owner == control.id),
+            Stage::Quiet => !device.has_tagged(),
             Stage::Drained => device.requests().is_empty(),
             Stage::Scanned(asking) => !self.clients.askings.contains_key(asking),
             Stage::Idle => device.queues.iter().all(|queue| {
@@ -226,8 +229,9 @@ impl World {
         if control.op == sys::UBLK_U_CMD_GET_FEATURES {
             return self.get_features(control);
         }
-        let admin = self.processes[control.process].admin;
-        let uid = if admin { 0 } else { 1000 };
+        let is_root = self.processes[control.process].admin;
+        let admin = control.issuer.as_ref().map_or(is_root, |issuer| self.tasks[issuer.task].admin);
+        let uid = if is_root { 0 } else { 1000 };
         let caller = Caller { admin, uid, gid: uid };
         if control.op & 0xff == sys::UBLK_U_CMD_ADD_DEV & 0xff {
             return self.add_device(control, caller);
@@ -244,8 +248,8 @@ impl World {
         if let Some((path, _)) = path {
             let right = format!("/dev/ublkc{}", control.cmd.dev_id);
             if path != right.as_bytes() {
-                let is_other = path == b"/dev/ublk-control" || path.starts_with(b"/dev/ublkc");
-                return Err(if is_other { Errno::EPERM } else { Errno::ENOENT });
+                let is_there = self.is_file(&path);
+                return Err(if is_there { Errno::EPERM } else { Errno::ENOENT });
             }
         }
         control.cmd = cmd;
@@ -253,8 +257,17 @@ impl World {
         self.begin_on_device(control, place)
     }
 
+    /// Whether a path leads to a file, of those that one may think of.
+    fn is_file(&self, path: &[u8]) -> bool {
+        let known: [&[u8]; 4] = [b"/", b"/dev", b"/dev/null", b"/dev/ublk-control"];
+        let number = path.strip_prefix(b"/dev/ublkc").and_then(|number| {
+            core::str::from_utf8(number).ok().and_then(|number| number.parse().ok())
+        });
+        known.contains(&path) || number.is_some_and(|id| self.devices.find(id).is_some())
+    }
+
     /// The commands of a ring that closed, or of a task that ended, wait no more.
-    pub(super) fn interrupt_controls(&mut self, ring: FileId, task: Option<usize>) {
+    pub(in crate::sim) fn interrupt_controls(&mut self, ring: FileId, task: Option<usize>) {
         for control in &mut self.devices.controls {
             let is_its = |issuer: &Issuer| {
                 issuer.ring == ring && task.is_none_or(|task| task == issuer.task)

@@ -2,6 +2,7 @@
 
 use super::device::State;
 use crate::errno::Errno;
+use crate::sim::profile::Rule;
 use crate::sim::world::World;
 use ublkit_sys::ublk as sys;
 
@@ -36,7 +37,7 @@ impl World {
         let count = len_bytes.min(data.len());
         let asking = self.clients.askings.get(&asking).ok_or(Errno::EINVAL)?;
         data[..count].copy_from_slice(&asking.data[at..at + count]);
-        Ok(count)
+        Ok(self.copied(count, data.len()))
     }
 
     /// `pwrite`: what a read is answered. Answers how much was copied.
@@ -50,7 +51,13 @@ impl World {
         let count = len_bytes.min(data.len());
         let asking = self.clients.askings.get_mut(&asking).ok_or(Errno::EINVAL)?;
         asking.data[at..at + count].copy_from_slice(&data[..count]);
-        Ok(count)
+        Ok(self.copied(count, data.len()))
+    }
+
+    /// What is answered when `count` of the `wanted` bytes were there.
+    fn copied(&self, count: usize, wanted: usize) -> usize {
+        let all = count > 0 && !self.profile.has(Rule::CopyCountsBytes);
+        if all { wanted } else { count }
     }
 
     /// The asking, the place in its data, and how much of the request follows.
@@ -60,18 +67,21 @@ impl World {
         offset: u64,
         direction: u8,
     ) -> Result<(u64, usize, usize), Errno> {
+        let asked_first = self.profile.has(Rule::CopyIsAskedForFirst);
         let device = &mut self.devices.all[place];
         if device.info.state == sys::UBLK_S_DEV_DEAD {
             return Err(Errno::EACCES);
         }
-        if offset & sys::UBLKSRV_IO_INTEGRITY_FLAG != 0 {
+        let knows_integrity = self.profile.features() & sys::UBLK_F_INTEGRITY != 0;
+        if knows_integrity && offset & sys::UBLKSRV_IO_INTEGRITY_FLAG != 0 {
             return Err(Errno::EINVAL);
         }
         let at = Place::at(offset)?;
         let user_copy = device.has(sys::UBLK_F_USER_COPY);
         let queue = device.queues.get_mut(usize::from(at.queue)).ok_or(Errno::EINVAL)?;
         if !user_copy {
-            return Err(Errno::EACCES);
+            let refusal = if asked_first { Errno::EACCES } else { Errno::EINVAL };
+            return Err(refusal);
         }
         let slot = queue.slots.get(usize::from(at.tag)).ok_or(Errno::EINVAL)?;
         let request = slot.request.filter(|_| slot.state == State::Owned);

@@ -40,10 +40,13 @@ impl super::Devices {
     /// The queues that can give a waiting request a tag.
     pub(in crate::sim) fn list_dispatches(&self, list: &mut dyn FnMut(usize, u16)) {
         for (place, device) in self.all.iter().enumerate() {
-            let parked = device.disk.as_ref().is_none_or(|disk| {
-                // The queue is frozen or parked while there is no server.
-                !disk.dying && !device.force_abort && device.info.state == sys::UBLK_S_DEV_QUIESCED
-            });
+            let parked = device.quieted
+                || device.disk.as_ref().is_none_or(|disk| {
+                    // The queue is frozen or parked while there is no server.
+                    !disk.dying
+                        && !device.force_abort
+                        && device.info.state == sys::UBLK_S_DEV_QUIESCED
+                });
             for (index, queue) in (0..).zip(&device.queues) {
                 let parks = parked || queue.canceling && device.parks() && !device.force_abort;
                 let has_tag = || queue.slots.iter().any(|slot| slot.request.is_none());
@@ -117,7 +120,7 @@ impl World {
             op_flags: u32::from(request.op) | request.flags,
             nr_sectors: request.sectors,
             start_sector: request.sector,
-            addr: if self.devices.all[name.device].copies() { addr } else { 0 },
+            addr,
         };
         self.write_descriptor(name, stride, descriptor);
     }
@@ -157,10 +160,12 @@ impl World {
         };
         let Some(request) = self.clients.requests.get(&id) else { return };
         let is_write = request.op == sys::UBLK_IO_OP_WRITE;
-        let task_ended = self.task_of(name).is_some_and(|task| self.tasks[task].ended)
-            || !self.files.contains_key(&pending.ring);
-        if task_ended {
-            return; // resolved when the char device is released
+        if !self.files.contains_key(&pending.ring) {
+            return; // resolved when the ring is torn down
+        }
+        if self.task_of(name).is_some_and(|task| self.tasks[task].ended) {
+            self.miss(name);
+            return;
         }
         if needs_data && is_write {
             self.describe(name);
@@ -173,6 +178,21 @@ impl World {
             return;
         }
         self.deliver_data(name);
+    }
+
+    /// A request comes to a slot whose task has ended.
+    fn miss(&mut self, name: SlotName) {
+        let device = &mut self.devices.all[name.device];
+        let parks = device.parks() && !device.force_abort;
+        let Some(id) = device.slot(name.queue, name.tag).and_then(|slot| slot.request.take())
+        else {
+            return;
+        };
+        if parks {
+            device.queues[usize::from(name.queue)].parked.push_back(id);
+        } else {
+            self.end_request(id, Err(Errno::EIO));
+        }
     }
 
     fn task_of(&mut self, name: SlotName) -> Option<usize> {
@@ -214,7 +234,9 @@ impl World {
     }
 
     fn complete_slot(&mut self, pending: super::device::Pending, result: i32) {
-        self.post(pending.ring, crate::sim::uring::cqe(pending.user_data, result));
+        if !pending.skips {
+            self.post(pending.ring, crate::sim::uring::cqe(pending.user_data, result));
+        }
         self.let_go(pending.file);
     }
 
@@ -224,12 +246,13 @@ impl World {
         user::copy_out(addr, data)
     }
 
-    /// A request loses its tag and waits again, first in its queue.
+    /// A request loses its tag and waits again; another that waits already is first.
     pub(super) fn requeue(&mut self, name: SlotName) {
         let device = &mut self.devices.all[name.device];
         let Some(slot) = device.slot(name.queue, name.tag) else { return };
         if let Some(id) = slot.request.take() {
-            device.queues[usize::from(name.queue)].waiting.push_front(id);
+            let waiting = &mut device.queues[usize::from(name.queue)].waiting;
+            waiting.insert(waiting.len().min(1), id);
         }
     }
 
@@ -259,7 +282,11 @@ impl World {
         }
         let copies = self.devices.all[name.device].copies();
         if is_read && copies && !self.copy_from_server(name, &request, done.min(len_bytes)) {
-            self.end_request(id, Err(Errno::EIO));
+            if self.profile.has(Rule::FaultsFail) {
+                self.end_request(id, Err(Errno::EIO));
+            } else {
+                self.send_again(name, id);
+            }
             return;
         }
         let goes_on = is_read && copies || !self.profile.has(Rule::ShortIsAll);
@@ -274,7 +301,20 @@ impl World {
             request.sectors -= sectors;
             request.data_at += sectors as usize * 512;
         }
-        self.give_tag(name, id);
+        self.send_again(name, id);
+    }
+
+    /// A request is to go to the server again. With one queue there is a scheduler (`mq-deadline`),
+    /// which takes the tag back: another request that waits already is first. With more queues it
+    /// keeps its tag.
+    fn send_again(&mut self, name: SlotName, id: u64) {
+        let queues = &mut self.devices.all[name.device].queues;
+        if queues.len() > 1 {
+            self.give_tag(name, id);
+            return;
+        }
+        let waiting = &mut queues[usize::from(name.queue)].waiting;
+        waiting.insert(waiting.len().min(1), id);
     }
 
     /// The data of a read comes from the buffer that its COMMIT named.

@@ -37,6 +37,8 @@ pub(super) struct Pending {
     pub(super) user_data: u64,
     /// The char device's open file, which it holds.
     pub(super) file: FileId,
+    /// It asked for no CQE for a success.
+    pub(super) skips: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +64,8 @@ pub(super) struct Queue {
     pub(super) descriptors: Arc<Pages>,
     /// Requests without a tag.
     pub(super) waiting: VecDeque<u64>,
+    /// Requests that came to slots of a task that had ended: they wait for the next server.
+    pub(super) parked: VecDeque<u64>,
     /// The task of all slots, where there is one for a queue.
     pub(super) task: Option<usize>,
     /// Its server is about to go: requests are parked or failed.
@@ -92,12 +96,16 @@ pub(super) struct Device {
     pub(super) queues: Vec<Queue>,
     pub(super) disk: Option<Disk>,
     pub(super) open: Open,
+    /// Clients that have the disk open.
+    pub(super) openers: u32,
     /// The process that mapped descriptors first.
     pub(super) mapper: Option<usize>,
     /// Every slot was fetched.
     pub(super) ready: bool,
     /// Stopped while a server had it open, which is to let go first.
     pub(super) stopping: bool,
+    /// Requests are not given tags: a stop waits for those that have one.
+    pub(super) quieted: bool,
     /// Requests fail, whatever recovery says.
     pub(super) force_abort: bool,
     /// A slot was fetched without `CAP_SYS_ADMIN`: partitions are not looked for.
@@ -127,9 +135,11 @@ impl Device {
             queues: Vec::new(),
             disk: None,
             open: Open::Nobody,
+            openers: 0,
             mapper: None,
             ready: false,
             stopping: false,
+            quieted: false,
             force_abort: false,
             untrusted: false,
             mutex: None,
@@ -142,6 +152,7 @@ impl Device {
                 slots: vec![NEW; depth],
                 descriptors: Arc::new(Pages::new(len_bytes)),
                 waiting: VecDeque::new(),
+                parked: VecDeque::new(),
                 task: None,
                 canceling: false,
             })
@@ -192,11 +203,26 @@ impl Device {
         (0..).zip(&self.queues).flat_map(of_queue).collect()
     }
 
+    /// Requests that wait for another server wait for a tag again.
+    pub(super) fn unpark(&mut self) {
+        for queue in &mut self.queues {
+            queue.parked.append(&mut queue.waiting);
+            std::mem::swap(&mut queue.parked, &mut queue.waiting);
+        }
+    }
+
+    /// Whether a request has a tag.
+    pub(super) fn has_tagged(&self) -> bool {
+        let mut slots = self.queues.iter().flat_map(|queue| &queue.slots);
+        slots.any(|slot| slot.request.is_some())
+    }
+
     /// Requests that have a tag or wait for one.
     pub(super) fn requests(&self) -> Vec<u64> {
         let of_queue = |queue: &Queue| {
             let tagged = queue.slots.iter().filter_map(|slot| slot.request);
-            tagged.chain(queue.waiting.iter().copied()).collect::<Vec<_>>()
+            let rest = queue.waiting.iter().chain(&queue.parked);
+            tagged.chain(rest.copied()).collect::<Vec<_>>()
         };
         self.queues.iter().flat_map(of_queue).collect()
     }
@@ -213,6 +239,9 @@ impl Device {
             return Err(Errno::EPERM);
         }
         if *self.mapper.get_or_insert(process) != process {
+            return Err(Errno::EINVAL);
+        }
+        if !offset_bytes.is_multiple_of(PAGE_BYTES as u64) {
             return Err(Errno::EINVAL);
         }
         let place = pages(MAX_DEPTH * self.stride_bytes()) as u64;

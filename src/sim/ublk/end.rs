@@ -22,12 +22,25 @@ impl World {
             return self.stopped(control, place);
         }
         device.mutex = Some(control.id);
-        device.force_abort = device.parks();
+        if device.parks() && !device.force_abort {
+            device.quieted = true;
+            return Ok(Progress::Stage(Stage::Quiet));
+        }
         if let Some(disk) = &mut device.disk {
             disk.dying = true;
         }
         self.clients.loads.end(place);
         Ok(Progress::Stage(Stage::Drained))
+    }
+
+    /// The server has no request of a device any more whose requests would wait for another server:
+    /// those without a tag fail.
+    pub(super) fn quiet(&mut self, control: &Control, place: usize) -> Step {
+        let device = &mut self.devices.all[place];
+        device.quieted = false;
+        device.force_abort = true;
+        device.unpark();
+        self.stop(control, place)
     }
 
     /// All requests of a disk that is being deleted are answered.
@@ -80,17 +93,15 @@ impl World {
         self.let_go(pending.file);
     }
 
-    /// A ring closes, or a task ends: its commands are cancelled.
-    pub(in crate::sim) fn cancel_commands(&mut self, ring: FileId, task: Option<usize>) {
-        self.interrupt_controls(ring, task);
+    /// A ring closes: its commands are cancelled.
+    pub(in crate::sim) fn cancel_commands(&mut self, ring: FileId) {
+        self.interrupt_controls(ring, None);
         for place in 0..self.devices.all.len() {
             let device = &mut self.devices.all[place];
             let mut names = device.names(place);
             names.retain(|name| {
-                device.slot(name.queue, name.tag).is_some_and(|slot| {
-                    let is_its = slot.pending.is_some_and(|pending| pending.ring == ring);
-                    is_its && task.is_none_or(|task| slot.task == Some(task))
-                })
+                let slot = device.slot(name.queue, name.tag);
+                slot.is_some_and(|slot| slot.pending.is_some_and(|pending| pending.ring == ring))
             });
             if names.is_empty() {
                 continue;
@@ -260,6 +271,7 @@ impl World {
         }
         device.info.ublksrv_pid = pid(&control.cmd);
         device.info.state = sys::UBLK_S_DEV_LIVE;
+        device.unpark();
         for queue in &mut device.queues {
             queue.canceling = false;
         }
@@ -274,7 +286,8 @@ impl World {
                 control.device == Some(place) && holds
             });
             let device = &mut self.devices.all[place];
-            if device.unlinked && device.disk.is_none() && device.open == Open::Nobody && !held {
+            let open = device.open != Open::Nobody || device.openers > 0;
+            if device.unlinked && device.disk.is_none() && !open && !held {
                 device.freed = true;
             }
         }

@@ -122,15 +122,11 @@ impl World {
             sys::UBLK_CMD_SET_PARAMS => self.set_params(&control.cmd, place),
             sys::UBLK_CMD_GET_PARAMS => self.get_params(&control.cmd, place),
             sys::UBLK_CMD_START_USER_RECOVERY => self.start_recovery(place),
-            sys::UBLK_CMD_END_USER_RECOVERY => {
-                if pid(&control.cmd) <= 0 {
-                    return Err(Errno::EINVAL);
-                }
-                to(Stage::Slots)
-            }
+            sys::UBLK_CMD_END_USER_RECOVERY => to(Stage::Slots),
             UPDATE_SIZE => self.update_size(&control.cmd, place),
             QUIESCE => self.begin_quiesce(control, place),
             TRY_STOP if self.devices.all[place].disk.is_none() => Err(Errno::ENODEV),
+            TRY_STOP if self.devices.all[place].openers > 0 => Err(Errno::EBUSY),
             TRY_STOP => to(Stage::Mutex(Task::Stop)),
             REG_BUF | UNREG_BUF => {
                 Audit::note(&mut self.audit.unmodelled, "shared memory".into());
@@ -156,6 +152,7 @@ impl World {
             Stage::Mutex(Task::Stop) => self.stop(control, place),
             Stage::Mutex(Task::Release) => self.released(place),
             Stage::Mutex(Task::NoServer) => self.no_server(control, place),
+            Stage::Quiet => self.quiet(control, place),
             Stage::Drained => self.drained(control, place),
             Stage::Scanned(_) | Stage::Freed => DONE,
             Stage::Idle => self.quiesce(control, place),

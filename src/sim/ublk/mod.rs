@@ -95,6 +95,20 @@ impl World {
         Ok(self.open_file(process, Kind::Char(place)))
     }
 
+    /// A client opens the disk of a device; answers the device's place.
+    pub(super) fn open_disk(&mut self, id: u32) -> Option<usize> {
+        let place = self.devices.find(id)?;
+        self.devices.limits(place)?;
+        self.devices.all[place].openers += 1;
+        Some(place)
+    }
+
+    /// A client closes it again.
+    pub(super) fn close_disk(&mut self, place: usize) {
+        self.devices.all[place].openers -= 1;
+        self.free_devices();
+    }
+
     /// `mmap` of a char device: the descriptors of one queue.
     pub(super) fn map_descriptors(
         &mut self,

@@ -1,6 +1,6 @@
 //! Commands for slots: FETCH, COMMIT_AND_FETCH, NEED_GET_DATA, in the driver's order of checks.
 
-use super::device::{Pending, Slot, SlotName, State};
+use super::device::{Device, Pending, Slot, SlotName, State};
 use crate::errno::Errno;
 use crate::sim::profile::Rule;
 use crate::sim::uring::{FileCommand, Issuer, Outcome};
@@ -22,6 +22,21 @@ struct SlotCommand {
     io: ublksrv_io_cmd,
     pending: Pending,
     task: usize,
+    /// The SQE's own address: which place of the ring's table a request's pages are to have.
+    sqe_addr: u64,
+}
+
+impl SlotCommand {
+    /// Whether the place in the ring's table is one, where requests' pages go there by themselves.
+    fn place_is_wrong(&self, device: &Device) -> bool {
+        let known = u64::from(u16::MAX) | u64::from(sys::UBLK_AUTO_BUF_REG_F_MASK) << 16;
+        device.has(sys::UBLK_F_AUTO_BUF_REG) && self.sqe_addr & !known != 0
+    }
+
+    /// What the slot keeps: the buffer, or that place.
+    fn addr(&self, device: &Device) -> u64 {
+        if device.has(sys::UBLK_F_AUTO_BUF_REG) { self.sqe_addr } else { self.io.addr }
+    }
 }
 
 impl World {
@@ -34,9 +49,16 @@ impl World {
         command: &FileCommand,
     ) -> Outcome {
         let io: ublksrv_io_cmd = from_bytes(&command.payload).expect("16 bytes of 80");
-        let pending = Pending { ring: issuer.ring, user_data: command.user_data, file };
+        let FileCommand { user_data, skips, .. } = *command;
+        let pending = Pending { ring: issuer.ring, user_data, file, skips };
         let kind = command.op >> 8 & 0xff;
-        let sent = SlotCommand { number: command.op & 0xff, io, pending, task: issuer.task };
+        let sent = SlotCommand {
+            number: command.op & 0xff,
+            io,
+            pending,
+            task: issuer.task,
+            sqe_addr: command.addr,
+        };
         let is_right_kind = kind == u32::from(b'u') || kind == 0;
         let late_kind = !self.profile.has(Rule::KindComesFirst);
         let result = if !is_right_kind && !late_kind {
@@ -70,10 +92,13 @@ impl World {
             Audit::note(&mut self.audit.unmodelled, "batch I/O".into());
             return Err(Errno::EOPNOTSUPP);
         }
-        if sent.number == UNREGISTER || sent.number == REGISTER {
-            if device.has(sys::UBLK_F_SUPPORT_ZERO_COPY) {
-                Audit::note(&mut self.audit.unmodelled, "registering a request's pages".into());
-            }
+        let is_page = sent.number == UNREGISTER || sent.number == REGISTER;
+        if is_page && device.has(sys::UBLK_F_SUPPORT_ZERO_COPY) {
+            Audit::note(&mut self.audit.unmodelled, "registering a request's pages".into());
+            return Err(Errno::EINVAL);
+        }
+        let knows_pages = profile.features() & sys::UBLK_F_SUPPORT_ZERO_COPY != 0;
+        if sent.number == UNREGISTER && knows_pages {
             return Err(Errno::EINVAL);
         }
         let ublksrv_io_cmd { q_id: queue, tag, .. } = sent.io;
@@ -114,13 +139,14 @@ impl World {
 
     fn fetch(&mut self, name: SlotName, sent: &SlotCommand) -> Result<Outcome, Errno> {
         let profile = self.profile;
-        let admin = self.processes[self.tasks[sent.task].process].admin;
+        let admin = self.tasks[sent.task].admin;
         let device = &mut self.devices.all[name.device];
         let needs_addr = device.copies() && !device.has(sys::UBLK_F_NEED_GET_DATA);
         let buffer_is_wrong = match device.copies() {
             true => needs_addr && sent.io.addr == 0,
-            false => sent.io.addr != 0,
+            false => sent.io.addr != 0 || sent.place_is_wrong(device),
         };
+        let addr = sent.addr(device);
         if profile.has(Rule::TaskPerSlot) {
             if buffer_is_wrong {
                 return Err(Errno::EINVAL);
@@ -142,7 +168,7 @@ impl World {
             return Err(Errno::EINVAL);
         }
         slot.state = State::Idle;
-        slot.addr = sent.io.addr;
+        slot.addr = addr;
         slot.task = Some(sent.task);
         slot.pending = Some(sent.pending);
         device.untrusted |= !admin;
@@ -173,14 +199,18 @@ impl World {
         let may_be_none = device.has(sys::UBLK_F_NEED_GET_DATA) && op != sys::UBLK_IO_OP_READ;
         let buffer_is_wrong = match device.copies() {
             true => sent.io.addr == 0 && !may_be_none,
-            false => sent.io.addr != 0 && op != sys::UBLK_IO_OP_ZONE_APPEND,
+            false => {
+                sent.io.addr != 0 && op != sys::UBLK_IO_OP_ZONE_APPEND
+                    || sent.place_is_wrong(device)
+            }
         };
+        let addr = sent.addr(device);
         if buffer_is_wrong {
             return Err(Errno::EINVAL);
         }
         let slot = device.slot(name.queue, name.tag).ok_or(Errno::EINVAL)?;
         slot.state = State::Idle;
-        slot.addr = sent.io.addr;
+        slot.addr = addr;
         slot.pending = Some(sent.pending);
         slot.request = None;
         self.audit.committed += 1;

@@ -2,11 +2,20 @@
 
 use super::{Issuer, SQ_DROPPED, SQ_HEAD, SQ_TAIL};
 use crate::errno::Errno;
+use crate::sim::profile::{Profile, Rule};
 use crate::sim::world::{FileId, World};
 use core::sync::atomic::Ordering;
 use ublkit_sys::io_uring::*;
 
-const KNOWN_FLAGS: u32 = (IORING_ENTER_NO_IOWAIT << 1) - 1;
+/// The flags of `io_uring_enter` that a kernel knows.
+fn known_flags(profile: Profile) -> u32 {
+    let newest = if profile.has(Rule::WaitsNeedNotCount) {
+        IORING_ENTER_NO_IOWAIT
+    } else {
+        IORING_ENTER_ABS_TIMER
+    };
+    (newest << 1) - 1
+}
 
 /// How a ring is called by the program.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +43,7 @@ impl World {
         flags: u32,
     ) -> Result<Entered, Errno> {
         self.audit.entered += 1;
-        if flags & !KNOWN_FLAGS != 0 {
+        if flags & !known_flags(self.profile) != 0 {
             return Err(Errno::EINVAL);
         }
         let process = self.tasks[task].process;
@@ -44,6 +53,9 @@ impl World {
         };
         if matches!(name, Name::File(_)) {
             self.file(process, id)?;
+        }
+        if to_submit > 0 && self.ring(id).is_some() {
+            self.tasks[task].has_rings = true;
         }
         let ring = self.ring(id).ok_or(Errno::EOPNOTSUPP)?;
         if ring.disabled {

@@ -33,6 +33,10 @@ pub(in crate::sim) struct FileCommand {
     pub(in crate::sim) is_long: bool,
     pub(in crate::sim) payload: [u8; 80],
     pub(in crate::sim) user_data: u64,
+    /// Whether a success is to have no CQE.
+    pub(in crate::sim) skips: bool,
+    /// The SQE's own address, beside the payload.
+    pub(in crate::sim) addr: u64,
 }
 
 impl World {
@@ -61,6 +65,9 @@ impl World {
         if head.flags & IOSQE_BUFFER_SELECT != 0 {
             return Err(Errno::EOPNOTSUPP);
         }
+        if head.ioprio != 0 {
+            return Err(Errno::EINVAL); // none of those played has one
+        }
         if head.personality != 0 {
             return Err(Errno::EINVAL);
         }
@@ -70,6 +77,7 @@ impl World {
             Audit::note(&mut self.audit.unmodelled, line);
         }
         match head.opcode {
+            IORING_OP_NOP if head.op_flags != 0 => Err(Errno::EINVAL),
             IORING_OP_NOP => Ok(Outcome::Done(0)),
             IORING_OP_POLL_ADD => self.poll(issuer, head),
             IORING_OP_TIMEOUT => self.timeout(issuer, head),
@@ -130,7 +138,7 @@ impl World {
     fn command(&mut self, issuer: Issuer, sqe: &io_uring_sqe128) -> Result<Outcome, Errno> {
         let head = &sqe.head;
         let upper = head.off >> 32;
-        if upper != 0 || head.ioprio != 0 || head.op_flags & !IORING_URING_CMD_MASK != 0 {
+        if upper != 0 || head.op_flags & !IORING_URING_CMD_MASK != 0 {
             return Err(Errno::EINVAL);
         }
         if head.op_flags & IORING_URING_CMD_FIXED != 0 {
@@ -145,8 +153,10 @@ impl World {
         let mut payload = [0; 80];
         payload.copy_from_slice(&as_bytes(sqe)[48..]);
         #[expect(clippy::cast_possible_truncation, reason = "the upper half is 0")]
-        let command =
-            FileCommand { op: head.off as u32, is_long, payload, user_data: head.user_data };
+        let op = head.off as u32;
+        let (user_data, addr) = (head.user_data, head.addr);
+        let skips = head.flags & IOSQE_CQE_SKIP_SUCCESS != 0;
+        let command = FileCommand { op, is_long, payload, user_data, skips, addr };
         let outcome = match self.files.get(&file).map(|file| &file.kind) {
             Some(Kind::Control) => self.control_command(issuer, &command),
             Some(Kind::Char(device)) => {

@@ -221,7 +221,7 @@ impl World {
 
     /// A closed ring ends: its commands are cancelled, what it holds is let go.
     pub(super) fn tear_down(&mut self, id: FileId) {
-        self.cancel_commands(id, None);
+        self.cancel_commands(id);
         self.do_work(id);
         let Some(file) = self.files.remove(&id) else { return };
         let Kind::Ring(ring) = file.kind else { return };

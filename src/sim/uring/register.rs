@@ -42,6 +42,7 @@ impl World {
                     (0..MAX_RINGS).find(|index| !self.ring_names.contains_key(&(task, *index)));
                 let index = free.ok_or(Errno::EBUSY)?;
                 self.hold(id);
+                self.tasks[task].has_rings = true;
                 self.ring_names.insert((task, index), id);
                 Ok(index)
             }
@@ -92,7 +93,7 @@ impl World {
 
     /// The ring that a task registered as `index`.
     pub(super) fn registered_ring(&self, task: usize, index: u32) -> Result<FileId, Errno> {
-        if index >= MAX_RINGS {
+        if index >= MAX_RINGS || !self.tasks[task].has_rings {
             return Err(Errno::EINVAL);
         }
         self.ring_names.get(&(task, index)).copied().ok_or(Errno::EBADF)

@@ -158,6 +158,7 @@ impl World {
             timeouts: Vec::new(),
             polls: Vec::new(),
         };
+        self.tasks[task].has_rings = true;
         let process = self.tasks[task].process;
         Ok(self.open_file(process, Kind::Ring(Box::new(ring))))
     }

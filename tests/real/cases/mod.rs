@@ -10,6 +10,7 @@ mod life;
 mod ops;
 mod speed;
 mod trace;
+mod witness;
 
 use crate::Depth;
 use crate::kernels::Quirk;
@@ -24,6 +25,8 @@ pub struct Context {
     pub features: Features,
     /// What this kernel does unlike the newest.
     pub quirks: &'static [Quirk],
+    /// Random scripts to show, instead of the recorded ones.
+    pub seeds: &'static [u64],
 }
 
 impl Context {
@@ -118,6 +121,16 @@ pub const CASES: &[Case] = &[
     Case { name: "errors: no io_uring", needs: NOTHING, run: errors::no_io_uring },
     Case { name: "errors: unwritable output", needs: NOTHING, run: errors::unwritable },
     Case { name: "abi: agrees with the running kernel", needs: NOTHING, run: abi::agrees },
+    Case { name: "witness: control commands", needs: NOTHING, run: witness::control },
+    Case { name: "witness: parameters", needs: NOTHING, run: witness::params },
+    Case { name: "witness: lives of a device", needs: NOTHING, run: witness::lives },
+    Case { name: "witness: slots", needs: NOTHING, run: witness::slots },
+    Case { name: "witness: results", needs: NOTHING, run: witness::results },
+    Case { name: "witness: user copy", needs: NOTHING, run: witness::user_copy },
+    Case { name: "witness: rings", needs: NOTHING, run: witness::rings },
+    Case { name: "witness: optional data paths", needs: NOTHING, run: witness::optional },
+    Case { name: "witness: random scripts", needs: NOTHING, run: witness::random },
+    Case { name: "witness: servers that go", needs: NOTHING, run: witness::server },
 ];
 
 /// What leaves a device and a process behind that nothing can remove: run after all others, and

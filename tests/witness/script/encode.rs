@@ -1,0 +1,121 @@
+//! What a script says, as bytes: SQEs, and the memory that they name.
+
+use super::ADMIN;
+use super::bytes::Bytes;
+use super::run::{File, Run};
+use super::sqe::{Dev, Fd, NO_FD, Payload, Sqe, Tail, Word};
+use super::world::World;
+use std::sync::Arc;
+use ublkit::kernel::Kernel;
+use ublkit::sys::abi::as_bytes;
+use ublkit::sys::io_uring::{io_uring_sqe, io_uring_sqe128};
+use ublkit::sys::ublk::{ublksrv_ctrl_cmd, ublksrv_io_cmd};
+
+impl<W: World> Run<'_, W> {
+    /// The bytes of an SQE, and the memory that it names.
+    pub(super) fn raw(&mut self, sqe: &Sqe, user_data: u64) -> (io_uring_sqe128, Option<Bytes>) {
+        let head = io_uring_sqe {
+            opcode: sqe.opcode,
+            flags: sqe.flags,
+            ioprio: sqe.ioprio,
+            fd: self.number(sqe.fd),
+            off: u64::from(sqe.op) | u64::from(sqe.high) << 32,
+            addr: self.word(sqe.addr),
+            len: sqe.len,
+            op_flags: sqe.op_flags,
+            user_data,
+            ..io_uring_sqe::default()
+        };
+        let mut raw = io_uring_sqe128 { head, ..io_uring_sqe128::default() };
+        let word = |bytes: &[u8], at: usize| {
+            u64::from_ne_bytes(bytes[at * 8..][..8].try_into().expect("eight bytes"))
+        };
+        match &sqe.tail {
+            Tail::Nothing => (raw, None),
+            Tail::Io { queue, tag, result, addr } => {
+                let (addr, tag) = (self.word(*addr), self.real_tag(*queue, *tag));
+                let command = ublksrv_io_cmd { q_id: *queue, tag, result: *result, addr };
+                raw.head.cmd = [0, 1].map(|at| word(as_bytes(&command), at));
+                (raw, None)
+            }
+            Tail::Control { dev, queue, len, payload, data, path_len } => {
+                let (addr, memory, path) = self.payload(payload);
+                let whole = memory.map_or(0, Bytes::len);
+                let whole = u16::try_from(whole).expect("short");
+                let by_path = *len == 0 && path > 0;
+                let command = ublksrv_ctrl_cmd {
+                    dev_id: self.device(*dev),
+                    queue_id: *queue,
+                    len: if by_path { whole } else { *len },
+                    addr,
+                    data: [self.word(*data)],
+                    dev_path_len: path_len.unwrap_or(path),
+                    ..ublksrv_ctrl_cmd::default()
+                };
+                raw.head.cmd = [0, 1].map(|at| word(as_bytes(&command), at));
+                raw.tail[..2].copy_from_slice(&[2, 3].map(|at| word(as_bytes(&command), at)));
+                (raw, memory)
+            }
+        }
+    }
+
+    /// The address of a payload, its memory, and the length of the path in it.
+    fn payload(&mut self, payload: &Payload) -> (u64, Option<Bytes>, u16) {
+        let (bytes, path) = match payload {
+            Payload::Nothing => return (0, None, 0),
+            Payload::At(word) => return (self.word(*word), None, 0),
+            Payload::Bytes(bytes) => (Bytes::from(bytes), 0),
+            Payload::Info(info, dev) => {
+                let mut info = **info;
+                info.dev_id = self.device(*dev);
+                (Bytes::from(as_bytes(&info)), 0)
+            }
+            Payload::Path(device, rest) => {
+                let id = self.device(Dev::Of(*device));
+                let path = format!("/dev/ublkc{id}");
+                let bytes = [path.as_bytes(), rest].concat();
+                (Bytes::from(&bytes), u16::try_from(path.len()).expect("short"))
+            }
+        };
+        (bytes.address(), Some(bytes), path)
+    }
+
+    fn device(&self, dev: Dev) -> u32 {
+        match dev {
+            Dev::Any => u32::MAX,
+            Dev::Of(device) => self.devices.get(&device).copied().unwrap_or(999_999),
+            Dev::Number(number) => number,
+        }
+    }
+
+    pub(super) fn number(&mut self, file: Fd) -> i32 {
+        let opened = match file {
+            Fd::Number(number) => return number,
+            Fd::Char(file) => self.files.get(&file).cloned(),
+            Fd::Control => self.control(),
+        };
+        let number = opened.and_then(|file| self.on(ADMIN, move |k| k.number(&file)));
+        number.unwrap_or(NO_FD)
+    }
+
+    /// The control device, opened by the task with the rights.
+    fn control(&mut self) -> Option<File<W>> {
+        if self.control.is_none() {
+            let opened = self.on(ADMIN, |kernel| kernel.open(c"/dev/ublk-control"));
+            self.control = opened.and_then(Result::ok).map(Arc::new);
+        }
+        self.control.clone()
+    }
+
+    fn word(&mut self, word: Word) -> u64 {
+        match word {
+            Word::Number(number) => number,
+            Word::Buffer(buffer) => self.buffer(buffer).address(),
+            Word::PidOf(task) => {
+                let pid = self.on(task, Kernel::process).unwrap_or(0);
+                self.pid = Some(pid);
+                pid.into()
+            }
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! The interpreter: executes a script in a world, and notes what is observed.
+
+use super::bytes::{Bytes, runs};
+use super::queues::{Queues, lengths_bytes};
+use super::record::{BETWEEN, Observation, happened};
+use super::sqe::{Fd, Sqe, Tail, delete};
+use super::world::World;
+use super::{Place, Register, Script, Step, Target, show};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
+use std::sync::Arc;
+use std::time::Duration;
+use ublkit::Errno;
+use ublkit::kernel::{Access, Kernel, Registration, RingName};
+use ublkit::sys::io_uring::{
+    IORING_OFF_SQ_RING, IORING_OFF_SQES, IORING_SETUP_CQSIZE, io_uring_params,
+};
+use ublkit::sys::ublk::UBLK_U_IO_COMMIT_AND_FETCH_REQ;
+
+/// The user data of what is not shown.
+pub(super) const SILENT: u64 = u64::MAX;
+
+pub(super) type File<W> = Arc<<<W as World>::K as Kernel>::File>;
+pub(super) type Mapping<W> = Arc<<<W as World>::K as Kernel>::Mapping>;
+
+/// A script under way.
+pub(super) struct Run<'w, W: World> {
+    pub(super) world: &'w mut W,
+    pub(super) control: Option<File<W>>,
+    pub(super) rings: BTreeMap<usize, Ring<W>>,
+    pub(super) files: BTreeMap<usize, File<W>>,
+    pub(super) maps: BTreeMap<usize, (Place, Mapping<W>)>,
+    pub(super) devices: BTreeMap<usize, u32>,
+    pub(super) buffers: BTreeMap<usize, Bytes>,
+    pub(super) sent: Vec<Sent>,
+    pub(super) clients: BTreeMap<usize, Client>,
+    pub(super) pid: Option<u32>,
+    /// The tags of each queue whose requests the server has, in the order in which they came: which
+    /// tag a request gets is chance, so a script's tag 0 is that of the oldest.
+    pub(super) tags: BTreeMap<u16, Vec<u16>>,
+    /// The largest depth of a queue.
+    pub(super) depth: u16,
+    /// Which slots ever had a request, and by which ring they are answered.
+    pub(super) had: BTreeSet<(usize, Fd, u16, u16)>,
+    /// A task does not come back.
+    pub(super) stuck: bool,
+    /// How long it must be quiet before a step is taken to be over.
+    pub(super) quiet: Duration,
+}
+
+/// A ring, and who made it.
+pub(super) struct Ring<W: World> {
+    pub(super) task: usize,
+    pub(super) flags: u32,
+    pub(super) file: File<W>,
+    pub(super) queues: Queues<<W::K as Kernel>::Mapping>,
+}
+
+/// An SQE that was queued.
+pub(super) struct Sent {
+    pub(super) sqe: Sqe,
+    pub(super) ring: usize,
+    /// The slot that it is for, as the driver numbers it.
+    pub(super) slot: Option<(u16, u16)>,
+    pub(super) memory: Option<Bytes>,
+    pub(super) answered: bool,
+    /// Where its tag was among those with a request, which it is no more if this COMMIT is taken.
+    pub(super) committed: Option<usize>,
+    /// Its answer is not waited for any longer.
+    pub(super) given_up: bool,
+}
+
+/// A client's request under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Client {
+    Waits,
+    Answered,
+}
+
+/// Runs a script in a world of its own. `expected` is what was observed elsewhere: it is only used
+/// to know how long to wait.
+pub fn run<W: World>(
+    world: &mut W,
+    script: &Script,
+    expected: Option<&Observation>,
+    quiet: Duration,
+) -> Observation {
+    let mut run = Run {
+        world,
+        control: None,
+        rings: BTreeMap::new(),
+        files: BTreeMap::new(),
+        maps: BTreeMap::new(),
+        devices: BTreeMap::new(),
+        buffers: BTreeMap::new(),
+        sent: Vec::new(),
+        clients: BTreeMap::new(),
+        pid: None,
+        tags: BTreeMap::new(),
+        depth: 0,
+        had: BTreeSet::new(),
+        stuck: false,
+        quiet,
+    };
+    let mut lines = Vec::new();
+    let hint = |at: usize| expected.and_then(|seen| seen.lines.get(at)).map_or(0, |l| happened(l));
+    for step in &script.steps {
+        if run.stuck {
+            break;
+        }
+        let seen = run.step(step, hint(lines.len()));
+        lines.push(format!("{step} => {seen}"));
+    }
+    lines.push(run.end());
+    Observation { name: script.name.clone(), lines }
+}
+
+impl<W: World> Run<'_, W> {
+    /// Has a task do something. `None` when it does not come back: then the script is over.
+    pub(super) fn on<R, F>(&mut self, task: usize, work: F) -> Option<R>
+    where
+        R: Send + 'static,
+        F: FnOnce(&W::K) -> R + Send + 'static,
+    {
+        let answer = self.world.run(task, work);
+        self.stuck |= answer.is_none();
+        answer
+    }
+
+    fn step(&mut self, step: &Step, expected: usize) -> String {
+        let answer = match step {
+            Step::Together(_, steps) => return self.together(steps),
+            Step::Try(sqe) => return self.tried(sqe),
+            Step::Ring { task, ring, entries, flags, cq_entries } => {
+                return self.ring(*task, *ring, *entries, *flags, *cq_entries);
+            }
+            Step::Open { task, file, device } => return self.open(*task, *file, *device),
+            Step::Map { task, map, place } => return self.map(*task, *map, *place),
+            Step::Register { task, ring, what } => return self.register(*task, *ring, what),
+            Step::Copy { task, file, write, position, len } => {
+                return self.copy(*task, *file, *write, *position, *len);
+            }
+            Step::Fill { buffer, byte } => {
+                self.buffer(*buffer).fill(*byte);
+                return "ok".into();
+            }
+            Step::Look { buffer, len } => return runs(&self.buffer(*buffer).read(*len)),
+            Step::Put { ring, sqe } => return self.put(*ring, sqe),
+            Step::Blind { ring, submit } => {
+                let task = self.rings.get(ring).map_or(super::ADMIN, |ring| ring.task);
+                return self.enter(task, Target::Ring(*ring), *submit, 0, 0, None);
+            }
+            Step::Unmap(map) => {
+                self.maps.remove(map);
+                return "ok".into();
+            }
+            Step::CloseRing(ring) => {
+                self.rings.remove(ring);
+                "ok".into()
+            }
+            Step::Close(file) => {
+                self.files.remove(file);
+                "ok".into()
+            }
+            Step::Send { task, ring, sqes } => self.send(*task, *ring, sqes),
+            Step::Enter { task, ring, call } => {
+                let (submit, want, flags) = (call.submit, call.want, call.flags);
+                let timeout = call.timeout_ms.map(Duration::from_millis);
+                self.enter(*task, *ring, submit, want, flags, timeout)
+            }
+            Step::Client { client, device, wish } => {
+                self.clients.insert(*client, Client::Waits);
+                let id = self.devices.get(device).copied().unwrap_or(u32::MAX);
+                self.world.client(*client, id, *wish);
+                "ok".into()
+            }
+            Step::EndTask(task) => {
+                if self.world.end_task(*task) {
+                    "ok".into()
+                } else {
+                    "waits".into()
+                }
+            }
+            Step::Pause(ms) => {
+                self.world.sleep(Duration::from_millis(*ms));
+                "ok".into()
+            }
+        };
+        let events = self.settle(expected);
+        [answer].into_iter().chain(events).collect::<Vec<_>>().join(BETWEEN)
+    }
+
+    /// Steps that are expected to go well; only those that do not are shown.
+    fn together(&mut self, steps: &[Step]) -> String {
+        let mut shown = Vec::new();
+        for step in steps {
+            let first = self.sent.len();
+            let seen = self.step(step, 0);
+            let mut parts = seen.split(BETWEEN);
+            let result = parts.next().unwrap_or_default();
+            let fine = result == "ok" || result.parse::<u32>().is_ok_and(|count| count > 0);
+            // A control command is answered with 0, a FETCH not at all.
+            let answers = (first + 1..=self.sent.len()).map(|number| format!("#{number}=0"));
+            let fine =
+                fine && parts.all(|part| answers.clone().any(|fine| part.starts_with(&fine)));
+            if !fine {
+                shown.push(format!("{step}: {seen}"));
+            }
+        }
+        if shown.is_empty() { "ok".into() } else { format!("[{}]", shown.join("] [")) }
+    }
+
+    /// A control command of which only the answer counts.
+    fn tried(&mut self, sqe: &Sqe) -> String {
+        let before = self.devices.len();
+        let sent = self.send(None, super::CONTROL_RING, std::slice::from_ref(sqe));
+        let mut seen = vec![sent];
+        seen.extend(self.settle(0));
+        if self.devices.len() > before {
+            self.send(None, super::CONTROL_RING, &[delete(0)]);
+            seen.extend(self.settle(0).into_iter().filter(|text| !text.ends_with("=0")));
+            self.devices.remove(&0);
+        }
+        seen.join(BETWEEN)
+    }
+
+    pub(super) fn ring(
+        &mut self,
+        task: usize,
+        ring: usize,
+        entries: u32,
+        flags: u32,
+        cqes: u32,
+    ) -> String {
+        let sized = if cqes != 0 { IORING_SETUP_CQSIZE } else { 0 };
+        let asked = io_uring_params {
+            flags: flags | sized,
+            cq_entries: cqes,
+            ..io_uring_params::default()
+        };
+        let made = self.on(task, move |kernel| {
+            let mut params = asked;
+            let file = kernel.ring_setup(entries, &mut params)?;
+            let (indices, sqes) = lengths_bytes(&params);
+            let indices = kernel.map(&file, IORING_OFF_SQ_RING, indices, Access::ReadWrite)?;
+            let sqes = kernel.map(&file, IORING_OFF_SQES, sqes, Access::ReadWrite)?;
+            Ok::<_, Errno>((file, Queues::new(indices, sqes, params), params))
+        });
+        match made {
+            None => "hangs".into(),
+            Some(Err(error)) => show::errno(error),
+            Some(Ok((file, queues, params))) => {
+                let made = Ring { task, flags: params.flags, file: Arc::new(file), queues };
+                self.rings.insert(ring, made);
+                if entries == params.sq_entries && cqes == 0 {
+                    return "ok".into();
+                }
+                format!("{} SQEs, {} CQEs", params.sq_entries, params.cq_entries)
+            }
+        }
+    }
+
+    fn open(&mut self, task: usize, file: usize, device: usize) -> String {
+        let id = self.devices.get(&device).copied().unwrap_or(u32::MAX);
+        let path = CString::new(format!("/dev/ublkc{id}")).expect("no zeros");
+        match self.on(task, move |kernel| kernel.open(&path)) {
+            None => "hangs".into(),
+            Some(Err(error)) => show::errno(error),
+            Some(Ok(opened)) => {
+                self.files.insert(file, Arc::new(opened));
+                self.tags.clear();
+                "ok".into()
+            }
+        }
+    }
+
+    fn map(&mut self, task: usize, map: usize, place: Place) -> String {
+        let Some(file) = self.files.get(&place.file).cloned() else { return "no file".into() };
+        let Place { offset, len, access, .. } = place;
+        match self.on(task, move |kernel| kernel.map(&file, offset, len, access)) {
+            None => "hangs".into(),
+            Some(Err(error)) => show::errno(error),
+            Some(Ok(mapping)) => {
+                self.maps.insert(map, (place, Arc::new(mapping)));
+                "ok".into()
+            }
+        }
+    }
+
+    fn register(&mut self, task: usize, ring: usize, what: &Register) -> String {
+        let Some(file) = self.rings.get(&ring).map(|ring| Arc::clone(&ring.file)) else {
+            return "no ring".into();
+        };
+        let files: Vec<i32> = match what {
+            Register::Files(files) => files.iter().map(|file| self.number(*file)).collect(),
+            _ => Vec::new(),
+        };
+        let what = what.clone();
+        let answer = self.on(task, move |kernel| {
+            let what = match what {
+                Register::Files(_) => Registration::Files(&files),
+                Register::RingFd => Registration::RingFd,
+                Register::UnregisterRingFd(index) => Registration::UnregisterRingFd(index),
+                Register::Buffers(count) => Registration::Buffers(count),
+                Register::Workers(count) => Registration::MaxWorkers(count),
+            };
+            kernel.ring_register(&file, what)
+        });
+        Self::counted(answer)
+    }
+
+    fn copy(
+        &mut self,
+        task: usize,
+        file: usize,
+        write: Option<u8>,
+        position: u64,
+        len: usize,
+    ) -> String {
+        let Some(file) = self.files.get(&file).cloned() else { return "no file".into() };
+        let answer = self.on(task, move |kernel| match write {
+            Some(byte) => {
+                let count = kernel.write_at(&file, &vec![byte; len], position)?;
+                Ok::<_, Errno>((count, None))
+            }
+            None => {
+                let mut data = vec![0xee; len];
+                let count = kernel.read_at(&file, &mut data, position)?;
+                Ok((count, Some(data)))
+            }
+        });
+        match answer {
+            None => "hangs".into(),
+            Some(Err(error)) => show::errno(error),
+            Some(Ok((count, None))) => count.to_string(),
+            Some(Ok((count, Some(data)))) => {
+                format!("{count}: {}", runs(&data[..count.min(len)]))
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, task: Option<usize>, ring: usize, sqes: &[Sqe]) -> String {
+        for sqe in sqes {
+            let put = self.put(ring, sqe);
+            if put != "ok" {
+                return put;
+            }
+        }
+        let task = task.unwrap_or(self.rings[&ring].task);
+        let count = u32::try_from(sqes.len()).expect("few");
+        self.enter(task, Target::Ring(ring), count, 0, 0, None)
+    }
+
+    pub(super) fn enter(
+        &mut self,
+        task: usize,
+        target: Target,
+        submit: u32,
+        want: u32,
+        flags: u32,
+        timeout: Option<Duration>,
+    ) -> String {
+        let file = match target {
+            Target::Ring(ring) => self.rings.get(&ring).map(|ring| Arc::clone(&ring.file)),
+            Target::File(file) => self.files.get(&file).cloned(),
+            Target::Registered(_) => None,
+        };
+        let answer = self.on(task, move |kernel| {
+            let name = match (target, &file) {
+                (Target::Registered(index), _) => RingName::Registered(index),
+                (_, Some(file)) => RingName::File(&**file),
+                (_, None) => return Err(Errno::EBADF),
+            };
+            kernel.ring_enter(name, submit, want, flags, timeout)
+        });
+        Self::counted(answer)
+    }
+
+    fn counted(answer: Option<Result<u32, Errno>>) -> String {
+        match answer {
+            None => "hangs".into(),
+            Some(Ok(count)) => count.to_string(),
+            Some(Err(error)) => show::errno(error),
+        }
+    }
+
+    /// Queues an SQE, with its place in the script as its user data.
+    pub(super) fn put(&mut self, ring: usize, sqe: &Sqe) -> String {
+        let number = self.sent.len() as u64 + 1;
+        let (raw, memory) = self.raw(sqe, number);
+        let slot = match sqe.tail {
+            Tail::Io { queue, tag, .. } => Some((queue, self.real_tag(queue, tag))),
+            _ => None,
+        };
+        let Some(place) = self.rings.get(&ring) else { return "no ring".into() };
+        if !place.queues.put(&raw) {
+            return "full".into();
+        }
+        let sqe = sqe.clone();
+        let given_up = sqe.patient;
+        let mut committed = None;
+        if let Some((queue, tag)) = slot
+            && sqe.op & 0xff == UBLK_U_IO_COMMIT_AND_FETCH_REQ & 0xff
+            && let Some(tags) = self.tags.get_mut(&queue)
+        {
+            committed = tags.iter().position(|known| *known == tag);
+            tags.retain(|known| *known != tag);
+        }
+        self.sent.push(Sent { sqe, ring, slot, memory, answered: false, committed, given_up });
+        "ok".into()
+    }
+
+    /// The driver's number of a tag of the script: that of the request that came so many-th, or of
+    /// one without a request.
+    pub(super) fn real_tag(&self, queue: u16, tag: u16) -> u16 {
+        let known = self.tags.get(&queue).map_or(&[][..], Vec::as_slice);
+        match known.get(usize::from(tag)) {
+            Some(real) => *real,
+            None => {
+                let rest = usize::from(tag) - known.len();
+                let mut free = (0..=u16::MAX).filter(|real| !known.contains(real));
+                free.nth(rest).unwrap_or(tag)
+            }
+        }
+    }
+
+    pub(super) fn buffer(&mut self, buffer: usize) -> Bytes {
+        let fresh = || Bytes::new(super::build::MAX_IO_BYTES as usize, 0xbb);
+        *self.buffers.entry(buffer).or_insert_with(fresh)
+    }
+}

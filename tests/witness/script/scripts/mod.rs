@@ -1,0 +1,37 @@
+//! The scripts, by the part of the protocol that they are about.
+
+mod control;
+mod lives;
+mod optional;
+mod params;
+mod results;
+mod rings;
+mod server;
+mod slots;
+mod user_copy;
+
+use super::Script;
+
+/// A name for a part of the scripts, and the scripts.
+pub type Part = (&'static str, fn() -> Vec<Script>);
+
+/// The seeds that are recorded.
+pub const SEEDS: std::ops::Range<u64> = 1..121;
+
+fn random() -> Vec<Script> {
+    SEEDS.map(super::random::random).collect()
+}
+
+/// All that are written by hand, and those of the recorded seeds.
+pub const PARTS: &[Part] = &[
+    ("control", control::all),
+    ("params", params::all),
+    ("lives", lives::all),
+    ("slots", slots::all),
+    ("results", results::all),
+    ("user-copy", user_copy::all),
+    ("server", server::all),
+    ("rings", rings::all),
+    ("optional", optional::all),
+    ("random", random),
+];
