@@ -40,7 +40,7 @@ mod schedule;
 mod seam;
 mod ublk;
 mod uring;
-mod user;
+pub(crate) mod user;
 mod world;
 
 pub use asked::{Limits, Zones, accepts, disk, grant, set_params};
