@@ -41,6 +41,17 @@ fn a_command_that_the_kernel_never_took_does_not_complete() {
     three_slots(answers, &[&[6, 2], &FLUSH, &again]);
 }
 
+/// A command that was refused, or had a result that means nothing, could complete once more while the queue was given up, and its slot was
+/// answered for although the driver had it.
+#[test]
+fn a_refused_command_is_over() {
+    let again = [6, 0, 1, 0, 0, 0];
+    for result in [-22_i32, 1] {
+        let over = [&[5, 1][..], &result.to_le_bytes()[..]].concat();
+        three_slots([0xff; 3], &[&[6, 2], &over, &again]);
+    }
+}
+
 /// A kernel that made shorter queues than it was asked for was believed, until one was full.
 #[test]
 fn a_ring_is_as_long_as_it_was_asked_for() {

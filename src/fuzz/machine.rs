@@ -100,20 +100,21 @@ impl<P: Part> Machine<P> {
         assert!(self.lied || there <= self.params.sq_entries, "{there} SQEs in too short a queue");
         let count = count.min(there).min(MOST_SQES);
         for _ in 0..count {
-            let slot = self.sq_head & self.params.sq_entries.wrapping_sub(1);
+            let sqe = self.sqe_at(self.sq_head);
             self.sq_head = self.sq_head.wrapping_add(1);
-            let index = match self.params.flags & IORING_SETUP_NO_SQARRAY {
-                0 => self.load(self.params.sq_off.array.wrapping_add(slot * 4)),
-                _ => slot,
-            };
-            let Some(sqe) = self.sqe(index) else { continue };
+            let Some(sqe) = sqe else { continue };
             self.part.taken(&sqe, !self.lied);
             self.under_way.push(sqe);
         }
         count
     }
 
-    fn sqe(&self, index: u32) -> Option<io_uring_sqe128> {
+    fn sqe_at(&self, head: u32) -> Option<io_uring_sqe128> {
+        let slot = head & self.params.sq_entries.wrapping_sub(1);
+        let index = match self.params.flags & IORING_SETUP_NO_SQARRAY {
+            0 => self.load(self.params.sq_off.array.wrapping_add(slot.wrapping_mul(4))),
+            _ => slot,
+        };
         let pages = self.sqes.as_ref()?;
         let long = self.params.flags & IORING_SETUP_SQE128 != 0;
         let bytes = if long { size_of::<io_uring_sqe128>() } else { size_of::<io_uring_sqe>() };
@@ -160,8 +161,13 @@ impl<P: Part> Machine<P> {
         self.part.posted(sqe.head.user_data, result, Some(&sqe));
     }
 
-    /// Posts a completion of anything.
+    /// Posts a completion of anything. Of a command that it is about to take, nobody can tell later
+    /// that it came too early.
     fn invent(&mut self, user_data: u64, result: i32) {
+        let there = self.load(self.params.sq_off.tail).wrapping_sub(self.sq_head);
+        self.lied |= (0..there.min(MOST_SQES))
+            .filter_map(|ahead| self.sqe_at(self.sq_head.wrapping_add(ahead)))
+            .any(|sqe| sqe.head.user_data == user_data);
         match self.under_way.iter().position(|sqe| sqe.head.user_data == user_data) {
             Some(index) => self.complete(index, result),
             None if self.post(user_data, result) => self.part.posted(user_data, result, None),

@@ -220,7 +220,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 }
                 Ok(fits)
             }
-            UBLK_IO_RES_ABORT => Ok(self.slots.gone(tag, taken)),
+            // Whatever else it says, the command is over, and the slot not ours to answer.
+            _ if !self.slots.gone(tag, taken) => Ok(false),
+            UBLK_IO_RES_ABORT => Ok(true),
             // NEED_GET_DATA was not asked for; other positive numbers do not exist.
             1.. => Ok(false),
             refused => {
