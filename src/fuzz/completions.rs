@@ -143,8 +143,9 @@ impl Slots {
         };
         if trusts {
             assert_eq!((queue, sqe.head.user_data), (QUEUE, 1 | u64::from(tag) << 16));
-            let is_fetch = sqe.head.off == sys::UBLK_U_IO_FETCH_REQ.into();
-            let is_commit = sqe.head.off == sys::UBLK_U_IO_COMMIT_AND_FETCH_REQ.into();
+            let is = |op: u32| sqe.head.off == u64::from(op);
+            let is_fetch = is(sys::UBLK_U_IO_FETCH_REQ);
+            let is_commit = is(sys::UBLK_U_IO_COMMIT_AND_FETCH_REQ);
             assert!(is_fetch || is_commit, "{:#x} is no command of a slot", sqe.head.off);
             let owner = if is_fetch { Owner::Nobody } else { Owner::Server };
             assert_eq!(slot.owner, owner, "a command for tag {tag}, which it does not have");

@@ -220,7 +220,7 @@ fn data_bytes(op: u32) -> Option<usize> {
         sys::UBLK_U_CMD_GET_QUEUE_AFFINITY => 1024,
         sys::UBLK_U_CMD_SET_PARAMS | sys::UBLK_U_CMD_GET_PARAMS => ublk_params::LAYOUT.size_bytes,
         sys::UBLK_U_CMD_REG_BUF => sys::ublk_shmem_buf_reg::LAYOUT.size_bytes,
-        op if sys::CONTROL_OPCODES.iter().any(|known| known.value == op.into()) => 0,
+        op if sys::CONTROL_OPCODES.iter().any(|known| known.value == u64::from(op)) => 0,
         _ => return None,
     })
 }

@@ -44,7 +44,7 @@ fn a_disk(input: &mut Input) {
         assert_eq!(disk.capacity_sectors.checked_mul(SECTOR_BYTES), Some(geometry.size_bytes));
         assert_eq!(disk.logical_block_bytes, geometry.logical_block_bytes);
         assert_eq!(disk.physical_block_bytes, geometry.physical_block_bytes);
-        assert_eq!(u64::from(disk.max_hw_sectors) * SECTOR_BYTES, max_io_bytes.into());
+        assert_eq!(u64::from(disk.max_hw_sectors) * SECTOR_BYTES, u64::from(max_io_bytes));
         assert_eq!(disk.max_discard_sectors != 0, geometry.discard_bytes != 0);
         assert_eq!(disk.max_write_zeroes_sectors != 0, geometry.write_zeroes);
         assert_eq!(disk.volatile_cache, geometry.durability != Durability::WriteThrough);
