@@ -59,6 +59,11 @@ fn judge(result: Result<Seen, Error>, reply: Option<&Reply>, machine: &Machine<D
             let reply = reply.expect("an answer out of nothing");
             assert!(seen.fits(reply), "{seen:?} is not {reply:?}");
         }
+        // It asks first whether there is a disk, and the reply may be to that.
+        Err(
+            Error::Command { command: "UPDATE_SIZE", .. }
+            | Error::Timeout { what: "UPDATE_SIZE", .. },
+        ) => {}
         Err(Error::Command { errno, .. }) => {
             let reply = reply.expect("a refusal out of nothing");
             assert_eq!(Errno::from_result(reply.result), Err(errno));
@@ -315,8 +320,8 @@ mod tests {
         let untouched: &[u8] = &[0];
         let every: Vec<_> = (0..20).map(call).collect();
         let seeds: &[(&str, Vec<u8>, [u32; 3])] = &[
-            ("all", seed(&every, &[]), [20, 0, 0]),
-            ("by-path", seed(&[call(130), call(134), call(136)], &[]), [3, 0, 0]),
+            ("all", seed(&every, &[]), [19, 1, 0]),
+            ("by-path", seed(&[call(130), call(132), call(136)], &[]), [3, 0, 0]),
             ("features", seed(&[call(0)], &[&ANSWERS, &patch(0, &[0x40, 1])]), [1, 0, 0]),
             ("old-driver", seed(&[call(0)], &[&answers(-19), untouched]), [1, 0, 0]),
             ("granted", seed(&[call(1)], &[&ANSWERS, &patch(16, &[3, 0, 0, 0])]), [1, 0, 0]),

@@ -68,6 +68,12 @@ pub struct Sim {
     first: Task,
 }
 
+impl Drop for Sim {
+    fn drop(&mut self) {
+        self.shared.join_ended();
+    }
+}
+
 impl Sim {
     /// A machine with 4 CPUs, one process with `CAP_SYS_ADMIN` and one task: the calling thread.
     pub fn new(profile: Profile, choices: Choices, faults: Faults) -> Self {

@@ -1,9 +1,7 @@
-//! What the fuzz targets of the command line run; the library's are in `src/fuzz`.
-//!
-//! The package in `fuzz` compiles this tree once more, for a program has no library to call.
+//! `arguments`: what people write behind `ublkit`.
 
-use super::number::{count, device, show_size, size};
-use super::{BackendName, Cli, Command, Serve, serve};
+use crate::cli::number::{count, device, show_size, size};
+use crate::cli::{BackendName, Cli, Command, Serve, serve};
 use clap::Parser;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -94,12 +92,9 @@ fn serves(options: &Serve) {
 }
 
 #[cfg(test)]
-#[path = "../fuzz/corpus.rs"]
-mod corpus;
-
-#[cfg(test)]
 mod tests {
-    use super::*;
+    use super::arguments;
+    use crate::cli::fuzz::corpus;
 
     #[test]
     fn corpus_of_arguments() {
