@@ -79,11 +79,12 @@ impl Io<'_> {
     ///
     /// `EBUSY`: the request has a delay under way; there can be one.
     pub fn delay(&mut self, time: Duration, cookie: u8) -> Result<(), Errno> {
-        let address = self.slots.begin_delay(self.tag, time)?;
+        let sqe = self.submissions.number();
+        let address = self.slots.begin_delay(self.tag, time, cookie, sqe)?;
         let id = Id::Delay { tag: self.tag, cookie };
         self.submissions.push(Sqe::timeout(address, id.encode())).map_err(|_| {
             // The ring is too small, which its queue will see for itself at the commit.
-            let _ = self.slots.end_delay(self.tag);
+            self.slots.drop_delay(self.tag);
             Errno::ENOSPC
         })
     }

@@ -30,6 +30,9 @@ mod device;
 mod errno;
 mod error;
 mod features;
+#[cfg(all(any(test, fuzzing), feature = "sim"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod geometry;
 mod handler;
 mod id;

@@ -26,11 +26,19 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     state: State,
-    /// Whether the request has a delay under way.
-    delayed: bool,
+    /// The number of the SQE of its command: before the kernel took that, it cannot complete.
+    sqe: u64,
+    /// The request's delay, while it is under way.
+    delay: Option<Delay>,
     /// The answer, once it is known, until the delay has ended.
     answer: Option<Result<(), Errno>>,
     request: Request,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Delay {
+    sqe: u64,
+    cookie: u8,
 }
 
 /// A queue's slots and their buffers.
@@ -56,7 +64,7 @@ const IDLE: Request = Request { operation: Operation::Flush, offset: 0, len_byte
 impl Slots {
     /// `depth` slots that can hold requests of up to `buffer_bytes`. Touches no page of theirs.
     pub(crate) fn new(depth: u16, buffer_bytes: u32) -> Result<Self, Errno> {
-        let slot = Slot { state: State::New, delayed: false, answer: None, request: IDLE };
+        let slot = Slot { state: State::New, sqe: 0, delay: None, answer: None, request: IDLE };
         let buffer_bytes = buffer_bytes as usize;
         let depth = usize::from(depth);
         let total = depth.checked_mul(buffer_bytes).ok_or(Errno::ENOMEM)?;
@@ -90,19 +98,20 @@ impl Slots {
     }
 
     /// Lends the slot's buffer to the kernel; the address belongs into the next command of the
-    /// slot. From here on the kernel owns the slot.
+    /// slot, whose SQE will have number `sqe`. From here on the kernel owns the slot.
     ///
     /// # Panics
     ///
     /// When the kernel has it already, or a delay is under way: a defect of the queue.
-    pub(crate) fn lend(&mut self, tag: u16) -> Address {
+    pub(crate) fn lend(&mut self, tag: u16, sqe: u64) -> Address {
         let slot = self.slot(tag);
-        assert!(matches!(slot.state, State::New | State::Server) && !slot.delayed);
+        assert!(matches!(slot.state, State::New | State::Server) && slot.delay.is_none());
         if slot.state == State::New {
             self.live += 1;
         }
         let slot = self.slot(tag);
         slot.state = State::Kernel;
+        slot.sqe = sqe;
         slot.answer = None;
         self.lent += 1;
         let buffer = self.buffers.at(usize::from(tag) * self.buffer_bytes, self.buffer_bytes);
@@ -112,24 +121,24 @@ impl Slots {
         unsafe { Address::new(buffer) }
     }
 
-    /// The slot's command completed with a request: the server owns the slot again.
-    /// `false` when it had no command, so that this cannot be.
+    /// The slot's command completed with a request: the server owns the slot again. The kernel has
+    /// `taken` so many SQEs; `false` when the slot's is not among them, so that this cannot be.
     #[must_use]
-    pub(crate) fn take(&mut self, tag: u16) -> bool {
-        self.leave_kernel(tag, State::Server)
+    pub(crate) fn take(&mut self, tag: u16, taken: u64) -> bool {
+        self.leave_kernel(tag, taken, State::Server)
     }
 
     /// The slot's command completed because the driver takes the slot away.
     #[must_use]
-    pub(crate) fn gone(&mut self, tag: u16) -> bool {
-        let was = self.leave_kernel(tag, State::Gone);
+    pub(crate) fn gone(&mut self, tag: u16, taken: u64) -> bool {
+        let was = self.leave_kernel(tag, taken, State::Gone);
         self.live -= u16::from(was);
         was
     }
 
-    fn leave_kernel(&mut self, tag: u16, to: State) -> bool {
+    fn leave_kernel(&mut self, tag: u16, taken: u64, to: State) -> bool {
         let slot = self.slot(tag);
-        if slot.state != State::Kernel {
+        if slot.state != State::Kernel || slot.sqe >= taken {
             return false;
         }
         slot.state = to;
@@ -166,14 +175,21 @@ impl Slots {
         unsafe { core::slice::from_raw_parts_mut(start, len) }
     }
 
-    /// Begins the request's delay, and gives the place of its time. `EBUSY`: it has one already.
-    pub(crate) fn begin_delay(&mut self, tag: u16, time: Duration) -> Result<Address, Errno> {
+    /// Begins the request's delay, whose SQE will have number `sqe`, and gives the place of its
+    /// time. `EBUSY`: it has one already.
+    pub(crate) fn begin_delay(
+        &mut self,
+        tag: u16,
+        time: Duration,
+        cookie: u8,
+        sqe: u64,
+    ) -> Result<Address, Errno> {
         let slot = self.slot(tag);
         assert!(slot.state == State::Server, "only the server's own requests have delays");
-        if slot.delayed {
+        if slot.delay.is_some() {
             return Err(Errno::EBUSY);
         }
-        slot.delayed = true;
+        slot.delay = Some(Delay { sqe, cookie });
         self.lent += 1;
         let len = size_of::<__kernel_timespec>();
         let place = self.delays.at(usize::from(tag) * len, len);
@@ -184,24 +200,31 @@ impl Slots {
         Ok(unsafe { Address::new(place) })
     }
 
-    /// The request's delay has ended. `false` when it had none, so that this cannot be.
+    /// The request's delay has ended. The kernel has `taken` so many SQEs; `false` when there was
+    /// no such delay among them, so that this cannot be.
     #[must_use]
-    pub(crate) fn end_delay(&mut self, tag: u16) -> bool {
-        let slot = self.slot(tag);
-        let was = std::mem::take(&mut slot.delayed);
-        self.lent -= u32::from(was);
-        was
+    pub(crate) fn end_delay(&mut self, tag: u16, cookie: u8, taken: u64) -> bool {
+        let delay = &mut self.slot(tag).delay;
+        let ended = delay.take_if(|delay| delay.cookie == cookie && delay.sqe < taken).is_some();
+        self.lent -= u32::from(ended);
+        ended
+    }
+
+    /// The request's delay never was under way: its SQE could not be queued.
+    pub(crate) fn drop_delay(&mut self, tag: u16) {
+        let dropped = self.slot(tag).delay.take();
+        self.lent -= u32::from(dropped.is_some());
     }
 
     /// The queue ends before the request's delay does: the request is answered all the same. What
     /// the delay names stays lent, and so is never given back.
     pub(crate) fn abandon_delay(&mut self, tag: u16) {
-        self.slot(tag).delayed = false;
+        self.slot(tag).delay = None;
     }
 
     /// Whether the request has a delay under way.
     pub(crate) fn delayed(&self, tag: u16) -> bool {
-        self.slots[usize::from(tag)].delayed
+        self.slots[usize::from(tag)].delay.is_some()
     }
 
     /// Settles what the client will be answered, once its delay has ended. The first answer
@@ -213,6 +236,23 @@ impl Slots {
     /// The answer, once it is settled.
     pub(crate) fn answer(&self, tag: u16) -> Option<Result<(), Errno>> {
         self.slots[usize::from(tag)].answer
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+impl Slots {
+    /// Panics unless the counts are those of the slots.
+    pub(crate) fn check(&self) {
+        let count = |test: fn(&Slot) -> bool| self.slots.iter().filter(|slot| test(slot)).count();
+        let kernels = count(|slot| slot.state == State::Kernel);
+        let servers = count(|slot| slot.state == State::Server);
+        assert_eq!(usize::from(self.live), kernels + servers);
+        assert_eq!(self.lent as usize, kernels + count(|slot| slot.delay.is_some()));
+    }
+
+    /// A kernel that is played will not use what it was lent any more: nothing is leaked.
+    pub(crate) fn take_all_back(&mut self) {
+        self.lent = 0;
     }
 }
 
@@ -240,41 +280,45 @@ mod tests {
     fn a_slot_goes_round() {
         let mut slots = Slots::new(2, 4096).unwrap();
         assert_eq!(slots.live(), 0);
-        let first = slots.lend(0);
-        assert_eq!(slots.lend(1).get() - first.get(), 4096);
+        let first = slots.lend(0, 0);
+        assert_eq!(slots.lend(1, 1).get() - first.get(), 4096);
         assert_eq!((slots.live(), slots.lent), (2, 2));
-        assert!(slots.take(1));
-        assert!(!slots.take(1), "a second completion of one command cannot be");
+        assert!(!slots.take(1, 1), "the kernel does not have this command yet");
+        assert!(slots.take(1, 2));
+        assert!(!slots.take(1, 2), "a second completion of one command cannot be");
         slots.set_request(1, read(512));
         assert_eq!(slots.data(1), [0; 512]);
         slots.data(1).fill(7);
-        slots.lend(1);
-        assert!(slots.gone(0) && slots.gone(1));
-        assert!(!slots.gone(0));
+        slots.lend(1, 2);
+        assert!(!slots.gone(1, 2));
+        assert!(slots.gone(0, 3) && slots.gone(1, 3));
+        assert!(!slots.gone(0, 3));
         assert_eq!((slots.live(), slots.lent), (0, 0));
     }
 
     #[test]
     fn an_answer_waits_for_the_delay() {
         let mut slots = Slots::new(1, 4096).unwrap();
-        slots.lend(0);
-        assert!(slots.take(0));
-        slots.begin_delay(0, Duration::from_millis(3)).unwrap();
-        assert_eq!(slots.begin_delay(0, Duration::ZERO), Err(Errno::EBUSY));
+        slots.lend(0, 0);
+        assert!(slots.take(0, 1));
+        slots.begin_delay(0, Duration::from_millis(3), 7, 1).unwrap();
+        assert_eq!(slots.begin_delay(0, Duration::ZERO, 8, 2), Err(Errno::EBUSY));
         slots.settle(0, Err(Errno::EIO));
         slots.settle(0, Ok(()));
         assert_eq!((slots.delayed(0), slots.answer(0)), (true, Some(Err(Errno::EIO))));
-        assert!(slots.end_delay(0));
-        assert!(!slots.end_delay(0));
-        slots.lend(0);
+        assert!(!slots.end_delay(0, 7, 1), "the kernel does not have it yet");
+        assert!(!slots.end_delay(0, 8, 2), "a delay with another cookie");
+        assert!(slots.end_delay(0, 7, 2));
+        assert!(!slots.end_delay(0, 7, 2));
+        slots.lend(0, 2);
         assert_eq!(slots.answer(0), None);
-        assert!(slots.gone(0));
+        assert!(slots.gone(0, 3));
     }
 
     #[test]
     fn lent_buffers_are_leaked() {
         let mut slots = Slots::new(1, 4096).unwrap();
-        let address = slots.lend(0).get();
+        let address = slots.lend(0, 0).get();
         drop(slots);
         let path = "/proc/self/maps";
         let maps = std::fs::read_to_string(path).unwrap();

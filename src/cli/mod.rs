@@ -4,6 +4,8 @@ mod abi;
 mod delete;
 mod devices;
 mod exit;
+#[cfg(all(any(test, fuzzing), feature = "sim"))]
+pub(crate) mod fuzz;
 mod listing;
 mod number;
 mod replay;

@@ -103,7 +103,7 @@ fn refused(sentence: String) -> Failure {
     Failure::Said(ErrorKind::Usage, sentence)
 }
 
-fn builder(serve: &Serve) -> Result<Builder, Failure> {
+pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let queues = u16::try_from(cpus.min(DEFAULT_QUEUES)).unwrap_or(1);
     let max_io_bytes = u32::try_from(serve.max_io)
@@ -119,7 +119,7 @@ fn builder(serve: &Serve) -> Result<Builder, Failure> {
     })
 }
 
-fn geometry(serve: &Serve) -> Result<Geometry, Failure> {
+pub(super) fn geometry(serve: &Serve) -> Result<Geometry, Failure> {
     let block_bytes = u32::try_from(serve.block_size)
         .map_err(|_| refused(format!("a block of {} bytes cannot be", serve.block_size)))?;
     let mut geometry = Geometry::new(serve.size);
@@ -142,7 +142,11 @@ pub(super) fn memory_of(geometry: Geometry) -> Result<Memory, Failure> {
 
 /// Whether whoever started us wants a signal ignored, as nohup does.
 fn is_ignored(signal: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ignores(&std::fs::read_to_string("/proc/self/status").unwrap_or_default(), signal)
+}
+
+/// Whether the process of this `/proc/…/status` ignores a signal.
+pub(super) fn ignores(status: &str, signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     mask >> (signal - 1) & 1 == 1

@@ -95,7 +95,7 @@ impl DeviceInfo {
             && self.descriptor_bytes.is_multiple_of(8)
     }
 
-    pub(super) fn to_sys(self) -> ublksrv_ctrl_dev_info {
+    pub(crate) fn to_sys(self) -> ublksrv_ctrl_dev_info {
         let sized = self.features.contains(Features::IO_DESC_SIZE);
         ublksrv_ctrl_dev_info {
             nr_hw_queues: self.queues,
@@ -110,7 +110,7 @@ impl DeviceInfo {
         }
     }
 
-    pub(super) fn from_sys(info: &ublksrv_ctrl_dev_info) -> Self {
+    pub(crate) fn from_sys(info: &ublksrv_ctrl_dev_info) -> Self {
         let features = Features::from_bits_retain(info.flags);
         // Only the returned flag makes the field mean something: it was padding before 7.3.
         let sized = features.contains(Features::IO_DESC_SIZE);

@@ -38,7 +38,6 @@ pub struct Control<K: Kernel> {
     ring: Ring<K, Sqe128>,
     name: FileName,
     waiting: Vec<Waiting>,
-    next_id: u64,
     /// Why the ring cannot be used any more.
     broken: Option<RingError>,
     _file: K::File,
@@ -47,6 +46,7 @@ pub struct Control<K: Kernel> {
 /// A command that the kernel has not completed.
 #[derive(Debug)]
 struct Waiting {
+    /// The number of its SQE, and what that carries.
     id: u64,
     payload: Payload,
 }
@@ -88,7 +88,7 @@ impl<K: Kernel> Control<K> {
         // By itself io_uring allows a task as many blocking commands as its first ring has entries,
         // or four a CPU: a STOP_DEV must not queue behind the START_DEV that it shall end.
         ring.allow_blocking(CAPACITY);
-        Ok(Self { ring, name, waiting: Vec::new(), next_id: 0, broken: None, _file: file })
+        Ok(Self { ring, name, waiting: Vec::new(), broken: None, _file: file })
     }
 
     /// How many commands were given up and may still happen.
@@ -138,7 +138,7 @@ impl<K: Kernel> Control<K> {
     /// Queues a command; its memory waits for its completion from here on.
     fn send(&mut self, command: Command<'_>) -> Result<u64, SendError> {
         while let Some(cqe) = self.ring.pop()? {
-            self.end(cqe.user_data); // of a command that was given up
+            self.end(cqe.user_data)?; // of a command that was given up
         }
         if self.waiting.len() >= CAPACITY as usize {
             return Err(SendError::Crowd(self.waiting.len()));
@@ -154,8 +154,7 @@ impl<K: Kernel> Control<K> {
             dev_path_len: payload.path_bytes(),
             ..ublksrv_ctrl_cmd::default()
         };
-        let id = self.next_id;
-        self.next_id += 1;
+        let id = self.ring.submissions().number();
         self.waiting.push(Waiting { id, payload });
         self.ring.submissions().push(Sqe128::control(self.name, command.name.1, &words, id))?;
         Ok(id)
@@ -166,9 +165,9 @@ impl<K: Kernel> Control<K> {
         loop {
             self.ring.wait(Some(deadline))?;
             while let Some(cqe) = self.ring.pop()? {
-                let data = self.end(cqe.user_data);
+                let data = self.end(cqe.user_data)?;
                 if cqe.user_data == id {
-                    return Ok(Some((cqe.result, data.unwrap_or_default())));
+                    return Ok(Some((cqe.result, data)));
                 }
             }
             if self.kernel().now() >= deadline {
@@ -177,10 +176,24 @@ impl<K: Kernel> Control<K> {
         }
     }
 
-    /// Takes a completed command's memory back.
-    fn end(&mut self, id: u64) -> Option<Vec<u8>> {
-        let index = self.waiting.iter().position(|waiting| waiting.id == id)?;
-        Some(self.waiting.swap_remove(index).payload.ended())
+    /// Takes a completed command's memory back. The kernel may still use that of one that it has
+    /// not taken.
+    fn end(&mut self, id: u64) -> Result<Vec<u8>, RingError> {
+        let index = self.waiting.iter().position(|waiting| waiting.id == id);
+        match index.filter(|_| id < self.ring.taken()) {
+            Some(index) => Ok(self.waiting.swap_remove(index).payload.ended()),
+            None => Err(RingError::Impossible("it completed a command that it does not have")),
+        }
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+impl<K: Kernel> Control<K> {
+    /// A kernel that is played uses nothing any more, so that nothing need be leaked.
+    pub(crate) fn end_all(&mut self) {
+        for waiting in self.waiting.drain(..) {
+            waiting.payload.ended();
+        }
     }
 }
 

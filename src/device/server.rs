@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// How long the kernel may take to make a device: it allocates and names things, no more.
 const ADD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What each step gets at the least, so that what is done in no time is done.
+const LEAST: Duration = Duration::from_secs(1);
+
 /// How long the char device's node may take to appear, or to get its owner, where udev does that.
 const NODE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -52,7 +55,8 @@ impl<K: Kernel> Server<K> {
         target: T,
     ) -> Result<Self, Error> {
         let deadline = control.kernel().now().saturating_add(timeout);
-        let info = control.add(wish, ADD_TIMEOUT.min(timeout))?;
+        // Given up, it would leave a device that nobody knows.
+        let info = control.add(wish, ADD_TIMEOUT.min(timeout.max(LEAST)))?;
         let Some(id) = info.id else {
             return Err(Error::Impossible("a device was added without a number".into()));
         };
@@ -110,10 +114,9 @@ impl<K: Kernel> Server<K> {
         Ok(())
     }
 
-    /// The time from now to `deadline`, and a second at the least, so that what is done in no time
-    /// is done.
+    /// The time from now to `deadline`, and [`LEAST`] at the least.
     fn until(&self, deadline: Duration) -> Duration {
-        deadline.saturating_sub(self.control.kernel().now()).max(Duration::from_secs(1))
+        deadline.saturating_sub(self.control.kernel().now()).max(LEAST)
     }
 
     fn open_char_device(&self, deadline: Duration) -> Result<K::File, Error> {

@@ -124,7 +124,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let wake = FileName::Number(self.ring.kernel().number(&self.plan.wake));
         self.ring.submissions().push(Sqe::poll_readable(wake, Id::Wake.encode()))?;
         for tag in 0..self.slots.depth() {
-            let buffer = self.slots.lend(tag);
+            let buffer = self.slots.lend(tag, self.ring.submissions().number());
             let id = Id::Command { tag }.encode();
             let fetch = Sqe::fetch(self.char_device, self.plan.queue, tag, buffer, id);
             self.ring.submissions().push(fetch)?;
@@ -156,7 +156,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 self.command_ended(tag, result)?
             }
             Some(Id::Delay { tag, cookie }) if self.slots.exists(tag) => {
-                self.slots.end_delay(tag) && {
+                self.slots.end_delay(tag, cookie, self.ring.taken()) && {
                     self.resume(tag, cookie, result)?;
                     true
                 }
@@ -176,12 +176,15 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 if let Some(Id::Command { tag }) = Id::decode(user_data)
                     && self.slots.exists(tag)
                 {
+                    let taken = self.ring.taken();
                     let _ = match result {
-                        UBLK_IO_RES_OK => self.slots.take(tag),
-                        _ => self.slots.gone(tag),
+                        UBLK_IO_RES_OK => self.slots.take(tag, taken),
+                        _ => self.slots.gone(tag, taken),
                     };
                 }
             }
+            // A slot whose delay was not submitted yet is to have an answer in the ring as well.
+            self.ring.submit()?;
             for tag in 0..self.slots.depth() {
                 if self.slots.is_servers(tag) {
                     self.slots.settle(tag, Err(Errno::EIO));
@@ -208,15 +211,18 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
     /// A slot's command has completed. `false` when that cannot be.
     fn command_ended(&mut self, tag: u16, result: i32) -> Result<bool, QueueError> {
+        let taken = self.ring.taken();
         match result {
             UBLK_IO_RES_OK => {
-                let fits = self.slots.take(tag);
+                let fits = self.slots.take(tag, taken);
                 if fits {
                     self.start(tag)?;
                 }
                 Ok(fits)
             }
-            UBLK_IO_RES_ABORT => Ok(self.slots.gone(tag)),
+            // Whatever else it says, the command is over, and the slot not ours to answer.
+            _ if !self.slots.gone(tag, taken) => Ok(false),
+            UBLK_IO_RES_ABORT => Ok(true),
             // NEED_GET_DATA was not asked for; other positive numbers do not exist.
             1.. => Ok(false),
             refused => {
@@ -282,11 +288,24 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             Ok(()) => request.success(),
             Err(errno) => -errno.number(),
         };
-        let buffer = self.slots.lend(tag);
+        let buffer = self.slots.lend(tag, self.ring.submissions().number());
         let id = Id::Command { tag }.encode();
         let commit =
             Sqe::commit_and_fetch(self.char_device, self.plan.queue, tag, result, buffer, id);
         Ok(self.ring.submissions().push(commit)?)
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+impl<K: Kernel, H> Queue<K, H> {
+    /// Panics unless the slots' accounts are right.
+    pub(crate) fn check(&self) {
+        self.slots.check();
+    }
+
+    /// A kernel that is played uses nothing any more, so that nothing need be leaked.
+    pub(crate) fn take_all_back(&mut self) {
+        self.slots.take_all_back();
     }
 }
 

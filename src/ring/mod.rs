@@ -44,6 +44,12 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
         &mut self.sq
     }
 
+    /// How many SQEs the kernel has taken. Those with a smaller number can have completed, no
+    /// others.
+    pub(crate) fn taken(&self) -> u64 {
+        self.sq.taken()
+    }
+
     /// The oldest CQE that was not taken yet.
     pub(crate) fn pop(&mut self) -> Result<Option<Cqe>, RingError> {
         Ok(self.cq.pop()?.map(Cqe::from))

@@ -137,6 +137,7 @@ mod tests {
         let mut queue = CompletionQueue::new(&memory, &params(ENTRIES)).unwrap();
         word(&memory, CQ_TAIL).store(START.wrapping_add(ENTRIES + 1), Ordering::Relaxed);
         assert_eq!(queue.pop(), Err(RingError::CompletionsOverrun));
+        assert_eq!(queue.pop(), Err(RingError::CompletionsOverrun), "nothing of it is believed");
     }
 
     #[test]

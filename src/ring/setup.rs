@@ -48,6 +48,9 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
         if params.features & FEATURES != FEATURES {
             return Err(RingError::Impossible("a feature of Linux 5.11 is missing"));
         }
+        if params.sq_entries < plan.submissions || params.cq_entries < plan.completions {
+            return Err(RingError::Impossible("a queue is shorter than was asked for"));
+        }
         let (sq, cq) = (&params.sq_off, &params.cq_off);
         let array_bytes = if params.flags & IORING_SETUP_NO_SQARRAY == 0 {
             u64::from(sq.array) + u64::from(params.sq_entries) * 4

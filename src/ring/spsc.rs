@@ -49,13 +49,15 @@ pub(crate) struct Producer<I, S> {
     next: u32,
     /// Entries pushed and not yet consumed.
     queued: u32,
+    /// Entries ever pushed.
+    pushed: u64,
 }
 
 impl<I: Index, S: Slots> Producer<I, S> {
     pub(super) fn over(tail: I, slots: S) -> Self {
         // Relaxed: only we write it.
         let next = tail.load(Ordering::Relaxed);
-        Self { tail, slots, next, queued: 0 }
+        Self { tail, slots, next, queued: 0, pushed: 0 }
     }
 
     /// Queues one entry; the consumer sees it when it is published.
@@ -71,7 +73,20 @@ impl<I: Index, S: Slots> Producer<I, S> {
         unsafe { self.slots.write(self.next & (len - 1), entry) };
         self.next = self.next.wrapping_add(1);
         self.queued += 1;
+        self.pushed += 1;
         Ok(())
+    }
+
+    /// The number of the entry that is pushed next: how many there were before.
+    #[inline]
+    pub(crate) fn number(&self) -> u64 {
+        self.pushed
+    }
+
+    /// How many entries were consumed: those with a smaller number.
+    #[inline]
+    pub(crate) fn taken(&self) -> u64 {
+        self.pushed - u64::from(self.queued)
     }
 
     /// Entries that were not consumed yet.
@@ -134,10 +149,11 @@ impl<I: Index, S: Slots> Consumer<I, S> {
         // Release: our reads of the taken slots happen before the producer may write them again.
         self.head.store(self.next, Ordering::Release);
         // Acquire: the entries before this tail are visible to us.
-        self.seen = self.tail.load(Ordering::Acquire);
-        if self.seen.wrapping_sub(self.next) > self.slots.len() {
+        let tail = self.tail.load(Ordering::Acquire);
+        if tail.wrapping_sub(self.next) > self.slots.len() {
             return Err(RingError::CompletionsOverrun);
         }
+        self.seen = tail;
         Ok(self.seen != self.next)
     }
 

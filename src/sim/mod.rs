@@ -40,7 +40,7 @@ mod schedule;
 mod seam;
 mod ublk;
 mod uring;
-mod user;
+pub(crate) mod user;
 mod world;
 
 pub use asked::{Limits, Zones, accepts, disk, grant, set_params};
@@ -78,6 +78,12 @@ pub struct OpenDisk {
 impl Drop for OpenDisk {
     fn drop(&mut self) {
         self.shared.lock().close_disk(self.place);
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        self.shared.join_ended();
     }
 }
 

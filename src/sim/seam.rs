@@ -18,16 +18,32 @@ use ublkit_sys::io_uring::io_uring_params;
 /// The machine, shared by its tasks.
 pub(super) struct Shared {
     world: Mutex<World>,
+    /// The threads that play the simulated ones.
+    threads: Mutex<Vec<(usize, std::thread::JoinHandle<()>)>>,
 }
 
 impl Shared {
     pub(super) fn new(world: World) -> Self {
-        Self { world: Mutex::new(world) }
+        Self { world: Mutex::new(world), threads: Mutex::default() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, World> {
         // A panic inside is a defect of the simulation; whoever looks next may as well go on.
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, thread: usize, handle: std::thread::JoinHandle<()>) {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push((thread, handle));
+    }
+
+    /// Waits until the threads that have ended in the simulation have really ended.
+    pub(super) fn join_ended(&self) {
+        let mut threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        threads.retain(|(thread, _)| self.lock().threads.has_ended(*thread));
+        for (_, handle) in threads {
+            let _ = handle.join(); // a panic was reported by its hook
+        }
     }
 
     /// Lets another thread run, if another is chosen; returns when this one is.
@@ -254,10 +270,14 @@ unsafe impl Kernel for Task {
         let task = Self::new(Arc::clone(&self.shared), world.add_task(process, thread));
         drop(world);
         let made = std::thread::Builder::new().name(name).spawn(move || task.live(thread, work));
-        made.map(|_| Thread { id: thread }).map_err(|error| {
-            self.shared.lock().threads.set_ended(thread);
-            error.into()
-        })
+        match made {
+            Ok(handle) => self.shared.keep(thread, handle),
+            Err(error) => {
+                self.shared.lock().threads.set_ended(thread);
+                return Err(error.into());
+            }
+        }
+        Ok(Thread { id: thread })
     }
 
     fn join(&self, thread: &mut Thread, timeout: Duration) -> bool {

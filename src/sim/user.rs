@@ -8,22 +8,22 @@ use core::ptr::{NonNull, from_ref};
 ///
 /// The real kernel does the copying, so that an address that leads nowhere is a short count here
 /// as well, and no crash.
-pub(super) fn copy_in(address: u64, data: &mut [u8]) -> usize {
+pub(crate) fn copy_in(address: u64, data: &mut [u8]) -> usize {
     transfer(address, data.as_mut_ptr(), data.len(), libc::process_vm_readv)
 }
 
 /// Copies `data` to `address` on, as far as that can be written; answers how many bytes.
-pub(super) fn copy_out(address: u64, data: &[u8]) -> usize {
+pub(crate) fn copy_out(address: u64, data: &[u8]) -> usize {
     transfer(address, data.as_ptr().cast_mut(), data.len(), libc::process_vm_writev)
 }
 
 /// The same, all or nothing.
-pub(super) fn read(address: u64, data: &mut [u8]) -> Result<(), Errno> {
+pub(crate) fn read(address: u64, data: &mut [u8]) -> Result<(), Errno> {
     if copy_in(address, data) == data.len() { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
 /// The same, all or nothing.
-pub(super) fn write(address: u64, data: &[u8]) -> Result<(), Errno> {
+pub(crate) fn write(address: u64, data: &[u8]) -> Result<(), Errno> {
     if copy_out(address, data) == data.len() { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
@@ -54,13 +54,13 @@ fn transfer(address: u64, local: *mut u8, len: usize, call: Transfer) -> usize {
 
 /// Page-aligned zeroed memory that both sides see: rings and descriptors.
 #[derive(Debug)]
-pub(super) struct Pages {
+pub(crate) struct Pages {
     base: NonNull<u8>,
     len_bytes: usize,
 }
 
 /// Of the simulated machine.
-pub(super) const PAGE_BYTES: usize = 4096;
+pub(crate) const PAGE_BYTES: usize = 4096;
 
 // SAFETY: plain memory, reached by pointer only; who reads and writes when is the protocol's rule.
 unsafe impl Send for Pages {}
@@ -73,7 +73,7 @@ impl Pages {
     }
 
     /// At least `len_bytes`, in whole pages.
-    pub(super) fn new(len_bytes: usize) -> Self {
+    pub(crate) fn new(len_bytes: usize) -> Self {
         let len_bytes = len_bytes.max(1).next_multiple_of(PAGE_BYTES);
         // SAFETY: the layout is not empty.
         let base = unsafe { std::alloc::alloc_zeroed(Self::layout(len_bytes)) };
@@ -81,12 +81,12 @@ impl Pages {
     }
 
     /// How long it is, in whole pages.
-    pub(super) fn len_bytes(&self) -> usize {
+    pub(crate) fn len_bytes(&self) -> usize {
         self.len_bytes
     }
 
     /// Where it begins.
-    pub(super) fn base(&self) -> NonNull<u8> {
+    pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
 
@@ -98,26 +98,26 @@ impl Pages {
     }
 
     /// An index that both sides use atomically.
-    pub(super) fn word(&self, offset: usize) -> &core::sync::atomic::AtomicU32 {
+    pub(crate) fn word(&self, offset: usize) -> &core::sync::atomic::AtomicU32 {
         // SAFETY: inside and aligned (`at`), alive with `self`, only ever used as an atomic: by us
         // here, and by the other side as its contract with a kernel is.
         unsafe { self.at(offset).as_ref() }
     }
 
     /// An entry of the index array, which the other side wrote before it said so.
-    pub(super) fn load_word(&self, offset: usize) -> u32 {
+    pub(crate) fn load_word(&self, offset: usize) -> u32 {
         self.word(offset).load(core::sync::atomic::Ordering::Relaxed)
     }
 
     /// Reads what the other side wrote before it said so.
-    pub(super) fn load<T: ublkit_sys::abi::Abi>(&self, offset: usize) -> T {
+    pub(crate) fn load<T: ublkit_sys::abi::Abi>(&self, offset: usize) -> T {
         // SAFETY: inside and aligned (`at`); any bits make a T (it is Abi); volatile, for the other
         // side may break its rules.
         unsafe { self.at::<T>(offset).read_volatile() }
     }
 
     /// Writes what the other side shall read once it was told.
-    pub(super) fn store<T: ublkit_sys::abi::Abi>(&self, offset: usize, value: T) {
+    pub(crate) fn store<T: ublkit_sys::abi::Abi>(&self, offset: usize, value: T) {
         // SAFETY: inside and aligned (`at`); the other side reads it only after it was told.
         unsafe { self.at::<T>(offset).write_volatile(value) }
     }

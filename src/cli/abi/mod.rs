@@ -145,6 +145,14 @@ fn compared(
     })
 }
 
+/// For fuzzing: how many types a kernel's file has, and in words what comes of comparing it.
+#[cfg(all(any(test, fuzzing), feature = "sim"))]
+pub(super) fn exercise(kernel: &[u8], module: Option<&[u8]>) -> (usize, Result<String, Failure>) {
+    let module = module.map(|bytes| ("module", bytes));
+    let report = compared(("kernel", kernel), module, CALLERS_BLAME);
+    (btf::exercise(kernel), report.map(|report| format!("{report:?}")))
+}
+
 /// What the driver answers to GET_FEATURES, or why it does not.
 fn features() -> Result<Features, String> {
     let asked = devices::control().and_then(|mut control| Ok(control.features()?));

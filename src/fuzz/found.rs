@@ -1,0 +1,63 @@
+//! What fuzzing found, each as a test of its own.
+
+use super::completions;
+use crate::sim::{Choices, Faults, Profile, Sim};
+use crate::{Blocking, Builder, Geometry, Null};
+use core::time::Duration;
+
+/// ADD_DEV was given up at once, and the device that it made stayed for ever.
+#[test]
+fn a_device_is_not_left_behind_for_lack_of_time() {
+    let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
+    let disk = Blocking::new(Null::new(Geometry::new(1 << 20)));
+    let server = Builder::new().depth(2).timeout(Duration::ZERO).serve_on(sim.task(), disk);
+    drop(server); // late or not
+    sim.assert_clean();
+}
+
+/// A queue of three slots over a kernel that is honest until `script` begins: all slots are offered.
+fn three_slots(plays: [u8; 3], script: &[&[u8]]) {
+    let head: [&[u8]; 4] = [&[2, 0, 0, 3], &plays, &[0; 5], &[1, 1, 6, 0]];
+    completions(&[head.concat(), script.concat()].concat());
+}
+
+/// The kernel completes the command of the first slot with a request for a flush.
+const FLUSH: [u8; 5] = [0, 1, 2, 0, 0];
+/// It wakes the queue.
+const WAKE: [u8; 2] = [0, 0];
+
+/// Three delays that were not submitted yet left too little room in the ring for three answers.
+#[test]
+fn a_queue_that_leaves_has_room_for_its_answers() {
+    let delays = [0; 3];
+    three_slots(delays, &[&[6, 4], &FLUSH, &FLUSH, &FLUSH, &WAKE]);
+}
+
+/// A command that completed twice at one time was taken for two, since the answer to the first was
+/// queued already: the request was served and answered again.
+#[test]
+fn a_command_that_the_kernel_never_took_does_not_complete() {
+    let (answers, again) = ([0xff; 3], [6, 0, 1, 0, 0, 0]);
+    three_slots(answers, &[&[6, 2], &FLUSH, &again]);
+}
+
+/// A command that was refused, or had a result that means nothing, could complete once more while the queue was given up, and its slot was
+/// answered for although the driver had it.
+#[test]
+fn a_refused_command_is_over() {
+    let again = [6, 0, 1, 0, 0, 0];
+    for result in [-22_i32, 1] {
+        let over = [&[5, 1][..], &result.to_le_bytes()[..]].concat();
+        three_slots([0xff; 3], &[&[6, 2], &over, &again]);
+    }
+}
+
+/// A kernel that made shorter queues than it was asked for was believed, until one was full.
+#[test]
+fn a_ring_is_as_long_as_it_was_asked_for() {
+    let (lies, short) = ([252, 2, 0, 0, 0], [0, 1]);
+    for queue in short {
+        let head: [&[u8]; 4] = [&[2, 0, 0, 0], &lies, &[queue], &[0; 4]];
+        completions(&head.concat());
+    }
+}

@@ -1,0 +1,503 @@
+//! [`Scripted`]: a kernel that answers what a fuzzer's bytes say, true or not.
+//!
+//! It shares rings with the code under test, as a kernel does, and keeps the truth beside them:
+//! which commands it took and has not completed. A [`Part`] judges what is asked. What no program
+//! can defend itself against it does not do: it touches memory only for a command that it has.
+#![expect(unsafe_code, reason = "the seam is an unsafe trait; docs/safety.md, island `fuzz`")]
+
+use super::input::Input;
+use crate::errno::Errno;
+use crate::kernel::{Access, Kernel, Memory, Registration, RingName};
+use crate::sim::user::Pages;
+use core::ffi::CStr;
+use core::fmt::Debug;
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use ublkit_sys::io_uring::*;
+
+/// What is behind a ring: it sees each command taken, and has its say when one completes.
+pub(super) trait Part: Debug + Send + 'static {
+    /// The kernel took an SQE. With `trusts` both sides agree on what was said so far, and an SQE
+    /// that breaks a rule is a failure.
+    fn taken(&mut self, sqe: &io_uring_sqe128, trusts: bool);
+
+    /// A command is about to complete with `result`: what the driver does before that. Without
+    /// `trusts` the command may be an old one, whose memory is not the kernel's any more.
+    fn completes(&mut self, sqe: &io_uring_sqe128, result: i32, script: &mut Input, trusts: bool);
+
+    /// A completion was posted: of this command, or of none.
+    fn posted(&mut self, user_data: u64, result: i32, command: Option<&io_uring_sqe128>);
+
+    /// The result of a command when all ends; none if it stays.
+    fn last_result(&self, sqe: &io_uring_sqe128) -> Option<i32>;
+
+    /// The memory of the char device.
+    fn char_device(&self) -> Option<Arc<Pages>>;
+}
+
+/// Where things lie in a ring of honest make.
+const SQ_TAIL: u32 = 4;
+const CQ_HEAD: u32 = 8;
+const CQ_TAIL: u32 = 12;
+const CQES: u32 = 64;
+
+/// A ring's memory is at most that long: more is refused.
+const MOST_BYTES: usize = 1 << 20;
+
+/// SQEs taken at one time, where the indices are lies.
+const MOST_SQES: u32 = 4096;
+
+/// Calls after the script's end, lest lies make an endless loop.
+const MOST_CALLS: u32 = 1000;
+
+/// The kernel's side of all that is going on.
+#[derive(Debug)]
+pub(super) struct Machine<P> {
+    pub(super) part: P,
+    script: Input,
+    now: Duration,
+    params: io_uring_params,
+    indices: Option<Arc<Pages>>,
+    sqes: Option<Arc<Pages>>,
+    sq_head: u32,
+    cq_tail: u32,
+    /// Taken and not completed.
+    under_way: Vec<io_uring_sqe128>,
+    /// How often `io_uring_enter` still answers EAGAIN.
+    stubborn: u8,
+    /// Whether the two sides cannot agree any more: a count or an index was a lie.
+    pub(super) lied: bool,
+    /// The errno of `io_uring_enter` that does not pass, once it was answered.
+    pub(super) fatal: Option<Errno>,
+    /// How often `io_uring_enter` made no progress, in a row.
+    pub(super) no_progress: u32,
+    /// How often it was called after the script's end.
+    calls_after: u32,
+}
+
+impl<P: Part> Machine<P> {
+    fn word(&self, offset: u32) -> Option<&core::sync::atomic::AtomicU32> {
+        let pages = self.indices.as_ref()?;
+        let inside = offset as usize + 4 <= pages.len_bytes() && offset.is_multiple_of(4);
+        inside.then(|| pages.word(offset as usize))
+    }
+
+    fn load(&self, offset: u32) -> u32 {
+        self.word(offset).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    fn store(&self, offset: u32, value: u32) {
+        if let Some(word) = self.word(offset) {
+            word.store(value, Ordering::Release);
+        }
+    }
+
+    /// Takes up to `count` SQEs; answers how many.
+    fn take(&mut self, count: u32) -> u32 {
+        let there = self.load(self.params.sq_off.tail).wrapping_sub(self.sq_head);
+        assert!(self.lied || there <= self.params.sq_entries, "{there} SQEs in too short a queue");
+        let count = count.min(there).min(MOST_SQES);
+        for _ in 0..count {
+            let sqe = self.sqe_at(self.sq_head);
+            self.sq_head = self.sq_head.wrapping_add(1);
+            let Some(sqe) = sqe else { continue };
+            self.part.taken(&sqe, !self.lied);
+            self.under_way.push(sqe);
+        }
+        count
+    }
+
+    fn sqe_at(&self, head: u32) -> Option<io_uring_sqe128> {
+        let slot = head & self.params.sq_entries.wrapping_sub(1);
+        let index = match self.params.flags & IORING_SETUP_NO_SQARRAY {
+            0 => self.load(self.params.sq_off.array.wrapping_add(slot.wrapping_mul(4))),
+            _ => slot,
+        };
+        let pages = self.sqes.as_ref()?;
+        let long = self.params.flags & IORING_SETUP_SQE128 != 0;
+        let bytes = if long { size_of::<io_uring_sqe128>() } else { size_of::<io_uring_sqe>() };
+        let offset = (index as usize).checked_mul(bytes)?;
+        let inside = offset + bytes <= pages.len_bytes();
+        inside.then(|| match long {
+            true => pages.load(offset),
+            false => io_uring_sqe128 { head: pages.load(offset), ..Default::default() },
+        })
+    }
+
+    /// Posts a completion, if there is room.
+    fn post(&mut self, user_data: u64, result: i32) -> bool {
+        let used = self.cq_tail.wrapping_sub(self.load(self.params.cq_off.head));
+        assert!(self.lied || used <= self.params.cq_entries, "more taken than was posted");
+        if used >= self.params.cq_entries {
+            return false;
+        }
+        let slot = self.cq_tail & (self.params.cq_entries - 1);
+        let offset = self.params.cq_off.cqes as usize + slot as usize * size_of::<io_uring_cqe>();
+        let Some(pages) = self.indices.as_ref() else { return false };
+        if offset + size_of::<io_uring_cqe>() > pages.len_bytes() || !offset.is_multiple_of(8) {
+            return false;
+        }
+        pages.store(offset, io_uring_cqe { user_data, res: result, flags: 0 });
+        self.cq_tail = self.cq_tail.wrapping_add(1);
+        self.store(self.params.cq_off.tail, self.cq_tail);
+        true
+    }
+
+    fn has_room(&self) -> bool {
+        let used = self.cq_tail.wrapping_sub(self.load(self.params.cq_off.head));
+        used < self.params.cq_entries
+    }
+
+    /// Completes a command that is under way.
+    fn complete(&mut self, index: usize, result: i32) {
+        if !self.has_room() {
+            return;
+        }
+        let sqe = self.under_way.remove(index);
+        self.part.completes(&sqe, result, &mut self.script, !self.lied);
+        self.post(sqe.head.user_data, result);
+        self.part.posted(sqe.head.user_data, result, Some(&sqe));
+    }
+
+    /// Posts a completion of anything. Of a command that it is about to take, nobody can tell later
+    /// that it came too early.
+    fn invent(&mut self, user_data: u64, result: i32) {
+        let there = self.load(self.params.sq_off.tail).wrapping_sub(self.sq_head);
+        self.lied |= (0..there.min(MOST_SQES))
+            .filter_map(|ahead| self.sqe_at(self.sq_head.wrapping_add(ahead)))
+            .any(|sqe| sqe.head.user_data == user_data);
+        match self.under_way.iter().position(|sqe| sqe.head.user_data == user_data) {
+            Some(index) => self.complete(index, result),
+            None if self.post(user_data, result) => self.part.posted(user_data, result, None),
+            None => {}
+        }
+    }
+
+    /// One completion, as the script says.
+    fn step(&mut self) {
+        let kind = self.script.byte();
+        let choice = self.script.byte();
+        let chosen =
+            (!self.under_way.is_empty()).then(|| usize::from(choice) % self.under_way.len().max(1));
+        match (kind % 8, chosen) {
+            (0..4, Some(index)) => self.complete(index, 0),
+            (4, Some(index)) => self.complete(index, -libc::ENODEV),
+            (5, Some(index)) => {
+                let result = self.script.i32();
+                self.complete(index, result);
+            }
+            (6, _) => {
+                let user_data = u64::from(self.script.u32());
+                let result = if choice % 2 == 0 { 0 } else { self.script.i32() };
+                self.invent(user_data, result);
+            }
+            (7, _) => {
+                let (user_data, result) = (self.script.u64(), self.script.i32());
+                self.invent(user_data, result);
+            }
+            _ => {}
+        }
+    }
+
+    fn enter(&mut self, to_submit: u32, timeout: Option<Duration>) -> Result<u32, Errno> {
+        let deadline = timeout.map(|timeout| self.now.saturating_add(timeout));
+        if self.stubborn > 0 {
+            self.stubborn -= 1;
+            return self.refuse(Errno::EAGAIN);
+        }
+        if self.script.is_empty() {
+            return self.wind_up(to_submit, deadline);
+        }
+        let answer = match self.script.byte() % 16 {
+            0 => {
+                let known = [4, 11, 12, 16, 62, 9, 14, 17, 77, 22];
+                let number = self.script.u16();
+                let number = known.get(usize::from(number)).copied().unwrap_or(number);
+                let errno = Errno::new(number.into()).unwrap_or(Errno::EIO);
+                return self.refuse(errno);
+            }
+            1 => {
+                let most = u32::from(self.script.byte());
+                self.take(to_submit.min(most))
+            }
+            2 => {
+                self.take(to_submit);
+                self.lied = true;
+                self.script.u32()
+            }
+            3 => {
+                let taken = self.take(to_submit);
+                self.lied = true;
+                self.cq_tail = self.cq_tail.wrapping_add(self.script.u32());
+                self.store(self.params.cq_off.tail, self.cq_tail);
+                taken
+            }
+            4 => {
+                let taken = self.take(to_submit);
+                self.now = deadline.unwrap_or(self.now);
+                taken
+            }
+            5 => {
+                self.stubborn = self.script.byte();
+                return self.refuse(Errno::EAGAIN);
+            }
+            _ => self.take(to_submit),
+        };
+        for _ in 0..self.script.below(8) {
+            self.step();
+        }
+        self.note_progress(answer > 0 || to_submit == 0);
+        Ok(answer)
+    }
+
+    fn note_progress(&mut self, any: bool) {
+        self.no_progress = if any { 0 } else { self.no_progress + 1 };
+    }
+
+    fn refuse(&mut self, errno: Errno) -> Result<u32, Errno> {
+        match errno {
+            Errno::EINTR | Errno::ETIME => {}
+            Errno::EAGAIN | Errno::EBUSY | Errno::ENOMEM => self.note_progress(false),
+            fatal => self.fatal = Some(fatal),
+        }
+        Err(errno)
+    }
+
+    /// The script is over: all that is under way completes, then nothing ever happens.
+    fn wind_up(&mut self, to_submit: u32, deadline: Option<Duration>) -> Result<u32, Errno> {
+        let taken = self.take(to_submit);
+        let mut index = 0;
+        let mut any = taken > 0;
+        while index < self.under_way.len() && self.has_room() {
+            match self.part.last_result(&self.under_way[index]) {
+                Some(result) => {
+                    self.complete(index, result);
+                    any = true;
+                }
+                None => index += 1,
+            }
+        }
+        let unread = self.cq_tail != self.load(self.params.cq_off.head);
+        self.no_progress = 0;
+        self.calls_after += 1;
+        match deadline {
+            _ if self.calls_after < MOST_CALLS && (any || unread) => Ok(taken),
+            Some(deadline) => {
+                self.now = self.now.max(deadline);
+                Err(Errno::ETIME)
+            }
+            None => self.refuse(Errno::EBADF),
+        }
+    }
+
+    fn set_up(&mut self, entries: u32, params: &mut io_uring_params) -> Result<File, Errno> {
+        let (sq_entries, cq_entries) =
+            (entries.next_power_of_two(), params.cq_entries.next_power_of_two());
+        params.sq_entries = sq_entries;
+        params.cq_entries = cq_entries;
+        params.features = u32::MAX;
+        params.sq_off.tail = SQ_TAIL;
+        params.sq_off.array = CQES + cq_entries * 16;
+        params.cq_off.head = CQ_HEAD;
+        params.cq_off.tail = CQ_TAIL;
+        params.cq_off.cqes = CQES;
+        match self.script.byte() {
+            240..248 => return Err(Errno::EINVAL), // as by a kernel that does not know a flag
+            248..252 => {
+                let number = self.script.byte().into();
+                return Err(Errno::new(number).unwrap_or(Errno::EPERM));
+            }
+            252.. => {
+                self.lied = true;
+                let lie = self.script.u32();
+                match self.script.below(8) {
+                    0 => params.sq_entries = lie,
+                    1 => params.cq_entries = lie,
+                    2 => params.sq_off.tail = lie,
+                    3 => params.sq_off.array = lie,
+                    4 => params.cq_off.head = lie,
+                    5 => params.cq_off.tail = lie,
+                    6 => params.cq_off.cqes = lie,
+                    _ => params.features = lie,
+                }
+            }
+            _ => {}
+        }
+        self.params = *params;
+        Ok(File::Ring)
+    }
+
+    fn map(&mut self, file: &File, offset: u64, len_bytes: usize) -> Result<Mapping, Errno> {
+        if len_bytes > MOST_BYTES {
+            return Err(Errno::ENOMEM);
+        }
+        let pages = match (file, offset) {
+            (File::Ring, IORING_OFF_SQ_RING) => {
+                let pages = Arc::new(Pages::new(len_bytes));
+                self.indices = Some(Arc::clone(&pages));
+                let first = self.script.u32();
+                (self.sq_head, self.cq_tail) = (first, first);
+                let (sq, cq) = (self.params.sq_off, self.params.cq_off);
+                for word in [sq.tail, cq.head, cq.tail] {
+                    self.store(word, first);
+                }
+                pages
+            }
+            (File::Ring, IORING_OFF_SQES) => {
+                Arc::clone(self.sqes.insert(Arc::new(Pages::new(len_bytes))))
+            }
+            (File::Char, 0) => self.part.char_device().ok_or(Errno::ENODEV)?,
+            _ => return Err(Errno::EINVAL),
+        };
+        if len_bytes > pages.len_bytes() { Err(Errno::EINVAL) } else { Ok(Mapping(pages)) }
+    }
+}
+
+/// The kernel as a task sees it.
+#[derive(Debug)]
+pub(super) struct Scripted<P>(Arc<Mutex<Machine<P>>>);
+
+impl<P> Clone for Scripted<P> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<P: Part> Scripted<P> {
+    pub(super) fn new(part: P, script: Input) -> Self {
+        Self(Arc::new(Mutex::new(Machine {
+            part,
+            script,
+            now: Duration::from_secs(1000),
+            params: io_uring_params::default(),
+            indices: None,
+            sqes: None,
+            sq_head: 0,
+            cq_tail: 0,
+            under_way: Vec::new(),
+            stubborn: 0,
+            lied: false,
+            fatal: None,
+            no_progress: 0,
+            calls_after: 0,
+        })))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Machine<P>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum File {
+    Control,
+    Char,
+    Event,
+    Ring,
+}
+
+#[derive(Debug)]
+pub(super) struct Mapping(Arc<Pages>);
+
+// SAFETY: the pages live as long as the mapping, are page aligned, and no Rust reference to their
+// bytes is made but to atomics.
+unsafe impl Memory for Mapping {
+    fn base(&self) -> NonNull<u8> {
+        self.0.base()
+    }
+
+    fn len_bytes(&self) -> usize {
+        self.0.len_bytes()
+    }
+}
+
+// SAFETY: mappings are pages that live as long as they do. By address a `Part` touches only what
+// the SQE of a command under way names, before it completes, through calls that check the address.
+unsafe impl<P: Part> Kernel for Scripted<P> {
+    type File = File;
+    type Mapping = Mapping;
+    type Thread = ();
+
+    fn task(&self) -> Self {
+        self.clone()
+    }
+
+    fn spawn<W: FnOnce(Self) + Send + 'static>(&self, _: String, _: W) -> Result<(), Errno> {
+        Err(Errno::EAGAIN)
+    }
+
+    fn join(&self, (): &mut (), _: Duration) -> bool {
+        true
+    }
+
+    fn process(&self) -> u32 {
+        7
+    }
+
+    fn open(&self, _: &CStr) -> Result<File, Errno> {
+        Ok(File::Control)
+    }
+
+    fn event(&self) -> Result<File, Errno> {
+        Ok(File::Event)
+    }
+
+    fn signal(&self, _: &File) {}
+
+    fn clear(&self, _: &File) {}
+
+    fn wait(&self, _: &File, _: Option<Duration>) -> bool {
+        false
+    }
+
+    fn ring_setup(&self, entries: u32, params: &mut io_uring_params) -> Result<File, Errno> {
+        self.lock().set_up(entries, params)
+    }
+
+    fn ring_enter(
+        &self,
+        _: RingName<'_, File>,
+        to_submit: u32,
+        _: u32,
+        _: u32,
+        timeout: Option<Duration>,
+    ) -> Result<u32, Errno> {
+        self.lock().enter(to_submit, timeout)
+    }
+
+    fn ring_register(&self, _: &File, _: Registration<'_>) -> Result<u32, Errno> {
+        match self.lock().script.byte() % 4 {
+            0 => Err(Errno::EINVAL),
+            _ => Ok(0),
+        }
+    }
+
+    fn map(&self, file: &File, at: u64, len_bytes: usize, _: Access) -> Result<Mapping, Errno> {
+        self.lock().map(file, at, len_bytes)
+    }
+
+    fn read_at(&self, _: &File, _: &mut [u8], _: u64) -> Result<usize, Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    fn write_at(&self, _: &File, _: &[u8], _: u64) -> Result<usize, Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    fn serves_a_disk(&self) {}
+
+    fn number(&self, file: &File) -> i32 {
+        3 + *file as i32
+    }
+
+    fn now(&self) -> Duration {
+        self.lock().now
+    }
+
+    fn sleep(&self, time: Duration) {
+        self.lock().now += time;
+    }
+}

@@ -1,0 +1,304 @@
+//! `schedule`: a device's whole life in the simulator; the bytes choose all that happens.
+
+use super::input::Input;
+use crate::backend::{Backend, Blocking, Memory, Target};
+use crate::control::Control;
+use crate::device::{Builder, Server};
+use crate::errno::Errno;
+use crate::error::Error;
+use crate::geometry::{Durability, Geometry};
+use crate::handler::{Completion, Handler, Io, Step};
+use crate::sim::{Choices, Faults, Load, Profile, Sim, Task};
+use core::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Whatever happens, clients are answered with what can be, the driver is told nothing that it
+/// refuses, nobody waits for ever, and nothing is left behind.
+pub fn schedule(bytes: &[u8]) {
+    run(bytes);
+}
+
+/// How the device's life ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Stopped when all is answered.
+    Answered,
+    /// Stopped while clients ask.
+    Stopped,
+    /// The same without patience.
+    StoppedNow,
+    /// Another process stops it, or deletes it.
+    StoppedByAnother,
+    DeletedByAnother,
+    /// The server is killed, and another process deletes the device.
+    Killed,
+}
+
+const ENDINGS: [Ending; 6] = [
+    Ending::Answered,
+    Ending::Stopped,
+    Ending::StoppedNow,
+    Ending::StoppedByAnother,
+    Ending::DeletedByAnother,
+    Ending::Killed,
+];
+
+/// How many askings succeeded, and how many failed.
+fn run(bytes: &[u8]) -> (u64, u64) {
+    let mut input = Input::new(bytes);
+    let profile = input.one_of(Profile::ALL);
+    let (queues, depth) = (1 + input.byte() % 3, 1 + input.byte() % 4);
+    let faults = faults(&mut input);
+    let ending = input.one_of(&ENDINGS);
+    let patience = input.byte();
+    let load = Load {
+        at_once: 1 + input.below(16),
+        max_len_bytes: 512 << (input.byte() % 7),
+        span_bytes: 4096 << (input.byte() % 5),
+        others: input.byte(),
+        writes: input.byte(),
+        ..Load::new(1 + u64::from(input.byte() % 48))
+    };
+    let geometry = Geometry {
+        durability: input.one_of(&[
+            Durability::WriteThrough,
+            Durability::Flush,
+            Durability::FlushAndFua,
+        ]),
+        ..Geometry::new(1 << 18)
+    };
+    let plays = usize::from(input.byte());
+    let backend = Arc::new(Erring {
+        memory: Memory::new(geometry).expect("256 KiB"),
+        plays: Mutex::new(Input::new(&input.take(plays))),
+    });
+    let sim = Sim::new(profile, Choices::bytes(input.rest()), faults);
+    let server_task = sim.process(true);
+    let served = Builder::new()
+        .queues(queues.into())
+        .depth(depth.into())
+        .max_io_bytes(16 << 10)
+        .serve_on(server_task.clone(), Delaying(Arc::clone(&backend)));
+    let tally = match served {
+        Ok(server) => {
+            let load = sim.load(server.id(), load);
+            if ending == Ending::Answered {
+                sim.until_answered();
+            } else {
+                (0..patience).for_each(|_| sim.give_way());
+            }
+            end(&sim, server, &server_task, ending);
+            sim.until_answered();
+            sim.tally(load)
+        }
+        Err(error) => {
+            check(&error);
+            Default::default()
+        }
+    };
+    clean_up(&sim, &server_task);
+    assert_eq!(sim.verdict(), Ok(()), "{profile}, {ending:?}, {faults:?}");
+    (tally.succeeded, tally.failed.values().sum())
+}
+
+fn faults(input: &mut Input) -> Faults {
+    match input.byte() % 4 {
+        0 => Faults::default(),
+        1 => Faults::bearable(),
+        2 => Faults::fatal(),
+        _ => Faults {
+            short_submit: input.byte() / 2,
+            interrupt: input.byte() / 2,
+            no_memory: input.byte() / 8,
+            wake_early: input.byte() / 2,
+            refuse: input.byte() / 8,
+            refuse_registration: input.byte(),
+            unknown_setup_flags: input.u32(),
+            fewer_queues: input.byte(),
+            fewer_features: input.byte(),
+            junk_padding: input.byte() % 2 == 1,
+            late_node: input.byte() / 8,
+            scribble: input.byte() % 2 == 1,
+            indices_before_wrap: input.byte().into(),
+            preempt: input.byte() / 4,
+            ..Faults::default()
+        },
+    }
+}
+
+fn end(sim: &Sim, server: Server<Task>, task: &Task, ending: Ending) {
+    let id = server.id();
+    let ended = match ending {
+        Ending::Answered | Ending::Stopped => server.stop(),
+        Ending::StoppedNow => server.stop_now(),
+        Ending::StoppedByAnother | Ending::DeletedByAnother => {
+            let deletes = ending == Ending::DeletedByAnother;
+            let others = Control::open(sim.process(true)).and_then(|mut control| {
+                let device = control.device(id);
+                // DEL_DEV would wait for the server, which is told nothing by it but aborts.
+                if deletes { device.delete_async() } else { device.stop() }
+            });
+            if let Err(error) = &others {
+                check(error);
+            }
+            server.stop()
+        }
+        Ending::Killed => {
+            sim.kill(task);
+            drop(server);
+            return;
+        }
+    };
+    if let Err(error) = &ended {
+        check(error);
+    }
+}
+
+/// Errors are told; but none of those that only a defect, or a kernel that lies, can cause.
+fn check(error: &Error) {
+    let words = format!("{error:?}");
+    for defect in ["Panicked", "Unexpected", "Full", "Overrun", "Impossible", "tag"] {
+        assert!(!words.contains(defect), "{words}");
+    }
+}
+
+/// A device that its server could not delete, because calls failed for good, another process does.
+fn clean_up(sim: &Sim, server: &Task) {
+    sim.kill(server);
+    for _ in 0..100 {
+        if sim.state(0).is_none() {
+            return;
+        }
+        let _ = Control::open(sim.process(true)).and_then(|mut c| c.device(0).delete());
+    }
+}
+
+/// A disk in memory that fails as its bytes say, before or after it has done what was asked.
+#[derive(Debug)]
+struct Erring {
+    memory: Memory,
+    plays: Mutex<Input>,
+}
+
+impl Erring {
+    fn play(&self) -> u8 {
+        self.plays.lock().unwrap_or_else(PoisonError::into_inner).byte()
+    }
+
+    fn perhaps(&self, work: impl FnOnce(&Memory) -> Result<(), Errno>) -> Result<(), Errno> {
+        let errno = [Errno::EIO, Errno::ENOSPC, Errno::ETIMEDOUT, Errno::EOPNOTSUPP];
+        match self.play() % 16 {
+            before @ 1..5 => Err(errno[usize::from(before - 1)]),
+            after @ 5..9 => work(&self.memory).and(Err(errno[usize::from(after - 5)])),
+            _ => work(&self.memory),
+        }
+    }
+}
+
+impl Backend for Erring {
+    fn geometry(&self) -> Geometry {
+        self.memory.geometry()
+    }
+
+    fn read(&self, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+        self.perhaps(|memory| memory.read(offset, data))
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        self.perhaps(|memory| memory.write(offset, data))
+    }
+
+    fn flush(&self) -> Result<(), Errno> {
+        self.perhaps(Memory::flush)
+    }
+
+    fn discard(&self, offset: u64, len_bytes: u64) -> Result<(), Errno> {
+        self.perhaps(|memory| memory.discard(offset, len_bytes))
+    }
+
+    fn write_zeroes(&self, offset: u64, len_bytes: u64, may_unmap: bool) -> Result<(), Errno> {
+        self.perhaps(|memory| memory.write_zeroes(offset, len_bytes, may_unmap))
+    }
+}
+
+/// Serves it, some requests after a delay, or answered while a delay is under way.
+#[derive(Debug)]
+struct Delaying(Arc<Erring>);
+
+impl Delaying {
+    fn serve(&self, io: &mut Io<'_>) -> Step {
+        Blocking::<Erring>::new(Arc::clone(&self.0)).start(io)
+    }
+}
+
+impl Target for Delaying {
+    type Handler = Self;
+
+    fn geometry(&self) -> Geometry {
+        self.0.geometry()
+    }
+
+    fn handler(&self, _: u16) -> Result<Self, Errno> {
+        Ok(Self(Arc::clone(&self.0)))
+    }
+}
+
+impl Handler for Delaying {
+    fn start(&mut self, io: &mut Io<'_>) -> Step {
+        let time = Duration::from_millis(u64::from(self.0.play()) % 8);
+        match self.0.play() % 16 {
+            delayed @ 1..4 => {
+                io.delay(time, delayed).expect("none is under way");
+                if delayed == 1 { self.serve(io) } else { Step::Pending }
+            }
+            _ => self.serve(io),
+        }
+    }
+
+    fn resume(&mut self, io: &mut Io<'_>, _: Completion) -> Step {
+        self.serve(io)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzz::corpus;
+
+    /// A kernel, faults (0 none, 1 bearable, 2 fatal), an ending, its backend's plays and choices.
+    fn seed(kernel: u8, faults: u8, ending: Ending, plays: &[u8], choices: &[u8]) -> Vec<u8> {
+        let ending = ENDINGS.iter().position(|other| *other == ending).expect("one of them");
+        let ending = u8::try_from(ending).expect("few");
+        let len = u8::try_from(plays.len()).expect("few");
+        let (queues, depth, patience) = (1, 2, 9);
+        let load = [3, 4, 2, 40, 128, 20, 2];
+        let head = [kernel, queues, depth, faults, ending, patience];
+        [&head[..], &load, &[len], plays, choices].concat()
+    }
+
+    #[test]
+    fn corpus_of_schedule() {
+        let choices: Vec<u8> = (0..250_u8).map(|index| index.wrapping_mul(67)).collect();
+        let plays = [0, 1, 0, 9, 2, 0, 0, 0, 3, 0, 0, 0, 0, 5, 4, 2, 1];
+        let seeds = [
+            ("plain-6.12", seed(0, 0, Ending::Answered, &[], &[])),
+            ("plain-7.3", seed(5, 0, Ending::Answered, &[], &[])),
+            ("chosen", seed(5, 0, Ending::Answered, &[], &choices)),
+            ("faults", seed(2, 1, Ending::Answered, &[], &choices)),
+            ("fatal", seed(3, 2, Ending::Answered, &[], &choices)),
+            ("errors", seed(5, 0, Ending::Answered, &plays, &choices)),
+            ("stopped", seed(5, 1, Ending::Stopped, &plays, &choices)),
+            ("stopped-6.12", seed(0, 1, Ending::Stopped, &plays, &choices)),
+            ("stopped-now", seed(5, 0, Ending::StoppedNow, &plays, &choices)),
+            ("stopped-by-another", seed(5, 0, Ending::StoppedByAnother, &plays, &choices)),
+            ("deleted-by-another", seed(5, 0, Ending::DeletedByAnother, &plays, &choices)),
+            ("killed", seed(5, 0, Ending::Killed, &plays, &choices)),
+            ("killed-6.12", seed(0, 0, Ending::Killed, &plays, &choices)),
+        ];
+        for (name, bytes) in &seeds[..4] {
+            assert_eq!(run(bytes), (21, 0), "{name}");
+        }
+        assert!(run(&seeds[5].1).1 > 0, "the backend failed nothing");
+        corpus::check("schedule", schedule, &seeds);
+    }
+}
