@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use ublkit::kernel::Kernel;
-use ublkit::sim::{Choices, Load, Profile, Rule, Sim, Task, Thread};
+use ublkit::sim::{Choices, Load, Sim, Task, Thread};
 use ublkit::{Control, Errno, Error};
 
 /// Clients that ask more than they will be answered.
@@ -87,7 +87,6 @@ proptest! {
     /// is stopped by another process, leaves nobody waiting, and a device that can be deleted.
     #[test]
     fn killed_at_any_moment(house in houses(), seed: u64, moments in 0_u32..400, stops: bool) {
-        prop_assume!(!scans_while_starting(house.profile));
         let house = House { whims: WHIMS, ..house };
         let sim = house.sim(Choices::seed(seed));
         let victim = Victim::start(&sim, house, Ending::Waits);
@@ -111,13 +110,6 @@ proptest! {
         prop_assert_eq!(sim.failure(), None);
         prop_assert_eq!(sim.leftovers(), Vec::<String>::new());
     }
-}
-
-/// Kernels that look for partitions inside START_DEV, and settle a dead server's requests only when
-/// its files are closed, keep both for ever when the server is killed meanwhile: a worker of the
-/// dying process waits for what the process's end brings. Later kernels look later.
-fn scans_while_starting(profile: Profile) -> bool {
-    profile.has(Rule::ReleaseDecides) && !profile.has(Rule::ScansLater)
 }
 
 /// What a server does once it is live.

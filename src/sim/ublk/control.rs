@@ -176,7 +176,11 @@ impl World {
             Stage::Mutex(_) => device.mutex.is_none_or(|owner| owner == control.id),
             Stage::Quiet => !device.has_tagged(),
             Stage::Drained => device.requests().is_empty(),
-            Stage::Scanned(asking) => !self.clients.askings.contains_key(asking),
+            // A worker that reads partitions is woken when its process is killed.
+            Stage::Scanned(asking) => {
+                let is_killed = self.processes.get(control.process).is_some_and(|p| p.dead);
+                is_killed || !self.clients.askings.contains_key(asking)
+            }
             Stage::Idle => device.queues.iter().all(|queue| {
                 queue.slots.iter().any(|slot| slot.pending.is_some() && slot.request.is_none())
             }),
