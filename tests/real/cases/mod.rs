@@ -130,6 +130,7 @@ pub const CASES: &[Case] = &[
     Case { name: "witness: rings", needs: NOTHING, run: witness::rings },
     Case { name: "witness: optional data paths", needs: NOTHING, run: witness::optional },
     Case { name: "witness: random scripts", needs: NOTHING, run: witness::random },
+    Case { name: "witness: fresh scripts", needs: NOTHING, run: witness::fresh },
     Case { name: "witness: servers that go", needs: NOTHING, run: witness::server },
 ];
 

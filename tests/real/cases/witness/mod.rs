@@ -3,6 +3,8 @@
 mod linux;
 #[path = "../../../witness/script/mod.rs"]
 mod script;
+#[path = "../../../witness/simulated.rs"]
+mod simulated;
 
 use super::Context;
 use crate::tools;
@@ -10,16 +12,20 @@ use linux::Threads;
 use script::record::{self, Observation};
 use script::run::run;
 use script::{Script, scripts};
+use simulated::Simulated;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+use ublkit::sim::Profile;
 
 /// How long it must be quiet before a step is taken to be over: where a recording says what to wait
 /// for, and where nothing does.
 const QUIET: Duration = Duration::from_millis(8);
 const QUIET_UNKNOWN: Duration = Duration::from_millis(50);
+/// The same in the simulation, where time costs nothing.
+const QUIET_SIMULATED: Duration = Duration::from_millis(20);
 /// A script that takes longer is named.
 const SLOW: Duration = Duration::from_secs(5);
 
@@ -29,7 +35,13 @@ const SLICE: usize = 4;
 /// The scripts of a part: all, or one of some.
 fn part(name: &str, context: Context) {
     let (name, make) = scripts::PARTS.iter().find(|(part, _)| *part == name).expect("a part");
-    witness(name, &make().into_iter().step_by(context.pick(SLICE, 1)).collect::<Vec<_>>());
+    let step = if is_blessing() { 1 } else { context.pick(SLICE, 1) };
+    witness(name, &make().into_iter().step_by(step).collect::<Vec<_>>());
+}
+
+/// Whether what is seen becomes the recording.
+fn is_blessing() -> bool {
+    std::env::var_os("UBLKIT_BLESS").is_some()
 }
 
 pub fn control(context: Context) {
@@ -76,6 +88,35 @@ pub fn optional(context: Context) {
     part("optional", context);
 }
 
+/// Seeds that nobody has seen: the kernel and the simulation, side by side.
+pub fn fresh(context: Context) {
+    let Some(profile) = Profile::named(&series()) else {
+        println!("measured: there is no profile of {} to compare with", series());
+        return;
+    };
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let first = context.seeds.first().copied().unwrap_or(since_1970.as_secs());
+    let count = context.pick(10, 200);
+    println!("measured: {count} random scripts, the first of seed {first}");
+    let (mut steps, mut differences) = (0, Vec::new());
+    for seed in first..first + count {
+        let script = script::random::random(seed);
+        if script.spares(&series()).is_some() {
+            continue;
+        }
+        let told = run(&mut Simulated::new(profile), &script, None, QUIET_SIMULATED);
+        let seen = run(&mut Threads::new(), &script, Some(&told), QUIET);
+        steps += seen.lines.len();
+        if let Some((line, says, does)) = record::differences(&told, &seen).first() {
+            let both = format!("  simulation: {says}\n  kernel:     {does}");
+            differences.push(format!("seed {seed}, line {line}:\n{both}"));
+        }
+    }
+    println!("measured: {steps} steps, of which the simulation knows nothing before");
+    let count = differences.len();
+    assert!(count == 0, "{count} differences:\n{}", differences.join("\n"));
+}
+
 pub fn rings(context: Context) {
     part("rings", context);
 }
@@ -96,7 +137,7 @@ fn witness(part: &str, scripts: &[Script]) {
     let path = recorded(part);
     let recording = std::fs::read_to_string(&path).map(|text| record::from_text(&text));
     let recording: BTreeMap<String, Observation> = recording.unwrap_or_default();
-    let blessing = std::env::var_os("UBLKIT_BLESS").is_some();
+    let blessing = is_blessing();
     // The folder that can be written inside a virtual machine.
     let out = std::env::var_os("UBLKIT_OUT").map(|out| {
         let folder = Path::new(&out).join("recorded").join(series());
