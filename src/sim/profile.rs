@@ -122,9 +122,11 @@ macro_rules! rules {
                 match self { $(Self::$name => &[$(Version($also_major, $also_minor),)*],)+ }
             }
 
-            /// The series of kernels that brought it, such as `6.13`.
+            /// The series of kernels that brought it, such as `6.13`, and those that were given it
+            /// later: `7.2, late 6.12`.
             pub fn series(self) -> String {
-                self.since().to_string()
+                let late = self.backports().iter().map(|series| format!(", late {series}"));
+                self.since().to_string() + &late.collect::<String>()
             }
 
             /// Where in the driver it is.
@@ -147,7 +149,7 @@ rules! {
     /// SET_PARAMS refuses sizes of blocks and of good requests above 256 MiB.
     ShiftsAreBounded (7, 2, "ublk_validate_params");
     /// SET_PARAMS refuses a largest request that is smaller than a page.
-    RequestsHoldAPage (6, 18, also 6, 12, "ublk_validate_params");
+    RequestsHoldAPage (7, 2, also 6, 12, "ublk_validate_params");
     /// SET_PARAMS refuses zones whose size is no power of two; before, only zones of nothing.
     ZonesArePowersOfTwo (7, 2, "ublk_validate_params");
     /// A refused SET_PARAMS leaves nothing of the parameters; before, only their types are cleared.
