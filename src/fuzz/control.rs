@@ -167,13 +167,13 @@ fn call<K: Kernel>(
 ) -> Result<Seen, Error> {
     let nothing = |()| Seen::Nothing;
     if which % 20 == 1 {
-        let id = (number % 2 == 0).then(|| number.into());
+        let id = number.is_multiple_of(2).then(|| number.into());
         let wish = DeviceInfo { id, ..DeviceInfo::wish(1 + u16::from(number % 4), 64, 1 << 16) };
         let info = control.add(&wish, timeout)?;
         check_grant(&info, &wish);
         return Ok(Seen::Info(info));
     }
-    if which % 20 == 0 {
+    if which.is_multiple_of(20) {
         return control.features().map(Seen::Features);
     }
     let device = control.device(number.into()).within(timeout);
@@ -195,7 +195,7 @@ fn call<K: Kernel>(
         15 => device.quiesce(timeout).map(nothing),
         16 => {
             let buffer = SharedBuffer::new(4096).expect("a page");
-            device.register_buffer(&buffer, number % 2 == 0).map(Seen::Index)
+            device.register_buffer(&buffer, number.is_multiple_of(2)).map(Seen::Index)
         }
         _ => device.unregister_buffer(number.into()).map(nothing),
     }

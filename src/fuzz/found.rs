@@ -15,7 +15,8 @@ fn a_device_is_not_left_behind_for_lack_of_time() {
     sim.assert_clean();
 }
 
-/// A queue of three slots over a kernel that is honest until `script` begins: all slots are offered.
+/// A queue of three slots over a kernel that is honest until `script` begins: all slots are
+/// offered.
 fn three_slots(plays: [u8; 3], script: &[&[u8]]) {
     let head: [&[u8]; 4] = [&[2, 0, 0, 3], &plays, &[0; 5], &[1, 1, 6, 0]];
     completions(&[head.concat(), script.concat()].concat());
@@ -41,8 +42,8 @@ fn a_command_that_the_kernel_never_took_does_not_complete() {
     three_slots(answers, &[&[6, 2], &FLUSH, &again]);
 }
 
-/// A command that was refused, or had a result that means nothing, could complete once more while the queue was given up, and its slot was
-/// answered for although the driver had it.
+/// A command that was refused, or had a result that means nothing, could complete once more while
+/// the queue was given up, and its slot was answered for although the driver had it.
 #[test]
 fn a_refused_command_is_over() {
     let again = [6, 0, 1, 0, 0, 0];

@@ -206,7 +206,7 @@ impl<P: Part> Machine<P> {
             }
             (6, _) => {
                 let user_data = u64::from(self.script.u32());
-                let result = if choice % 2 == 0 { 0 } else { self.script.i32() };
+                let result = if choice.is_multiple_of(2) { 0 } else { self.script.i32() };
                 self.invent(user_data, result);
             }
             (7, _) => {

@@ -55,7 +55,7 @@ fn a_disk(input: &mut Input) {
 
 fn a_wish(input: &mut Input) {
     let profile = input.one_of(Profile::ALL);
-    let (is_admin, cpus) = (input.byte() % 2 == 0, 1 + u16::from(input.byte()));
+    let (is_admin, cpus) = (input.byte().is_multiple_of(2), 1 + u16::from(input.byte()));
     let raw: ublksrv_ctrl_dev_info = from_bytes(&input.array::<64>()).expect("64 bytes");
     let said = DeviceInfo::from_sys(&raw);
     let max_io_bytes = said.max_io_bytes.max(4096); // less becomes nothing, and is never asked for
