@@ -16,10 +16,14 @@ mod found;
 mod input;
 mod machine;
 mod params;
+#[cfg(feature = "replay")]
+mod recording;
 mod schedule;
 
 pub use completions::completions;
 pub use control::control;
 pub use decode::decode;
 pub use params::params;
+#[cfg(feature = "replay")]
+pub use recording::recording;
 pub use schedule::schedule;
