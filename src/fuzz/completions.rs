@@ -1,14 +1,16 @@
 //! `completions`: a queue whose kernel completes anything with any result, at any time.
 
 use super::input::Input;
-use super::machine::{File, Part, Scripted};
+use super::machine::{Part, Scripted};
 use crate::errno::Errno;
 use crate::geometry::Geometry;
 use crate::handler::{Completion, Handler, Io, Step};
+use crate::kernel::Kernel;
 use crate::queue::{Queue, QueueError, QueuePlan, Turn};
 use crate::request::{Limits, Operation};
 use crate::ring::RingError;
 use crate::sim::user::{self, Pages};
+use crate::trace::{Detail, Log, Traced};
 use core::time::Duration;
 use std::sync::Arc;
 use ublkit_sys::io_uring::{
@@ -30,35 +32,46 @@ type End = Result<Turn, QueueError>;
 
 fn run(bytes: &[u8]) -> Option<End> {
     let mut input = Input::new(bytes);
-    let depth = 1 + u16::from(input.byte() % 4);
+    let first = input.byte();
+    let (depth, is_traced) = (1 + u16::from(first % 4), first >= 128);
     let descriptor_bytes = 24 + 8 * u16::from(input.byte() % 8);
     let max_io_bytes = 4096 << (input.byte() % 3);
-    let geometry = Geometry { discard_bytes: 4096, write_zeroes: true, ..Geometry::new(1 << 20) };
-    let limits = Limits { geometry, max_io_bytes };
     let handler_bytes = usize::from(input.byte());
     let plays = Input::new(&input.take(handler_bytes));
     let part = Slots {
         memory: Arc::new(Pages::new(usize::from(depth * descriptor_bytes))),
-        descriptor_bytes: descriptor_bytes.into(),
+        descriptor_bytes,
         slots: vec![Slot::default(); depth.into()],
         max_io_bytes,
         due: None,
     };
     let kernel = Scripted::new(part, input);
+    let handler = Player { kernel: kernel.clone(), plays };
+    if is_traced {
+        let traced = Traced::new(kernel.clone(), Detail::ALL, Log::of_last(10));
+        run_on(traced, &kernel, handler)
+    } else {
+        run_on(kernel.clone(), &kernel, handler)
+    }
+}
+
+/// Runs a queue on `kernel`, which is `truth`, perhaps listened to.
+fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Option<End> {
+    let (depth, descriptor_bytes, max_io_bytes) = truth.lock().part.shape();
+    let geometry = Geometry { discard_bytes: 4096, write_zeroes: true, ..Geometry::new(1 << 20) };
     let plan = QueuePlan {
         device: 0,
         queue: QUEUE,
         depth,
         descriptor_bytes,
-        limits,
-        char_device: Arc::new(File::Char),
+        limits: Limits { geometry, max_io_bytes },
+        char_device: Arc::new(kernel.open(c"/dev/ublkc0").ok()?),
         leave: Arc::default(),
-        wake: Arc::new(File::Event),
+        wake: Arc::new(kernel.event().ok()?),
     };
-    let handler = Player { kernel: kernel.clone(), plays };
-    let mut queue = Queue::new(kernel.clone(), plan, handler).ok()?;
+    let mut queue = Queue::new(kernel, plan, handler).ok()?;
     let end = serve(&mut queue);
-    let machine = kernel.lock();
+    let machine = truth.lock();
     if !machine.lied {
         let expected = match (&machine.fatal, machine.part.due) {
             (Some(errno), _) => Err(QueueError::Ring(RingError::Enter(*errno))),
@@ -77,7 +90,7 @@ fn run(bytes: &[u8]) -> Option<End> {
 }
 
 /// What a worker's thread does.
-fn serve(queue: &mut Queue<Scripted<Slots>, Player>) -> End {
+fn serve<K: Kernel>(queue: &mut Queue<K, Player>) -> End {
     queue.offer_all()?;
     loop {
         queue.check();
@@ -113,7 +126,7 @@ struct Slot {
 #[derive(Debug)]
 struct Slots {
     memory: Arc<Pages>,
-    descriptor_bytes: usize,
+    descriptor_bytes: u16,
     slots: Vec<Slot>,
     max_io_bytes: u32,
     /// How the queue must end, by what it was told first.
@@ -132,6 +145,12 @@ fn pattern(tag: u16) -> u8 {
 }
 
 impl Slots {
+    /// Depth, bytes of a descriptor, bytes of the largest request.
+    fn shape(&self) -> (u16, u16, u32) {
+        let depth = u16::try_from(self.slots.len()).expect("a few");
+        (depth, self.descriptor_bytes, self.max_io_bytes)
+    }
+
     fn command(&mut self, sqe: &io_uring_sqe128, trusts: bool) {
         let [words, addr] = sqe.head.cmd;
         let [q0, q1, t0, t1, result @ ..] = words.to_le_bytes();
@@ -186,7 +205,7 @@ impl Slots {
             let (op_flags, nr_sectors) = (script.u32(), script.u32());
             ublksrv_io_desc { op_flags, nr_sectors, start_sector: script.u64(), addr: buffer }
         };
-        self.memory.store(usize::from(tag) * self.descriptor_bytes, request);
+        self.memory.store(usize::from(tag) * usize::from(self.descriptor_bytes), request);
         if sys::op(request.op_flags) == sys::UBLK_IO_OP_WRITE {
             let len = self.max_io_bytes.min(request.nr_sectors.saturating_mul(512));
             user::write(buffer, &vec![pattern(tag); len as usize]).expect("a mapped buffer");
@@ -334,6 +353,13 @@ mod tests {
         [&[1, 0, 1, len], plays, ring, &script.concat()].concat()
     }
 
+    /// The same, listened to.
+    fn traced(plays: &[u8], script: &[&[u8]]) -> Vec<u8> {
+        let mut seed = seed(plays, script);
+        seed[0] |= 0x80;
+        seed
+    }
+
     /// All is taken, then so many steps follow.
     const fn takes(steps: u8) -> [u8; 2] {
         [6, steps]
@@ -375,6 +401,10 @@ mod tests {
             ("nonsense", seed(&[DONE], &[&one, &[7, 0, 9, 9, 9, 9, 9, 9, 9, 9]]), "Err(Unex"),
             ("no-delay", seed(&[DONE], &[&one, &[6, 0, 2, 7, 0, 0]]), "Err(Unexpected"),
             ("count", seed(&[DONE], &[&[2, 9, 0, 0, 0, 0]]), "Err(Ring(Impossible"),
+            ("traced", traced(&[DONE; 9], &[&two, &write, &read, &two, &flush, &read]), stopped),
+            ("traced-delays", traced(&[0, 1, 2], &[&two, &write, &read, &[6, 1, 0, 1]]), stopped),
+            ("traced-no-tag", traced(&[DONE], &[&one, &[6, 0, 1, 0, 9, 0]]), "Err(Unexpected"),
+            ("traced-tail", traced(&[DONE], &[&[3, 9, 0, 0, 0, 0]]), "Err(Ring(Comp"),
             ("tail", seed(&[DONE], &[&[3, 9, 0, 0, 0, 0]]), "Err(Ring(CompletionsOverrun"),
         ];
         for (name, bytes, end) in seeds {

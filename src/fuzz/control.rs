@@ -6,9 +6,11 @@ use crate::control::{Control, DeviceInfo};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::features::Features;
+use crate::kernel::Kernel;
 use crate::ring::RingError;
 use crate::shared::SharedBuffer;
 use crate::sim::user::{self, Pages};
+use crate::trace::{Detail, Log, Traced};
 use core::time::Duration;
 use std::sync::Arc;
 use ublkit_sys::abi::{Abi, as_bytes, from_bytes};
@@ -25,16 +27,27 @@ pub fn control(bytes: &[u8]) {
 /// How many commands were answered, refused and neither.
 fn run(bytes: &[u8]) -> [u32; 3] {
     let mut input = Input::new(bytes);
-    let calls = usize::from(input.byte() % 40);
-    let mut calls = Input::new(&input.take(calls * 3));
+    let first = input.byte();
+    let (calls, is_traced) = (usize::from(first % 128 % 40), first >= 128);
+    let calls = Input::new(&input.take(calls * 3));
     let kernel = Scripted::new(Driver::default(), input);
+    if is_traced {
+        let traced = Traced::new(kernel.clone(), Detail::ALL, Log::of_last(10));
+        run_on(traced, &kernel, calls)
+    } else {
+        run_on(kernel.clone(), &kernel, calls)
+    }
+}
+
+/// Sends commands to `kernel`, which is `truth`, perhaps listened to.
+fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Driver>, mut calls: Input) -> [u32; 3] {
     let mut tally = [0; 3];
-    let Ok(mut control) = Control::open(kernel.clone()) else { return tally };
+    let Ok(mut control) = Control::open(kernel) else { return tally };
     while !calls.is_empty() {
         let (which, number, seconds) = (calls.byte(), calls.byte(), calls.byte());
-        let asked = kernel.lock().part.asked;
+        let asked = truth.lock().part.asked;
         let result = call(&mut control, which, number, Duration::from_secs(seconds.into()));
-        let machine = kernel.lock();
+        let machine = truth.lock();
         let kind = match &result {
             Ok(_) => 0,
             Err(error) => {
@@ -145,10 +158,8 @@ fn check_grant(info: &DeviceInfo, wish: &DeviceInfo) {
     assert!(stride >= 24 && len as u64 <= apart, "queues' descriptors overlap");
 }
 
-type Kernel = Scripted<Driver>;
-
-fn call(
-    control: &mut Control<Kernel>,
+fn call<K: Kernel>(
+    control: &mut Control<K>,
     which: u8,
     number: u8,
     timeout: Duration,
@@ -300,6 +311,13 @@ mod tests {
         [&[count], &*calls.concat(), ring, &script.concat()].concat()
     }
 
+    /// The same, listened to.
+    fn traced(calls: &[[u8; 3]], script: &[&[u8]]) -> Vec<u8> {
+        let mut seed = seed(calls, script);
+        seed[0] |= 0x80;
+        seed
+    }
+
     /// All is taken, and the first command under way completes with 0.
     const ANSWERS: [u8; 4] = [6, 1, 0, 0];
 
@@ -336,6 +354,8 @@ mod tests {
             ("given-up", seed(&[call(8); 18], &[&[4, 0].repeat(17)]), [0, 0, 18]),
             ("stray", seed(&[call(8), call(8)], &[&[6, 1, 7, 0], &[9; 12]]), [0, 0, 2]),
             ("early", seed(&[call(8), call(8)], &[&[1, 0, 1, 7, 0], &[0; 12]]), [0, 0, 2]),
+            ("traced", traced(&every, &[]), [19, 1, 0]),
+            ("traced-late", traced(&[call(2), call(4)], &[&[4, 0], &[6, 2, 0, 0, 0]]), [1, 0, 1]),
             ("fatal", seed(&[call(8), call(8)], &[&[0, 8, 0]]), [0, 0, 2]),
             ("signal", seed(&[call(8)], &[&[0, 0, 0], &ANSWERS]), [1, 0, 0]),
         ];

@@ -437,8 +437,8 @@ unsafe impl<P: Part> Kernel for Scripted<P> {
         7
     }
 
-    fn open(&self, _: &CStr) -> Result<File, Errno> {
-        Ok(File::Control)
+    fn open(&self, path: &CStr) -> Result<File, Errno> {
+        Ok(if path == c"/dev/ublk-control" { File::Control } else { File::Char })
     }
 
     fn event(&self) -> Result<File, Errno> {
