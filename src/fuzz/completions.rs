@@ -1,7 +1,8 @@
 //! `completions`: a queue whose kernel completes anything with any result, at any time.
 
 use super::input::Input;
-use super::machine::{Part, Scripted};
+use super::machine::Part;
+use super::scripted::Scripted;
 use crate::errno::Errno;
 use crate::geometry::Geometry;
 use crate::handler::{Completion, Handler, Io, Step};

@@ -1,7 +1,8 @@
 //! `control`: a control device that answers anything: results, replies, completions of nothing.
 
 use super::input::Input;
-use super::machine::{Machine, Part, Scripted};
+use super::machine::{Machine, Part};
+use super::scripted::Scripted;
 use crate::control::{Control, DeviceInfo};
 use crate::errno::Errno;
 use crate::error::Error;

@@ -1,20 +1,17 @@
-//! [`Scripted`]: a kernel that answers what a fuzzer's bytes say, true or not.
+//! [`Machine`]: io_uring as a fuzzer's bytes say, true or not.
 //!
 //! It shares rings with the code under test, as a kernel does, and keeps the truth beside them:
 //! which commands it took and has not completed. A [`Part`] judges what is asked. What no program
 //! can defend itself against it does not do: it touches memory only for a command that it has.
-#![expect(unsafe_code, reason = "the seam is an unsafe trait; docs/safety.md, island `fuzz`")]
 
 use super::input::Input;
+use super::scripted::File;
 use crate::errno::Errno;
-use crate::kernel::{Access, Kernel, Memory, Registration, RingName};
 use crate::sim::user::Pages;
-use core::ffi::CStr;
 use core::fmt::Debug;
-use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use ublkit_sys::io_uring::*;
 
 /// What is behind a ring: it sees each command taken, and has its say when one completes.
@@ -56,8 +53,8 @@ const MOST_CALLS: u32 = 1000;
 #[derive(Debug)]
 pub(super) struct Machine<P> {
     pub(super) part: P,
-    script: Input,
-    now: Duration,
+    pub(super) script: Input,
+    pub(super) now: Duration,
     params: io_uring_params,
     indices: Option<Arc<Pages>>,
     sqes: Option<Arc<Pages>>,
@@ -78,6 +75,25 @@ pub(super) struct Machine<P> {
 }
 
 impl<P: Part> Machine<P> {
+    pub(super) fn new(part: P, script: Input) -> Self {
+        Self {
+            part,
+            script,
+            now: Duration::from_secs(1000),
+            params: io_uring_params::default(),
+            indices: None,
+            sqes: None,
+            sq_head: 0,
+            cq_tail: 0,
+            under_way: Vec::new(),
+            stubborn: 0,
+            lied: false,
+            fatal: None,
+            no_progress: 0,
+            calls_after: 0,
+        }
+    }
+
     fn word(&self, offset: u32) -> Option<&core::sync::atomic::AtomicU32> {
         let pages = self.indices.as_ref()?;
         let inside = offset as usize + 4 <= pages.len_bytes() && offset.is_multiple_of(4);
@@ -201,7 +217,11 @@ impl<P: Part> Machine<P> {
         }
     }
 
-    fn enter(&mut self, to_submit: u32, timeout: Option<Duration>) -> Result<u32, Errno> {
+    pub(super) fn enter(
+        &mut self,
+        to_submit: u32,
+        timeout: Option<Duration>,
+    ) -> Result<u32, Errno> {
         let deadline = timeout.map(|timeout| self.now.saturating_add(timeout));
         if self.stubborn > 0 {
             self.stubborn -= 1;
@@ -292,7 +312,11 @@ impl<P: Part> Machine<P> {
         }
     }
 
-    fn set_up(&mut self, entries: u32, params: &mut io_uring_params) -> Result<File, Errno> {
+    pub(super) fn set_up(
+        &mut self,
+        entries: u32,
+        params: &mut io_uring_params,
+    ) -> Result<File, Errno> {
         let (sq_entries, cq_entries) =
             (entries.next_power_of_two(), params.cq_entries.next_power_of_two());
         params.sq_entries = sq_entries;
@@ -329,7 +353,12 @@ impl<P: Part> Machine<P> {
         Ok(File::Ring)
     }
 
-    fn map(&mut self, file: &File, offset: u64, len_bytes: usize) -> Result<Mapping, Errno> {
+    pub(super) fn map(
+        &mut self,
+        file: &File,
+        offset: u64,
+        len_bytes: usize,
+    ) -> Result<Arc<Pages>, Errno> {
         if len_bytes > MOST_BYTES {
             return Err(Errno::ENOMEM);
         }
@@ -351,153 +380,6 @@ impl<P: Part> Machine<P> {
             (File::Char, 0) => self.part.char_device().ok_or(Errno::ENODEV)?,
             _ => return Err(Errno::EINVAL),
         };
-        if len_bytes > pages.len_bytes() { Err(Errno::EINVAL) } else { Ok(Mapping(pages)) }
-    }
-}
-
-/// The kernel as a task sees it.
-#[derive(Debug)]
-pub(super) struct Scripted<P>(Arc<Mutex<Machine<P>>>);
-
-impl<P> Clone for Scripted<P> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<P: Part> Scripted<P> {
-    pub(super) fn new(part: P, script: Input) -> Self {
-        Self(Arc::new(Mutex::new(Machine {
-            part,
-            script,
-            now: Duration::from_secs(1000),
-            params: io_uring_params::default(),
-            indices: None,
-            sqes: None,
-            sq_head: 0,
-            cq_tail: 0,
-            under_way: Vec::new(),
-            stubborn: 0,
-            lied: false,
-            fatal: None,
-            no_progress: 0,
-            calls_after: 0,
-        })))
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, Machine<P>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum File {
-    Control,
-    Char,
-    Event,
-    Ring,
-}
-
-#[derive(Debug)]
-pub(super) struct Mapping(Arc<Pages>);
-
-// SAFETY: the pages live as long as the mapping, are page aligned, and no Rust reference to their
-// bytes is made but to atomics.
-unsafe impl Memory for Mapping {
-    fn base(&self) -> NonNull<u8> {
-        self.0.base()
-    }
-
-    fn len_bytes(&self) -> usize {
-        self.0.len_bytes()
-    }
-}
-
-// SAFETY: mappings are pages that live as long as they do. By address a `Part` touches only what
-// the SQE of a command under way names, before it completes, through calls that check the address.
-unsafe impl<P: Part> Kernel for Scripted<P> {
-    type File = File;
-    type Mapping = Mapping;
-    type Thread = ();
-
-    fn task(&self) -> Self {
-        self.clone()
-    }
-
-    fn spawn<W: FnOnce(Self) + Send + 'static>(&self, _: String, _: W) -> Result<(), Errno> {
-        Err(Errno::EAGAIN)
-    }
-
-    fn join(&self, (): &mut (), _: Duration) -> bool {
-        true
-    }
-
-    fn process(&self) -> u32 {
-        7
-    }
-
-    fn open(&self, path: &CStr) -> Result<File, Errno> {
-        Ok(if path == c"/dev/ublk-control" { File::Control } else { File::Char })
-    }
-
-    fn event(&self) -> Result<File, Errno> {
-        Ok(File::Event)
-    }
-
-    fn signal(&self, _: &File) {}
-
-    fn clear(&self, _: &File) {}
-
-    fn wait(&self, _: &File, _: Option<Duration>) -> bool {
-        false
-    }
-
-    fn ring_setup(&self, entries: u32, params: &mut io_uring_params) -> Result<File, Errno> {
-        self.lock().set_up(entries, params)
-    }
-
-    fn ring_enter(
-        &self,
-        _: RingName<'_, File>,
-        to_submit: u32,
-        _: u32,
-        _: u32,
-        timeout: Option<Duration>,
-    ) -> Result<u32, Errno> {
-        self.lock().enter(to_submit, timeout)
-    }
-
-    fn ring_register(&self, _: &File, _: Registration<'_>) -> Result<u32, Errno> {
-        match self.lock().script.byte() % 4 {
-            0 => Err(Errno::EINVAL),
-            _ => Ok(0),
-        }
-    }
-
-    fn map(&self, file: &File, at: u64, len_bytes: usize, _: Access) -> Result<Mapping, Errno> {
-        self.lock().map(file, at, len_bytes)
-    }
-
-    fn read_at(&self, _: &File, _: &mut [u8], _: u64) -> Result<usize, Errno> {
-        Err(Errno::EINVAL)
-    }
-
-    fn write_at(&self, _: &File, _: &[u8], _: u64) -> Result<usize, Errno> {
-        Err(Errno::EINVAL)
-    }
-
-    fn serves_a_disk(&self) {}
-
-    fn number(&self, file: &File) -> i32 {
-        3 + *file as i32
-    }
-
-    fn now(&self) -> Duration {
-        self.lock().now
-    }
-
-    fn sleep(&self, time: Duration) {
-        self.lock().now += time;
+        if len_bytes > pages.len_bytes() { Err(Errno::EINVAL) } else { Ok(pages) }
     }
 }

@@ -19,6 +19,7 @@ mod params;
 #[cfg(feature = "replay")]
 mod recording;
 mod schedule;
+mod scripted;
 
 pub use completions::completions;
 pub use control::control;
