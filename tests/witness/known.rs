@@ -35,5 +35,10 @@ pub const NOT_MODELLED: &[NotModelled] = &[
     of("ring: setup flags", "flags 0x80000 =>", UNUSED),
     of("ring: setup flags", "flags 0x110000 =>", UNUSED),
     of("ring: setup flags", "flags 0x20001 =>", UNUSED),
+    of(
+        "control: START_DEV looks for partitions",
+        "",
+        "which sectors are looked at: only the first",
+    ),
     of("ring: SQEs that are refused", "nop flags=2 =>", "IOSQE_IO_DRAIN"),
 ];
