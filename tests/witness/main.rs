@@ -9,7 +9,7 @@ mod rules;
 mod script;
 mod simulated;
 
-use known::NOT_MODELLED;
+use known::{NOT_MODELLED, OPEN};
 use script::record::{self, Observation};
 use script::run::run;
 use script::{Script, random, scripts};
@@ -39,6 +39,10 @@ struct Tally {
     steps: usize,
     not_modelled: usize,
     left_out: usize,
+    /// Not recorded, or changed since.
+    unrecorded: usize,
+    /// In [`OPEN`].
+    open: usize,
     different: Vec<String>,
 }
 
@@ -65,12 +69,13 @@ fn main() -> ExitCode {
     let mut wrong = 0;
     for series in &recordings {
         let profile = Profile::named(series).expect("a profile");
-        let Tally { scripts, steps, not_modelled, left_out, different } =
+        let Tally { scripts, steps, not_modelled, left_out, unrecorded, open, different } =
             compare(series, profile, &wanted.names, &recorded(series));
         different.iter().for_each(|text| println!("{text}"));
         println!(
-            "{series}: {scripts} scripts, {steps} steps; {} scripts differ, {not_modelled} lines \
-             not modelled, {left_out} scripts are left out",
+            "{series}: {scripts} scripts, {steps} steps; {} scripts differ, {open} differ and are \
+             not explained yet, {not_modelled} lines not modelled, {left_out} scripts are left out, \
+             {unrecorded} to be recorded (anew)",
             different.len()
         );
         wrong += different.len();
@@ -131,7 +136,7 @@ fn compare(
             continue;
         }
         match recorded.get(name) {
-            None => tally.different.push(format!("{series} {name}: was not recorded")),
+            None => tally.unrecorded += 1,
             Some(expected) => compare_one(series, profile, &script, expected, &mut tally),
         }
     }
@@ -147,6 +152,10 @@ fn compare_one(
 ) {
     let name = &script.name;
     let seen = run(&mut Simulated::new(profile), script, Some(expected), QUIET);
+    if !record::same_steps(expected, &seen) {
+        tally.unrecorded += 1;
+        return;
+    }
     tally.scripts += 1;
     tally.steps += seen.lines.len();
     let differences = record::differences(expected, &seen);
@@ -154,7 +163,9 @@ fn compare_one(
         .into_iter()
         .partition(|(_, is, _)| NOT_MODELLED.iter().any(|what| what.is(series, name, is)));
     tally.not_modelled += known.len();
-    if let Some((line, kernel, simulation)) = unknown.first() {
+    let is_open = OPEN.contains(&(series, name.as_str()));
+    tally.open += usize::from(is_open && !unknown.is_empty());
+    if let Some((line, kernel, simulation)) = unknown.first().filter(|_| !is_open) {
         let (count, both) = (unknown.len(), format!("{kernel}\n  simulation: {simulation}"));
         tally
             .different

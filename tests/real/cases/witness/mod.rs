@@ -163,8 +163,9 @@ fn witness(part: &str, scripts: &[Script]) {
             println!("{name}: stuck: {}", observation.lines.join("; "));
             differences.push(format!("{name} was stuck"));
         }
-        match expected.map(|expected| record::differences(expected, &observation)) {
-            None => differences.push(format!("{name}: was not recorded")),
+        let same = expected.filter(|expected| record::same_steps(expected, &observation));
+        match same.map(|expected| record::differences(expected, &observation)) {
+            None => println!("{name}: is to be recorded (anew)"),
             Some(lines) => differences.extend(lines.first().map(|(line, was, is)| {
                 format!("{name}: line {line}:\n  recorded: {was}\n  now:      {is}")
             })),
