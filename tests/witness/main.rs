@@ -74,8 +74,8 @@ fn main() -> ExitCode {
         different.iter().for_each(|text| println!("{text}"));
         println!(
             "{series}: {scripts} scripts, {steps} steps; {} scripts differ, {open} differ and are \
-             not explained yet, {not_modelled} lines not modelled, {left_out} scripts are left out, \
-             {unrecorded} to be recorded (anew)",
+             not explained yet, {not_modelled} lines not modelled, {left_out} scripts are left \
+             out, {unrecorded} to be recorded (anew)",
             different.len()
         );
         wrong += different.len();

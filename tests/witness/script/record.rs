@@ -59,7 +59,8 @@ pub fn differences(one: &Observation, other: &Observation) -> Vec<(usize, String
         .collect()
 }
 
-/// Whether two observations are of the same steps: a script that was changed is to be recorded anew.
+/// Whether two observations are of the same steps: a script that was changed is to be recorded
+/// anew.
 pub fn same_steps(one: &Observation, other: &Observation) -> bool {
     let step = |line: &String| line.split(" => ").next().unwrap_or_default().to_owned();
     one.lines.iter().map(step).eq(other.lines.iter().map(step))
