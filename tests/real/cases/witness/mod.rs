@@ -68,13 +68,28 @@ pub fn user_copy(context: Context) {
     part("user-copy", context);
 }
 
+/// Scripts that a kernel may not survive (6.12 oopses), or that take long, run at full length only.
+fn is_left_to_full(context: Context) -> bool {
+    let is_slice = context.depth == crate::Depth::Slice && context.seeds.is_empty();
+    if is_slice && !is_blessing() {
+        println!("measured: nothing: these scripts run with --full only");
+    }
+    is_slice && !is_blessing()
+}
+
 pub fn server(context: Context) {
+    if is_left_to_full(context) {
+        return;
+    }
     part("server", context);
 }
 
 /// The recorded seeds; or those that are wished, of which nothing is recorded: what they do is
 /// printed.
 pub fn random(context: Context) {
+    if is_left_to_full(context) {
+        return;
+    }
     if context.seeds.is_empty() {
         return part("random", context);
     }
@@ -90,6 +105,9 @@ pub fn optional(context: Context) {
 
 /// Seeds that nobody has seen: the kernel and the simulation, side by side.
 pub fn fresh(context: Context) {
+    if is_left_to_full(context) {
+        return;
+    }
     let Some(profile) = Profile::named(&series()) else {
         println!("measured: there is no profile of {} to compare with", series());
         return;
