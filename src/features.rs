@@ -59,6 +59,10 @@ impl Features {
     /// What this version of ublkit can serve a device with. All of the others it knows by name, and
     /// its control commands carry them, but its queues do not speak them yet.
     pub const SERVED: Self = Self::URING_CMD_COMP_IN_TASK
+        .union(Self::SUPPORT_ZERO_COPY)
+        .union(Self::NEED_GET_DATA)
+        .union(Self::USER_COPY)
+        .union(Self::AUTO_BUF_REG)
         .union(Self::CMD_IOCTL_ENCODE)
         .union(Self::UPDATE_SIZE)
         .union(Self::PER_IO_DAEMON)

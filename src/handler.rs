@@ -1,11 +1,14 @@
 //! [`Handler`]: what the queue knows of a backend, and [`Io`]: what a backend holds for one call.
 
+use crate::data_path::DataPath;
 use crate::errno::Errno;
 use crate::id::Id;
+use crate::kernel::{Destination, Source};
 use crate::request::Request;
-use crate::ring::{Sqe, SubmissionQueue};
-use crate::slots::Slots;
+use crate::ring::{self, FileName, Sqe, SubmissionQueue};
+use crate::slots::{Action, Operation, Slots, Transfer, Where};
 use core::fmt;
+use core::ops::Range;
 use core::time::Duration;
 
 /// What a call to a handler comes to.
@@ -14,7 +17,7 @@ use core::time::Duration;
 pub enum Step {
     /// The request is answered: all of it succeeded, or it failed.
     Done(Result<(), Errno>),
-    /// The request goes on when its delay has ended.
+    /// The request goes on when something that it waits for has ended.
     Pending,
 }
 
@@ -23,19 +26,21 @@ pub enum Step {
 pub struct Completion {
     /// What it was asked for with.
     pub cookie: u8,
-    /// What came of it.
+    /// What came of it: of a transfer the number of bytes, less than was asked only at the end of
+    /// the file.
     pub result: Result<u32, Errno>,
 }
 
 /// Serves the requests of one queue, on the queue's thread.
 ///
-/// Each request is [`start`](Self::start)ed once and [`resume`](Self::resume)d whenever what it
-/// waits for has ended, until a call answers [`Step::Done`]. So far it can wait for a delay
-/// ([`Io::delay`]). A call must not block for longer than its clients shall wait: the queue's other
-/// requests wait too.
+/// Each request is [`start`](Self::start)ed once and [`resume`](Self::resume)d whenever an
+/// operation that it waits for has ended, until a call answers [`Step::Done`]. Operations are asked
+/// for through [`Io`]; the queue's own ring does them. A call must not block for longer than its
+/// clients shall wait: the queue's other requests wait too.
 ///
 /// Mistakes cost an `EIO`, never a hang: a call that panics, and one that is `Pending` on nothing.
 /// After a panic the request is not entered again; the next one of that tag begins with a `start`.
+/// A request is answered only when all its operations have ended, whatever the handler says.
 pub trait Handler {
     /// Begins a request.
     fn start(&mut self, io: &mut Io<'_>) -> Step;
@@ -47,44 +52,268 @@ pub trait Handler {
     }
 }
 
-/// A request as a handler sees it during one call: what is asked, its data, and what it can wait
-/// for on the queue's own ring.
+/// One of a target's files, by its place in [`Needs::files`](crate::Needs::files).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileIndex(pub u16);
+
+/// One of a target's regions, by its place in [`Needs::regions`](crate::Needs::regions).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionIndex(pub u16);
+
+/// What becomes of a file's space (`fallocate(2)`). The file's size stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Space {
+    /// It is there for what will be written.
+    Taken,
+    /// It is given up, and the range reads as zeros.
+    GivenUp,
+    /// It is there, and the range reads as zeros.
+    Zeroed,
+}
+
+impl Space {
+    fn flags(self) -> u32 {
+        let flags = match self {
+            Self::Taken => libc::FALLOC_FL_KEEP_SIZE,
+            Self::GivenUp => libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
+            Self::Zeroed => libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE,
+        };
+        flags.unsigned_abs()
+    }
+}
+
+/// Moves a request's data by system calls, on a device that does it so.
+pub(crate) trait Mover {
+    /// Fills all of `data` with what a write brings.
+    fn fetch(&self, tag: u16, data: Destination<'_>) -> Result<(), Errno>;
+    /// Gives a read all of `data`.
+    fn give(&self, tag: u16, data: Source<'_>) -> Result<(), Errno>;
+}
+
+/// A request as a handler sees it during one call: what is asked, its data, and what the queue's
+/// own ring can do for it.
+///
+/// Operations end later: the handler answers [`Step::Pending`], and is resumed with the `cookie`
+/// that it gave, any number of its own. All of them fail with `EBUSY` when the request has as many
+/// under way as [`Needs::operations`](crate::Needs::operations) says, and with `EBADF` when there
+/// is no such file.
 pub struct Io<'a> {
     pub(crate) slots: &'a mut Slots,
     pub(crate) submissions: &'a mut SubmissionQueue<Sqe>,
-    pub(crate) tag: u16,
+    pub(crate) slot: ring::Slot,
+    pub(crate) files: &'a [FileName],
+    pub(crate) path: DataPath,
+    pub(crate) mover: &'a dyn Mover,
 }
 
 impl Io<'_> {
     /// What the client asks.
     pub fn request(&self) -> Request {
-        self.slots.request(self.tag)
+        self.slots.request(self.slot.tag)
     }
 
     /// The request's number in its queue, below the depth. No two requests at one time share it.
     pub fn tag(&self) -> u16 {
-        self.tag
+        self.slot.tag
     }
 
     /// The request's data: what a write brings, or what a read is to fill, which holds anything
     /// before. Empty for other operations.
+    ///
+    /// # Panics
+    ///
+    /// While an operation is using it; and where it stayed in the kernel, for a target that did not
+    /// ask for [`Slices`](crate::Access::Slices). Either costs the request an `EIO`.
     pub fn data(&mut self) -> &mut [u8] {
-        self.slots.data(self.tag)
+        self.slots.data(self.slot.tag)
     }
 
-    /// Has the request resumed after `time`, with `Err(ETIME)`. Until then it is not answered,
-    /// whatever the handler says.
+    /// Reads `part` of the request's data from a file, from `offset` on. Short transfers and
+    /// interruptions go on by themselves.
     ///
     /// # Errors
     ///
-    /// `EBUSY`: the request has a delay under way; there can be one.
+    /// `EINVAL`: no such part, or no such offset; `EOPNOTSUPP`: the data stayed in the kernel, for
+    /// a target of [`Regions`](crate::Access::Regions).
+    pub fn read(
+        &mut self,
+        file: FileIndex,
+        offset: u64,
+        part: Range<u32>,
+        cookie: u8,
+    ) -> Result<(), Errno> {
+        let transfer = self.transfer(file, offset, part)?;
+        self.begin(Operation::new(Action::Read(transfer), cookie))
+    }
+
+    /// Writes `part` of the request's data to a file, from `offset` on. With `durable` the
+    /// operation ends when what it wrote is durable. Otherwise as [`read`](Self::read).
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn write(
+        &mut self,
+        file: FileIndex,
+        offset: u64,
+        part: Range<u32>,
+        durable: bool,
+        cookie: u8,
+    ) -> Result<(), Errno> {
+        let transfer = self.transfer(file, offset, part)?;
+        self.begin(Operation::new(Action::Write { transfer, durable }, cookie))
+    }
+
+    /// Makes what was written to a file durable: with `data_only` as `fdatasync(2)`.
+    ///
+    /// # Errors
+    ///
+    /// As all operations.
+    pub fn sync(&mut self, file: FileIndex, data_only: bool, cookie: u8) -> Result<(), Errno> {
+        self.begin(Operation::new(Action::Sync { file: file.0, data_only }, cookie))
+    }
+
+    /// Takes space of a file, or gives it up.
+    ///
+    /// # Errors
+    ///
+    /// As all operations.
+    pub fn allocate(
+        &mut self,
+        file: FileIndex,
+        space: Space,
+        range: Range<u64>,
+        cookie: u8,
+    ) -> Result<(), Errno> {
+        let len_bytes = range.end.checked_sub(range.start).ok_or(Errno::EINVAL)?;
+        let action = Action::Allocate { file: file.0, space, offset: range.start, len_bytes };
+        self.begin(Operation::new(action, cookie))
+    }
+
+    /// Waits until a file is readable: an eventfd, a socket.
+    ///
+    /// # Errors
+    ///
+    /// As all operations.
+    pub fn readable(&mut self, file: FileIndex, cookie: u8) -> Result<(), Errno> {
+        self.begin(Operation::new(Action::Readable { file: file.0 }, cookie))
+    }
+
+    /// Waits for `time`; that ends with `Err(ETIME)`.
+    ///
+    /// # Errors
+    ///
+    /// As all operations.
     pub fn delay(&mut self, time: Duration, cookie: u8) -> Result<(), Errno> {
-        let sqe = self.submissions.number();
-        let address = self.slots.begin_delay(self.tag, time, cookie, sqe)?;
-        let id = Id::Delay { tag: self.tag, cookie };
-        self.submissions.push(Sqe::timeout(address, id.encode())).map_err(|_| {
+        self.begin(Operation::new(Action::Delay(time), cookie))
+    }
+
+    /// Answers a read with what a region holds from `offset` on, without a copy in between where
+    /// the device's data path allows: `return io.load(…)`.
+    pub fn load(&mut self, region: RegionIndex, offset: u64) -> Step {
+        Step::Done(self.loaded(region, offset))
+    }
+
+    fn loaded(&mut self, region: RegionIndex, offset: u64) -> Result<(), Errno> {
+        let tag = self.slot.tag;
+        let range = self.slots.range(tag, region.0, offset)?;
+        match (self.path, self.slots.place(tag)) {
+            (_, Where::Buffer | Where::Copy) => self.slots.load(tag, region.0, range.start),
+            (DataPath::GetData, _) => {
+                self.slots.set_place(tag, Where::Region(region.0, range.start));
+            }
+            _ => {
+                self.mover.give(tag, self.slots.region(region.0).source(range))?;
+                self.slots.set_place(tag, Where::Given);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts what a write brings into a region, from `offset` on, as [`load`](Self::load) does.
+    /// Where that ends later, the request is resumed with `cookie`.
+    pub fn store(&mut self, region: RegionIndex, offset: u64, cookie: u8) -> Step {
+        match self.stored(region, offset, cookie) {
+            Ok(step) => step,
+            Err(errno) => Step::Done(Err(errno)),
+        }
+    }
+
+    fn stored(&mut self, region: RegionIndex, offset: u64, cookie: u8) -> Result<Step, Errno> {
+        let tag = self.slot.tag;
+        let range = self.slots.range(tag, region.0, offset)?;
+        match (self.path, self.slots.place(tag)) {
+            (_, Where::Buffer | Where::Copy) => self.slots.store(tag, region.0, range.start),
+            (DataPath::GetData, _) => {
+                self.fetch_data(Some((region.0, range.start)), cookie)?;
+                return Ok(Step::Pending);
+            }
+            _ => self.mover.fetch(tag, self.slots.region(region.0).destination(range))?,
+        }
+        Ok(Step::Done(Ok(())))
+    }
+
+    /// Has the driver put a write's data where it belongs.
+    pub(crate) fn fetch_data(
+        &mut self,
+        place: Option<(u16, usize)>,
+        cookie: u8,
+    ) -> Result<(), Errno> {
+        let tag = self.slot.tag;
+        let address = self.slots.fetch_data(tag, place, cookie, self.submissions.number());
+        let id = Id::Command { tag }.encode();
+        // A ring that is too small ends its queue at the next push.
+        self.submissions.push(Sqe::get_data(self.slot, address, id)).map_err(|_| Errno::ENOSPC)
+    }
+
+    fn transfer(&self, file: FileIndex, offset: u64, part: Range<u32>) -> Result<Transfer, Errno> {
+        let (start, end) = (part.start, part.end);
+        let len_bytes = end.checked_sub(start).ok_or(Errno::EINVAL)?;
+        let fits = offset.checked_add(len_bytes.into()).is_some_and(|end| end <= i64::MAX as u64);
+        if end > self.request().data_bytes() || !fits {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Transfer { file: file.0, offset, start, len_bytes })
+    }
+
+    /// Asks the ring for an operation, or for what is left of one.
+    pub(crate) fn begin(&mut self, operation: Operation) -> Result<(), Errno> {
+        let tag = self.slot.tag;
+        let file = match operation.action.file() {
+            Some(file) => *self.files.get(usize::from(file)).ok_or(Errno::EBADF)?,
+            None => FileName::Number(-1),
+        };
+        let place = self.slots.place(tag);
+        let is_reachable = matches!(place, Where::Buffer | Where::Copy | Where::Table);
+        if operation.action.transfer().is_some() && !is_reachable {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let index = self.slots.begin(tag, operation, self.submissions.number())?;
+        let id = Id::Operation { tag, index }.encode();
+        let data = |transfer: &Transfer| match place {
+            Where::Table => ring::Data::Table {
+                place: tag,
+                start: transfer.start,
+                len_bytes: transfer.len_bytes,
+            },
+            _ => ring::Data::Memory(self.slots.part(tag, transfer), transfer.len_bytes),
+        };
+        let sqe = match operation.action {
+            Action::Read(transfer) => Sqe::read(file, transfer.offset, data(&transfer), id),
+            Action::Write { transfer, durable } => {
+                Sqe::write(file, transfer.offset, data(&transfer), durable, id)
+            }
+            Action::Sync { data_only, .. } => Sqe::sync(file, data_only, id),
+            Action::Allocate { space, offset, len_bytes, .. } => {
+                Sqe::allocate(file, space.flags(), offset, len_bytes, id)
+            }
+            Action::Readable { .. } => Sqe::poll_readable(file, id),
+            Action::Delay(time) => Sqe::timeout(self.slots.delay(tag, index, time), id),
+        };
+        self.submissions.push(sqe).map_err(|_| {
             // The ring is too small, which its queue will see for itself at the commit.
-            self.slots.drop_delay(self.tag);
+            self.slots.drop_unqueued(tag, index);
             Errno::ENOSPC
         })
     }
@@ -92,6 +321,6 @@ impl Io<'_> {
 
 impl fmt::Debug for Io<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Io").field("tag", &self.tag).field("request", &self.request()).finish()
+        f.debug_struct("Io").field("tag", &self.tag()).field("request", &self.request()).finish()
     }
 }

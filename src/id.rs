@@ -8,40 +8,40 @@ pub(crate) enum Id {
         /// The slot.
         tag: u16,
     },
-    /// The delay that a handler asked for.
-    Delay {
+    /// An operation that a handler asked for.
+    Operation {
         /// The request's slot.
         tag: u16,
-        /// The handler's own number.
-        cookie: u8,
+        /// Which of the request's operations.
+        index: u8,
     },
     /// The queue's wake-up event.
     Wake,
 }
 
 const COMMAND: u8 = 1;
-const DELAY: u8 = 2;
+const OPERATION: u8 = 2;
 const WAKE: u8 = 3;
 
 impl Id {
-    /// Bytes from the lowest: kind, cookie, tag (two), zeros (four).
+    /// Bytes from the lowest: kind, index, tag (two), zeros (four).
     pub(crate) const fn encode(self) -> u64 {
-        let (kind, cookie, tag) = match self {
+        let (kind, index, tag) = match self {
             Self::Command { tag } => (COMMAND, 0, tag),
-            Self::Delay { tag, cookie } => (DELAY, cookie, tag),
+            Self::Operation { tag, index } => (OPERATION, index, tag),
             Self::Wake => (WAKE, 0, 0),
         };
         let [low, high] = tag.to_le_bytes();
-        u64::from_le_bytes([kind, cookie, low, high, 0, 0, 0, 0])
+        u64::from_le_bytes([kind, index, low, high, 0, 0, 0, 0])
     }
 
     /// `None` for what [`encode`](Self::encode) never made.
     pub(crate) const fn decode(user_data: u64) -> Option<Self> {
-        let [kind, cookie, low, high, 0, 0, 0, 0] = user_data.to_le_bytes() else { return None };
+        let [kind, index, low, high, 0, 0, 0, 0] = user_data.to_le_bytes() else { return None };
         let tag = u16::from_le_bytes([low, high]);
-        match (kind, cookie, tag) {
+        match (kind, index, tag) {
             (COMMAND, 0, tag) => Some(Self::Command { tag }),
-            (DELAY, cookie, tag) => Some(Self::Delay { tag, cookie }),
+            (OPERATION, index, tag) => Some(Self::Operation { tag, index }),
             (WAKE, 0, 0) => Some(Self::Wake),
             _ => None,
         }
@@ -62,8 +62,8 @@ mod tests {
         }
 
         #[test]
-        fn ids_survive(tag: u16, cookie: u8) {
-            for id in [Id::Command { tag }, Id::Delay { tag, cookie }, Id::Wake] {
+        fn ids_survive(tag: u16, index: u8) {
+            for id in [Id::Command { tag }, Id::Operation { tag, index }, Id::Wake] {
                 prop_assert_eq!(Id::decode(id.encode()), Some(id));
             }
         }

@@ -26,6 +26,7 @@
 //! Making a device needs root (`CAP_SYS_ADMIN`), the driver `ublk_drv`, and io_uring.
 mod backend;
 mod control;
+mod data_path;
 mod device;
 mod errno;
 mod error;
@@ -38,7 +39,9 @@ mod handler;
 mod id;
 pub mod kernel;
 mod memory;
+mod needs;
 mod queue;
+mod region;
 #[cfg(feature = "replay")]
 pub mod replay;
 mod request;
@@ -51,14 +54,17 @@ pub mod trace;
 
 pub use backend::{Backend, Blocking, Memory, Null, Target};
 pub use control::{Control, DEFAULT_TIMEOUT, DeviceControl, DeviceInfo, DeviceState};
+pub use data_path::DataPath;
 pub use device::{Builder, Server};
 pub use errno::Errno;
 pub use error::{Error, ErrorKind};
 pub use features::Features;
 pub use geometry::{Durability, Geometry};
-pub use handler::{Completion, Handler, Io, Step};
+pub use handler::{Completion, FileIndex, Handler, Io, RegionIndex, Space, Step};
 pub use kernel::{Kernel, Linux};
+pub use needs::{Access, Needs, QueueInfo};
 pub use queue::{QueueError, QueueStats};
+pub use region::Region;
 pub use request::{Operation, Request};
 pub use ring::RingError;
 pub use shared::SharedBuffer;

@@ -58,6 +58,11 @@ impl Pages {
         Ok(pages)
     }
 
+    /// How long it is, in whole pages.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.len_bytes
+    }
+
     /// The place of `len_bytes` from `offset` on: valid, readable and writable while `self` lives.
     ///
     /// # Panics

@@ -8,7 +8,7 @@ const MAX_LINES: usize = 450;
 
 /// What must not wait for anybody: the way of a request.
 const IO_PATH: &[&str] =
-    &["src/ring", "src/queue", "src/slots.rs", "src/request.rs", "src/handler.rs", "src/backend"];
+    &["src/ring", "src/queue", "src/slots", "src/request.rs", "src/handler.rs", "src/backend"];
 
 /// What waits, or may.
 const LOCKS: &[&str] = &["Mutex", "RwLock", "Condvar", "OnceLock", "LazyLock", "mpsc", "Barrier"];

@@ -4,6 +4,7 @@ use super::{Backend, Target};
 use crate::errno::Errno;
 use crate::geometry::Geometry;
 use crate::handler::{Handler, Io, Step};
+use crate::needs::{Needs, QueueInfo};
 use crate::request::{Operation, Request};
 use std::sync::Arc;
 
@@ -25,7 +26,11 @@ impl<B: Backend> Target for Blocking<B> {
         self.0.geometry()
     }
 
-    fn handler(&self, _queue: u16) -> Result<Self, Errno> {
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    fn handler(&self, _queue: &QueueInfo) -> Result<Self, Errno> {
         Ok(Self(Arc::clone(&self.0)))
     }
 }

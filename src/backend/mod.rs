@@ -6,7 +6,6 @@
 mod blocking;
 mod memory;
 mod null;
-mod region;
 
 pub use blocking::Blocking;
 pub use memory::Memory;
@@ -15,6 +14,7 @@ pub use null::Null;
 use crate::errno::Errno;
 use crate::geometry::Geometry;
 use crate::handler::Handler;
+use crate::needs::{Needs, QueueInfo};
 
 /// What a device serves: a disk, and a handler for each of its queues.
 pub trait Target: Send + Sync + 'static {
@@ -24,8 +24,11 @@ pub trait Target: Send + Sync + 'static {
     /// What the disk is. Asked once, before the device is made.
     fn geometry(&self) -> Geometry;
 
+    /// What it uses of its queues. Asked once, before the device is made.
+    fn needs(&self) -> Needs;
+
     /// Makes the handler of one queue, on the thread that will serve it.
-    fn handler(&self, queue: u16) -> Result<Self::Handler, Errno>;
+    fn handler(&self, queue: &QueueInfo) -> Result<Self::Handler, Errno>;
 }
 
 /// A disk whose operations are done when the call returns.

@@ -1,17 +1,23 @@
 //! [`Builder`]: what a device shall be, and bringing it to life.
 
-use super::server::Server;
+use super::server::{Plan, Server};
 use crate::backend::Target;
 use crate::control::{Control, DeviceInfo};
+use crate::data_path::DataPath;
 use crate::error::Error;
 use crate::features::Features;
 use crate::kernel::{Kernel, Linux};
 use crate::memory::page_bytes;
+use crate::needs::{Access, Needs};
+use crate::queue::QueuePlan;
 use core::time::Duration;
 use ublkit_sys::ublk::{UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH};
 
 /// The largest request that can be chosen.
 const MAX_IO_BYTES: u32 = 32 << 20;
+
+/// The longest submission queue (`IORING_MAX_ENTRIES` in `io_uring.c`).
+const MAX_RING_ENTRIES: u32 = 32768;
 
 /// How many numbers there are for devices (`UBLK_MAX_UBLKS` in `ublk_drv.c`).
 const MAX_IDS: u32 = 1 << 20;
@@ -35,6 +41,7 @@ pub struct Builder {
     depth: u16,
     max_io_bytes: u32,
     features: Features,
+    data_path: Option<DataPath>,
     timeout: Duration,
 }
 
@@ -53,6 +60,7 @@ impl Builder {
             depth: 128,
             max_io_bytes: 512 << 10,
             features: Features::empty(),
+            data_path: None,
             timeout: Duration::from_secs(30),
         }
     }
@@ -95,6 +103,14 @@ impl Builder {
         self
     }
 
+    /// How data shall move. Without a wish it is the best that the kernel has for the target;
+    /// [`Server::data_path`] says which.
+    #[must_use]
+    pub const fn data_path(mut self, path: DataPath) -> Self {
+        self.data_path = Some(path);
+        self
+    }
+
     /// How long starting and stopping may take, 30 seconds unless said otherwise.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
@@ -118,21 +134,38 @@ impl Builder {
     /// The same on any kernel.
     pub fn serve_on<K: Kernel, T: Target>(&self, kernel: K, target: T) -> Result<Server<K>, Error> {
         let geometry = target.geometry();
-        geometry.check().and_then(|()| self.check()).map_err(Error::Refused)?;
-        let control = Control::open(kernel)?;
+        let needs = target.needs();
+        geometry.check().and_then(|()| self.check(&needs)).map_err(Error::Refused)?;
+        let mut control = Control::open(kernel)?;
+        let path = self.choose(&mut control, needs.access)?;
+        let insists = self.data_path.is_some();
         // The driver keeps this word and does not look at it: by it we know our device again.
         let begun_ns = u64::try_from(control.kernel().now().as_nanos()).unwrap_or(u64::MAX);
         let server_word = u64::from(control.kernel().process()).rotate_right(16) ^ begun_ns;
         let wish = DeviceInfo {
             id: self.id,
-            features: self.features,
+            features: self.features | path.features(),
             server_word,
             ..DeviceInfo::wish(self.queues, self.depth, self.max_io_bytes)
         };
-        Server::start(control, &wish, geometry, self.timeout, target)
+        let plan = Plan { geometry, needs, path, insists, timeout: self.timeout };
+        Server::start(control, &wish, plan, target)
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// The data path to take: `Copy` without asking where nothing else can be.
+    fn choose<K: Kernel>(
+        &self,
+        control: &mut Control<K>,
+        access: Access,
+    ) -> Result<DataPath, Error> {
+        let asks = self.data_path.map_or(access != Access::Slices, |path| path != DataPath::Copy);
+        // Before 6.5 nobody can ask; then there is nothing to choose from.
+        let asked = if asks { control.features()? } else { None };
+        let offered = asked.unwrap_or_default();
+        DataPath::choose(self.data_path, access, offered).map_err(Error::Refused)
+    }
+
+    fn check(&self, needs: &Needs) -> Result<(), String> {
         let within = |what: &str, value: u16, most: u16| {
             if (1..=most).contains(&value) {
                 return Ok(());
@@ -150,6 +183,17 @@ impl Builder {
         }
         if let Some(id) = self.id.filter(|id| *id >= MAX_IDS) {
             return Err(format!("a device cannot have number {id}: choose 0 to {}", MAX_IDS - 1));
+        }
+        let entries = QueuePlan::<()>::ring_entries(self.depth, needs.operations);
+        if entries > MAX_RING_ENTRIES {
+            return Err(format!(
+                "{} slots of {} operations each cannot be: a ring has {MAX_RING_ENTRIES} entries",
+                self.depth, needs.operations
+            ));
+        }
+        let of_a_path = self.features & DataPath::any_features();
+        if !of_a_path.is_empty() {
+            return Err(format!("{of_a_path} belongs to a data path: choose that instead"));
         }
         let unserved = self.features - Features::SERVED;
         if !unserved.is_empty() {

@@ -3,10 +3,12 @@
 use super::workers::Workers;
 use crate::backend::Target;
 use crate::control::{Control, DeviceControl, DeviceInfo};
+use crate::data_path::DataPath;
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::geometry::Geometry;
 use crate::kernel::{Kernel, Linux};
+use crate::needs::Needs;
 use crate::queue::{QueueError, QueuePlan, QueueStats};
 use crate::request::Limits;
 use core::time::Duration;
@@ -30,6 +32,17 @@ const GRACE: Duration = Duration::from_secs(5);
 /// who have the disk open; they may take for ever, and the device goes when they do.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a device is to be, beside what the driver is asked for.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) geometry: Geometry,
+    pub(super) needs: Needs,
+    pub(super) path: DataPath,
+    /// Whether no other path will do.
+    pub(super) insists: bool,
+    pub(super) timeout: Duration,
+}
+
 /// A live device, served by threads of its own.
 ///
 /// Dropped, it is stopped and deleted, as by [`stop`](Self::stop), and errors are lost.
@@ -50,10 +63,10 @@ impl<K: Kernel> Server<K> {
     pub(super) fn start<T: Target>(
         mut control: Control<K>,
         wish: &DeviceInfo,
-        geometry: Geometry,
-        timeout: Duration,
+        plan: Plan,
         target: T,
     ) -> Result<Self, Error> {
+        let timeout = plan.timeout;
         let deadline = control.kernel().now().saturating_add(timeout);
         // Given up, it would leave a device that nobody knows.
         let info = control.add(wish, ADD_TIMEOUT.min(timeout.max(LEAST)))?;
@@ -62,7 +75,7 @@ impl<K: Kernel> Server<K> {
         };
         let (started, finished) = (false, false);
         let mut server = Self { control, id, info, timeout, workers: None, started, finished };
-        match server.bring_up(wish, geometry, deadline, target) {
+        match server.bring_up(wish, plan, deadline, target) {
             Ok(()) => Ok(server),
             Err(first) => match server.finish() {
                 // What the queues say now is what failed in the first place, or follows from it.
@@ -75,13 +88,21 @@ impl<K: Kernel> Server<K> {
     fn bring_up<T: Target>(
         &mut self,
         wish: &DeviceInfo,
-        geometry: Geometry,
+        plan: Plan,
         deadline: Duration,
         target: T,
     ) -> Result<(), Error> {
         if !self.info.is_grant_of(wish) {
             return Err(Error::Impossible(format!("it granted {:?} for {wish:?}", self.info)));
         }
+        let Plan { geometry, needs, path: wanted, insists, .. } = plan;
+        let granted = DataPath::of(self.info.features).filter(|path| path.suits(needs.access));
+        let path = granted.filter(|path| !insists || *path == wanted).ok_or_else(|| {
+            let features = self.info.features;
+            Error::Refused(format!(
+                "{wanted} cannot be: the driver granted no more than {features}"
+            ))
+        })?;
         let DeviceInfo { queues, depth, max_io_bytes, descriptor_bytes, .. } = self.info;
         let params = geometry.params(max_io_bytes);
         let left = self.until(deadline);
@@ -97,6 +118,8 @@ impl<K: Kernel> Server<K> {
                 depth,
                 descriptor_bytes,
                 limits: Limits { geometry, max_io_bytes },
+                path,
+                needs: needs.clone(),
                 char_device: Arc::clone(&char_device),
                 wake: workers.wake(queue),
                 leave: workers.leave(),
@@ -145,6 +168,11 @@ impl<K: Kernel> Server<K> {
     /// What the driver granted and says of the device.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    /// How data moves.
+    pub fn data_path(&self) -> DataPath {
+        DataPath::of(self.info.features).unwrap_or(DataPath::Copy)
     }
 
     /// Where the disk is, `/dev/ublkbN`.

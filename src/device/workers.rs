@@ -259,7 +259,7 @@ fn serve<K: Kernel, T: Target>(
     reports: &Sender<Report>,
 ) -> Result<(Result<QueueStats, QueueError>, T::Handler), QueueError> {
     kernel.serves_a_disk();
-    let handler = target.handler(plan.queue).map_err(QueueError::Handler)?;
+    let handler = target.handler(&plan.info()).map_err(QueueError::Handler)?;
     let mut queue = Queue::new(kernel, plan, handler)?;
     queue.offer_all()?;
     shared.report(reports, Report::Ready);

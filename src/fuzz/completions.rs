@@ -3,10 +3,12 @@
 use super::input::Input;
 use super::machine::Part;
 use super::scripted::Scripted;
+use crate::data_path::DataPath;
 use crate::errno::Errno;
 use crate::geometry::Geometry;
 use crate::handler::{Completion, Handler, Io, Step};
 use crate::kernel::Kernel;
+use crate::needs::Needs;
 use crate::queue::{Queue, QueueError, QueuePlan, Turn};
 use crate::request::{Limits, Operation};
 use crate::ring::RingError;
@@ -66,6 +68,8 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
         depth,
         descriptor_bytes,
         limits: Limits { geometry, max_io_bytes },
+        path: DataPath::Copy,
+        needs: Needs { operations: 1, ..Needs::default() },
         char_device: Arc::new(kernel.open(c"/dev/ublkc0").ok()?),
         leave: Arc::default(),
         wake: Arc::new(kernel.event().ok()?),

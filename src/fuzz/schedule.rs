@@ -8,6 +8,7 @@ use crate::errno::Errno;
 use crate::error::Error;
 use crate::geometry::{Durability, Geometry};
 use crate::handler::{Completion, Handler, Io, Step};
+use crate::needs::{Needs, QueueInfo};
 use crate::sim::{Choices, Faults, Load, Profile, Sim, Task};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -238,7 +239,11 @@ impl Target for Delaying {
         self.0.geometry()
     }
 
-    fn handler(&self, _: u16) -> Result<Self, Errno> {
+    fn needs(&self) -> Needs {
+        Needs { operations: 1, ..Needs::default() }
+    }
+
+    fn handler(&self, _: &QueueInfo) -> Result<Self, Errno> {
         Ok(Self(Arc::clone(&self.0)))
     }
 }

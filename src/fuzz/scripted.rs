@@ -4,7 +4,7 @@
 use super::input::Input;
 use super::machine::{Machine, Part};
 use crate::errno::Errno;
-use crate::kernel::{Access, Kernel, Memory, Registration, RingName};
+use crate::kernel::{Access, Destination, Kernel, Memory, Registration, RingName, Source};
 use crate::sim::user::Pages;
 use core::ffi::CStr;
 use core::ptr::NonNull;
@@ -121,11 +121,11 @@ unsafe impl<P: Part> Kernel for Scripted<P> {
         self.lock().map(file, at, len_bytes).map(Mapping)
     }
 
-    fn read_at(&self, _: &File, _: &mut [u8], _: u64) -> Result<usize, Errno> {
+    fn read_at(&self, _: &File, _: Destination<'_>, _: u64) -> Result<usize, Errno> {
         Err(Errno::EINVAL)
     }
 
-    fn write_at(&self, _: &File, _: &[u8], _: u64) -> Result<usize, Errno> {
+    fn write_at(&self, _: &File, _: Source<'_>, _: u64) -> Result<usize, Errno> {
         Err(Errno::EINVAL)
     }
 

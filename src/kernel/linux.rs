@@ -1,7 +1,7 @@
 //! [`Linux`]: the seam answered by system calls.
 #![expect(unsafe_code, reason = "system calls take addresses; docs/safety.md, island `kernel`")]
 
-use super::{Access, Kernel, Memory, Registration, RingName};
+use super::{Access, Destination, Kernel, Memory, Registration, RingName, Source};
 use crate::errno::Errno;
 use core::ffi::CStr;
 use core::ptr::{NonNull, from_mut, from_ref};
@@ -237,12 +237,20 @@ unsafe impl Kernel for Linux {
         Ok(mapping)
     }
 
-    fn read_at(&self, file: &OwnedFd, data: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        Ok(rustix::io::pread(file, data, offset)?)
+    fn read_at(&self, file: &OwnedFd, data: Destination<'_>, offset: u64) -> Result<usize, Errno> {
+        let offset = i64::try_from(offset).map_err(|_| Errno::EINVAL)?;
+        let (start, len) = (data.start().as_ptr().cast(), data.len_bytes());
+        // SAFETY: a destination is valid for writes of that length through the call.
+        let count = unsafe { libc::pread64(file.as_raw_fd(), start, len, offset) };
+        usize::try_from(count).map_err(|_| std::io::Error::last_os_error().into())
     }
 
-    fn write_at(&self, file: &OwnedFd, data: &[u8], offset: u64) -> Result<usize, Errno> {
-        Ok(rustix::io::pwrite(file, data, offset)?)
+    fn write_at(&self, file: &OwnedFd, data: Source<'_>, offset: u64) -> Result<usize, Errno> {
+        let offset = i64::try_from(offset).map_err(|_| Errno::EINVAL)?;
+        let (start, len) = (data.start().as_ptr().cast_const().cast(), data.len_bytes());
+        // SAFETY: a source is valid for reads of that length through the call.
+        let count = unsafe { libc::pwrite64(file.as_raw_fd(), start, len, offset) };
+        usize::try_from(count).map_err(|_| std::io::Error::last_os_error().into())
     }
 
     fn serves_a_disk(&self) {

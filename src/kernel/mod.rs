@@ -4,8 +4,10 @@
 //! io_uring and the driver in the same shared pages, so that the code above runs unchanged, down to
 //! its index arithmetic and the bytes of its SQEs.
 
+mod bytes;
 mod linux;
 
+pub use bytes::{Destination, Source};
 pub use linux::Linux;
 pub(crate) use linux::timespec;
 
@@ -92,10 +94,15 @@ pub unsafe trait Kernel: Debug + Send + Sync + Sized + 'static {
     ) -> Result<Self::Mapping, Errno>;
 
     /// `pread` from a char device: a request's data, in user-copy mode.
-    fn read_at(&self, file: &Self::File, data: &mut [u8], offset: u64) -> Result<usize, Errno>;
+    fn read_at(
+        &self,
+        file: &Self::File,
+        data: Destination<'_>,
+        offset: u64,
+    ) -> Result<usize, Errno>;
 
     /// `pwrite` to a char device: a request's data, in user-copy mode.
-    fn write_at(&self, file: &Self::File, data: &[u8], offset: u64) -> Result<usize, Errno>;
+    fn write_at(&self, file: &Self::File, data: Source<'_>, offset: u64) -> Result<usize, Errno>;
 
     /// Tells the kernel that the calling task serves a disk, so that its own need for memory must
     /// not wait for that disk (`prctl(PR_SET_IO_FLUSHER)`, since 5.6). Needs `CAP_SYS_RESOURCE`;

@@ -6,24 +6,32 @@
 
 mod descriptors;
 mod error;
+mod mover;
+mod paths;
+mod stats;
 
 pub use error::QueueError;
+pub use stats::QueueStats;
 
+use crate::data_path::DataPath;
 use crate::errno::Errno;
-use crate::handler::{Completion, Handler, Io, Step};
+use crate::handler::{Completion, Handler, Io, Mover, Step};
 use crate::id::Id;
 use crate::kernel::Kernel;
-use crate::request::{Limits, Operation, Request};
-use crate::ring::{Cqe, FileName, Ring, RingPlan, Sqe};
-use crate::slots::Slots;
+use crate::needs::{Needs, QueueInfo};
+use crate::request::Limits;
+use crate::ring::{Cqe, FileName, Ring, RingPlan, Slot, Sqe};
+use crate::slots::{Action, Next, Slots, Where};
 use core::marker::PhantomData;
 use core::time::Duration;
 use descriptors::Descriptors;
+use mover::CharDevice;
 use static_assertions::assert_not_impl_any;
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use ublkit_sys::ublk::{UBLK_IO_RES_ABORT, UBLK_IO_RES_OK};
+use ublkit_sys::ublk::{UBLK_IO_RES_ABORT, UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK};
 
 /// Which queue of which device, as the driver granted it. It may go to any thread; the [`Queue`]
 /// made from it stays where it was made.
@@ -34,6 +42,8 @@ pub(crate) struct QueuePlan<F> {
     pub(crate) depth: u16,
     pub(crate) descriptor_bytes: u16,
     pub(crate) limits: Limits,
+    pub(crate) path: DataPath,
+    pub(crate) needs: Needs,
     pub(crate) char_device: Arc<F>,
     /// Set when the queue shall leave although its slots are live,
     pub(crate) leave: Arc<AtomicBool>,
@@ -41,23 +51,22 @@ pub(crate) struct QueuePlan<F> {
     pub(crate) wake: Arc<F>,
 }
 
-/// What a queue has done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QueueStats {
-    /// Reads answered with success.
-    pub reads: u64,
-    /// Writes answered with success.
-    pub writes: u64,
-    /// Flushes, discards and zeroings answered with success.
-    pub others: u64,
-    /// Bytes of those reads.
-    pub read_bytes: u64,
-    /// Bytes of those writes.
-    pub written_bytes: u64,
-    /// Requests answered with an error.
-    pub errors: u64,
-    /// Of those: because the handler panicked.
-    pub panics: u64,
+impl<F> QueuePlan<F> {
+    /// What the backend is told.
+    pub(crate) fn info(&self) -> QueueInfo {
+        QueueInfo {
+            queue: self.queue,
+            depth: self.depth,
+            max_io_bytes: self.limits.max_io_bytes,
+            data_path: self.path,
+        }
+    }
+
+    /// The most entries that the ring's queues hold at one time: each slot's command or its
+    /// operations, and the event's poll.
+    pub(crate) fn ring_entries(depth: u16, operations: u8) -> u32 {
+        u32::from(depth) * u32::from(operations.max(1)) + 1
+    }
 }
 
 /// How a queue came to its end.
@@ -79,6 +88,8 @@ pub(crate) struct Queue<K: Kernel, H> {
     slots: Slots,
     descriptors: Descriptors<K::Mapping>,
     char_device: FileName,
+    /// The target's files, as SQEs name them.
+    files: Box<[FileName]>,
     plan: QueuePlan<K::File>,
     stats: QueueStats,
     // Dropped last: the driver has all back before a stranger's code runs.
@@ -91,9 +102,8 @@ assert_not_impl_any!(Queue<crate::Linux, ()>: Send, Sync);
 impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Makes the queue of the calling thread, and offers nothing yet.
     pub(crate) fn new(kernel: K, plan: QueuePlan<K::File>, handler: H) -> Result<Self, QueueError> {
-        // Each slot has its command or its delay under way, and the event its poll: sized for all
-        // of them at one time, neither queue of the ring can be full.
-        let most = u32::from(plan.depth) + 1;
+        // Sized for all of them at one time, neither queue of the ring can be full.
+        let most = QueuePlan::<K::File>::ring_entries(plan.depth, plan.needs.operations);
         let ring_plan = RingPlan { submissions: most, completions: most, one_task: true };
         let mut ring = Ring::new(kernel, ring_plan)?;
         let descriptors = Descriptors::map(
@@ -104,19 +114,37 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             plan.descriptor_bytes,
         )
         .map_err(QueueError::Descriptors)?;
-        let slots =
-            Slots::new(plan.depth, plan.limits.max_io_bytes).map_err(QueueError::Buffers)?;
-        let char_device = ring.fix_file(&plan.char_device);
+        let slots = Slots::new(
+            plan.path,
+            plan.depth,
+            plan.limits.max_io_bytes,
+            plan.needs.operations,
+            plan.needs.regions.clone(),
+        )
+        .map_err(QueueError::Buffers)?;
+        let mut numbers = vec![ring.kernel().number(&plan.char_device)];
+        numbers.extend(plan.needs.files.iter().map(|file| file.as_raw_fd()));
+        let names = ring.fix_files(&numbers);
+        if plan.path == DataPath::ZeroCopy {
+            ring.make_table(plan.depth);
+        }
         Ok(Self {
             ring,
             slots,
             descriptors,
-            char_device,
+            char_device: names[0],
+            files: names[1..].into(),
             plan,
             stats: QueueStats::default(),
             handler,
             _of_this_thread: PhantomData,
         })
+    }
+
+    /// A slot, as its commands name it.
+    fn name(&self, tag: u16) -> Slot {
+        let registers = self.plan.path == DataPath::ZeroCopy;
+        Slot { char_device: self.char_device, queue: self.plan.queue, tag, registers }
     }
 
     /// Offers every slot to the driver, with one system call, which does not wait.
@@ -126,7 +154,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         for tag in 0..self.slots.depth() {
             let buffer = self.slots.lend(tag, self.ring.submissions().number());
             let id = Id::Command { tag }.encode();
-            let fetch = Sqe::fetch(self.char_device, self.plan.queue, tag, buffer, id);
+            let fetch = Sqe::fetch(self.name(tag), buffer, id);
             self.ring.submissions().push(fetch)?;
         }
         self.ring.wait(Some(Duration::ZERO))?;
@@ -155,11 +183,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             Some(Id::Command { tag }) if self.slots.exists(tag) => {
                 self.command_ended(tag, result)?
             }
-            Some(Id::Delay { tag, cookie }) if self.slots.exists(tag) => {
-                self.slots.end_delay(tag, cookie, self.ring.taken()) && {
-                    self.resume(tag, cookie, result)?;
-                    true
-                }
+            Some(Id::Operation { tag, index }) if self.slots.exists(tag) => {
+                self.operation_ended(tag, index, result)?
             }
             Some(Id::Wake) if result >= 0 => return Ok(true),
             _ => false,
@@ -172,31 +197,54 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// somebody holds what it needs for it (seen on 6.12: a START_DEV that scans for partitions).
     pub(crate) fn fail_all(&mut self) {
         let mut fail = || -> Result<(), QueueError> {
-            while let Some(Cqe { user_data, result }) = self.ring.pop()? {
-                if let Some(Id::Command { tag }) = Id::decode(user_data)
-                    && self.slots.exists(tag)
-                {
-                    let taken = self.ring.taken();
-                    let _ = match result {
-                        UBLK_IO_RES_OK => self.slots.take(tag, taken),
-                        _ => self.slots.gone(tag, taken),
-                    };
+            loop {
+                while let Some(Cqe { user_data, result }) = self.ring.pop()? {
+                    if let Some(Id::Command { tag }) = Id::decode(user_data)
+                        && self.slots.exists(tag)
+                    {
+                        self.taken_to_fail(tag, result);
+                    }
+                }
+                // A slot whose operation was not submitted yet is to have an answer in the ring as
+                // well.
+                self.ring.submit()?;
+                let mut fetches = false;
+                for tag in 0..self.slots.depth() {
+                    if self.slots.is_servers(tag) {
+                        self.slots.settle(tag, Err(Errno::EIO));
+                        self.slots.abandon_operations(tag);
+                        self.commit_if_settled(tag)?;
+                        fetches |= self.slots.is_fetching(tag);
+                    }
+                }
+                // Nothing new may come: an old driver does not notice for half a minute that a
+                // server is gone when no slot has a command.
+                self.ring.submit()?;
+                if !fetches {
+                    return Ok(()); // else once more: those writes can be answered now
                 }
             }
-            // A slot whose delay was not submitted yet is to have an answer in the ring as well.
-            self.ring.submit()?;
-            for tag in 0..self.slots.depth() {
-                if self.slots.is_servers(tag) {
-                    self.slots.settle(tag, Err(Errno::EIO));
-                    self.slots.abandon_delay(tag);
-                    self.commit_if_settled(tag)?;
-                }
-            }
-            // Nothing new may come: an old driver does not notice for half a minute that a server
-            // is gone when no slot has a command.
-            Ok(self.ring.submit()?)
         };
         let _ = fail(); // what could not be answered is left to the driver
+    }
+
+    /// A slot's command has completed, and its request shall fail.
+    fn taken_to_fail(&mut self, tag: u16, result: i32) {
+        let taken = self.ring.taken();
+        let asks = self.plan.path == DataPath::GetData;
+        let _ = match result {
+            UBLK_IO_RES_NEED_GET_DATA if asks => {
+                self.slots.take(tag, taken) && {
+                    self.slots.set_nonsense(tag, Where::Kernel);
+                    true
+                }
+            }
+            UBLK_IO_RES_OK => {
+                self.slots.end_fetching(tag);
+                self.slots.take(tag, taken)
+            }
+            _ => self.slots.gone(tag, taken),
+        };
     }
 
     /// Gives the driver and the ring back, and leaves the handler.
@@ -212,19 +260,28 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// A slot's command has completed. `false` when that cannot be.
     fn command_ended(&mut self, tag: u16, result: i32) -> Result<bool, QueueError> {
         let taken = self.ring.taken();
+        let asks = self.plan.path == DataPath::GetData;
         match result {
             UBLK_IO_RES_OK => {
+                let fetched = self.slots.end_fetching(tag);
+                match (self.slots.take(tag, taken), fetched) {
+                    (false, _) => return Ok(false),
+                    (true, Some(cookie)) => self.fetched(tag, cookie)?,
+                    (true, None) => self.start(tag, false)?,
+                }
+                Ok(true)
+            }
+            UBLK_IO_RES_NEED_GET_DATA if asks && !self.slots.is_fetching(tag) => {
                 let fits = self.slots.take(tag, taken);
                 if fits {
-                    self.start(tag)?;
+                    self.start(tag, true)?;
                 }
                 Ok(fits)
             }
             // Whatever else it says, the command is over, and the slot not ours to answer.
             _ if !self.slots.gone(tag, taken) => Ok(false),
             UBLK_IO_RES_ABORT => Ok(true),
-            // NEED_GET_DATA was not asked for; other positive numbers do not exist.
-            1.. => Ok(false),
+            1.. => Ok(false), // other positive numbers do not exist
             refused => {
                 let errno = Errno::from_result(refused).err().unwrap_or(Errno::EIO);
                 Err(QueueError::Refused { tag, errno })
@@ -232,26 +289,33 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         }
     }
 
-    /// The server owns the slot and its descriptor holds a request.
-    fn start(&mut self, tag: u16) -> Result<(), QueueError> {
-        match Request::decode(&self.descriptors.copy(tag), &self.plan.limits) {
-            Ok(request) => {
-                self.slots.set_request(tag, request);
-                self.enter(tag, |handler, io| handler.start(io))
-            }
-            Err(errno) => {
-                self.slots.settle(tag, Err(errno));
-                self.commit_if_settled(tag)
-            }
+    /// The ring has completed an operation. `false` when that cannot be.
+    fn operation_ended(&mut self, tag: u16, index: u8, result: i32) -> Result<bool, QueueError> {
+        let Some(ended) = self.slots.end_operation(tag, index, self.ring.taken()) else {
+            return Ok(false);
+        };
+        if let (Action::Read(_), Ok(bytes)) = (ended.action, Errno::from_result(result)) {
+            self.slots.filled(tag, bytes);
         }
+        match ended.next(result) {
+            None => return Ok(false),
+            Some(Next::Ended(done)) => self.resume(tag, done)?,
+            Some(Next::Again(_)) if self.slots.answer(tag).is_some() => {
+                self.commit_if_settled(tag)?; // nobody wants the rest
+            }
+            Some(Next::Again(rest)) => self.enter(tag, |_, io| match io.begin(rest) {
+                Ok(()) => Step::Pending,
+                Err(errno) => Step::Done(Err(errno)),
+            })?,
+        }
+        Ok(true)
     }
 
     /// What the request waited for has ended.
-    fn resume(&mut self, tag: u16, cookie: u8, result: i32) -> Result<(), QueueError> {
+    fn resume(&mut self, tag: u16, done: Completion) -> Result<(), QueueError> {
         if self.slots.answer(tag).is_some() {
             return self.commit_if_settled(tag); // the handler is not entered again
         }
-        let done = Completion { cookie, result: Errno::from_result(result) };
         self.enter(tag, |handler, io| handler.resume(io, done))
     }
 
@@ -261,11 +325,21 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         tag: u16,
         call: impl FnOnce(&mut H, &mut Io<'_>) -> Step,
     ) -> Result<(), QueueError> {
+        let slot = self.name(tag);
         let handler = &mut self.handler;
-        let mut io = Io { slots: &mut self.slots, submissions: self.ring.submissions(), tag };
+        let (kernel, submissions) = self.ring.kernel_and_submissions();
+        let file = &*self.plan.char_device;
+        let mut io = Io {
+            slots: &mut self.slots,
+            submissions,
+            slot,
+            files: &self.files,
+            path: self.plan.path,
+            mover: &CharDevice { kernel, file, queue: self.plan.queue },
+        };
         match catch_unwind(AssertUnwindSafe(|| call(handler, &mut io))) {
             Ok(Step::Done(answer)) => self.slots.settle(tag, answer),
-            Ok(Step::Pending) if self.slots.delayed(tag) => {}
+            Ok(Step::Pending) if self.slots.is_waiting(tag) => {}
             Ok(Step::Pending) => self.slots.settle(tag, Err(Errno::EIO)), // on nothing: for ever
             Err(panic) => {
                 std::mem::forget(panic); // its own drop might panic again
@@ -276,13 +350,22 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         self.commit_if_settled(tag)
     }
 
-    /// Answers the request if its answer is settled and it has no delay under way.
+    /// Answers the request if its answer is settled and it does not wait for anything.
     fn commit_if_settled(&mut self, tag: u16) -> Result<(), QueueError> {
-        let Some(answer) = self.slots.answer(tag) else { return Ok(()) };
-        if self.slots.delayed(tag) {
+        let Some(mut answer) = self.slots.answer(tag) else { return Ok(()) };
+        if self.slots.is_waiting(tag) {
             return Ok(());
         }
+        if self.slots.is_unfetched(tag) {
+            return self.fetch_data(tag); // the driver takes no answer to such a write before
+        }
         let request = self.slots.request(tag);
+        if answer.is_ok() && self.slots.is_unfilled(tag) {
+            answer = Err(Errno::EIO); // of what others left there, the client must see nothing
+        } else if answer.is_ok() && self.slots.has_copy_to_give(tag) {
+            let char_device = CharDevice::of(&self.ring, &self.plan);
+            answer = char_device.give(tag, (&*self.slots.data(tag)).into());
+        }
         self.stats.count(&request, answer);
         let result = match answer {
             Ok(()) => request.success(),
@@ -290,8 +373,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         };
         let buffer = self.slots.lend(tag, self.ring.submissions().number());
         let id = Id::Command { tag }.encode();
-        let commit =
-            Sqe::commit_and_fetch(self.char_device, self.plan.queue, tag, result, buffer, id);
+        let commit = Sqe::commit_and_fetch(self.name(tag), result, buffer, id);
         Ok(self.ring.submissions().push(commit)?)
     }
 }
@@ -306,23 +388,5 @@ impl<K: Kernel, H> Queue<K, H> {
     /// A kernel that is played uses nothing any more, so that nothing need be leaked.
     pub(crate) fn take_all_back(&mut self) {
         self.slots.take_all_back();
-    }
-}
-
-impl QueueStats {
-    fn count(&mut self, request: &Request, answer: Result<(), Errno>) {
-        let bytes = u64::from(request.data_bytes());
-        match (answer, request.operation) {
-            (Err(_), _) => self.errors += 1,
-            (Ok(()), Operation::Read) => {
-                self.reads += 1;
-                self.read_bytes += bytes;
-            }
-            (Ok(()), Operation::Write { .. }) => {
-                self.writes += 1;
-                self.written_bytes += bytes;
-            }
-            (Ok(()), _) => self.others += 1,
-        }
     }
 }

@@ -5,6 +5,7 @@ use crate::errno::Errno;
 use crate::geometry::Geometry;
 use crate::handler::{Completion, Handler, Io, Step};
 use crate::kernel::Kernel;
+use crate::needs::{Needs, QueueInfo};
 use crate::sim::Task;
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -66,9 +67,15 @@ impl<T: Target> Target for Paced<T> {
         self.inner.geometry()
     }
 
-    fn handler(&self, queue: u16) -> Result<Self::Handler, Errno> {
+    fn needs(&self) -> Needs {
+        let inner = self.inner.needs();
+        Needs { operations: inner.operations.max(1), ..inner } // a delay, when nothing else is
+    }
+
+    fn handler(&self, queue: &QueueInfo) -> Result<Self::Handler, Errno> {
         let (plan, clock) = (self.plan.clone(), self.clock.clone());
         let inner = self.inner.handler(queue)?;
+        let queue = queue.queue;
         Ok(PacedHandler { inner, plan, clock, queue, stages: BTreeMap::new() })
     }
 }

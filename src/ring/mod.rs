@@ -16,7 +16,7 @@ mod tests;
 pub use error::RingError;
 pub(crate) use queues::{Cqe, Entry, SubmissionQueue};
 pub(crate) use setup::RingPlan;
-pub(crate) use sqe::{Address, FileName, Sqe, Sqe128};
+pub(crate) use sqe::{Address, Data, FileName, Slot, Sqe, Sqe128};
 
 use crate::kernel::{Kernel, Registration, RingName};
 use queues::CompletionQueue;
@@ -44,6 +44,11 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
         &mut self.sq
     }
 
+    /// Both at one time.
+    pub(crate) fn kernel_and_submissions(&mut self) -> (&K, &mut SubmissionQueue<S>) {
+        (&self.kernel, &mut self.sq)
+    }
+
     /// How many SQEs the kernel has taken. Those with a smaller number can have completed, no
     /// others.
     pub(crate) fn taken(&self) -> u64 {
@@ -55,14 +60,21 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
         Ok(self.cq.pop()?.map(Cqe::from))
     }
 
-    /// Makes `file` the fixed file 0, which spares a reference count per SQE. Where the kernel
-    /// refuses, the answer names the file by its number.
-    pub(crate) fn fix_file(&mut self, file: &K::File) -> FileName {
-        let number = self.kernel.number(file);
-        match self.kernel.ring_register(&self.file, Registration::Files(&[number])) {
-            Ok(_) => FileName::Fixed(0),
-            Err(_) => FileName::Number(number),
-        }
+    /// Makes the files with these numbers the ring's fixed files, which spares a reference count
+    /// per SQE. Where the kernel refuses, SQEs name them by their numbers.
+    pub(crate) fn fix_files(&mut self, numbers: &[i32]) -> Box<[FileName]> {
+        let fixed = self.kernel.ring_register(&self.file, Registration::Files(numbers)).is_ok();
+        let name = |(index, number): (i32, &i32)| match fixed {
+            true => FileName::Fixed(index),
+            false => FileName::Number(*number),
+        };
+        (0..).zip(numbers).map(name).collect()
+    }
+
+    /// Makes a table of so many places, all empty, for requests' pages. Where the kernel refuses,
+    /// the driver says of each request that its pages could not be put there.
+    pub(crate) fn make_table(&mut self, places: u16) {
+        let _ = self.kernel.ring_register(&self.file, Registration::Buffers(places.into()));
     }
 
     /// Lets so many of the ring's commands block at one time. Where the kernel cannot, it stays at

@@ -4,11 +4,13 @@
 use core::ptr::NonNull;
 use ublkit_sys::abi::{Abi, as_bytes};
 use ublkit_sys::io_uring::{
-    IORING_OP_POLL_ADD, IORING_OP_TIMEOUT, IORING_OP_URING_CMD, IOSQE_FIXED_FILE, io_uring_sqe,
-    io_uring_sqe128,
+    IORING_FSYNC_DATASYNC, IORING_OP_FALLOCATE, IORING_OP_FSYNC, IORING_OP_POLL_ADD,
+    IORING_OP_READ, IORING_OP_READ_FIXED, IORING_OP_TIMEOUT, IORING_OP_URING_CMD, IORING_OP_WRITE,
+    IORING_OP_WRITE_FIXED, IOSQE_FIXED_FILE, io_uring_sqe, io_uring_sqe128,
 };
 use ublkit_sys::ublk::{
-    UBLK_U_IO_COMMIT_AND_FETCH_REQ, UBLK_U_IO_FETCH_REQ, ublksrv_ctrl_cmd, ublksrv_io_cmd,
+    UBLK_AUTO_BUF_REG_FALLBACK, UBLK_U_IO_COMMIT_AND_FETCH_REQ, UBLK_U_IO_FETCH_REQ,
+    UBLK_U_IO_NEED_GET_DATA, ublk_auto_buf_reg, ublksrv_ctrl_cmd, ublksrv_io_cmd,
 };
 
 /// An address that may be handed to the kernel.
@@ -45,6 +47,25 @@ pub(crate) enum FileName {
     Fixed(i32),
 }
 
+/// What an operation on a file moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Data {
+    /// Memory of so many bytes.
+    Memory(Address, u32),
+    /// A part of the pages at a place of the ring's table.
+    Table { place: u16, start: u32, len_bytes: u32 },
+}
+
+/// A slot of a queue, as its commands name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) char_device: FileName,
+    pub(crate) queue: u16,
+    pub(crate) tag: u16,
+    /// Whether the next request's pages go into the ring's table, at the tag's place.
+    pub(crate) registers: bool,
+}
+
 /// A 64-byte SQE.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
@@ -67,35 +88,88 @@ impl Sqe {
     }
 
     /// Offers a slot of a queue to the driver: completes when a request arrives.
-    pub(crate) fn fetch(file: FileName, queue: u16, tag: u16, buffer: Address, id: u64) -> Self {
-        Self::io_command(UBLK_U_IO_FETCH_REQ, file, queue, tag, 0, buffer, id)
+    pub(crate) fn fetch(slot: Slot, buffer: Address, id: u64) -> Self {
+        Self::io_command(UBLK_U_IO_FETCH_REQ, slot, 0, buffer, id)
     }
 
     /// Answers the slot's request and offers the slot again.
-    pub(crate) fn commit_and_fetch(
-        file: FileName,
-        queue: u16,
-        tag: u16,
-        result: i32,
-        buffer: Address,
-        id: u64,
-    ) -> Self {
-        Self::io_command(UBLK_U_IO_COMMIT_AND_FETCH_REQ, file, queue, tag, result, buffer, id)
+    pub(crate) fn commit_and_fetch(slot: Slot, result: i32, buffer: Address, id: u64) -> Self {
+        Self::io_command(UBLK_U_IO_COMMIT_AND_FETCH_REQ, slot, result, buffer, id)
     }
 
-    fn io_command(
-        op: u32,
+    /// Says where a write's data is to go: completes when it is there.
+    pub(crate) fn get_data(slot: Slot, buffer: Address, id: u64) -> Self {
+        Self::io_command(UBLK_U_IO_NEED_GET_DATA, slot, 0, buffer, id)
+    }
+
+    fn io_command(op: u32, slot: Slot, result: i32, buffer: Address, id: u64) -> Self {
+        let Slot { char_device, queue, tag, registers } = slot;
+        let mut sqe = Self::new(IORING_OP_URING_CMD, id).on(char_device);
+        sqe.0.off = u64::from(op); // cmd_op; the upper half must be 0
+        if registers {
+            let place = ublk_auto_buf_reg {
+                index: tag,
+                flags: UBLK_AUTO_BUF_REG_FALLBACK,
+                ..ublk_auto_buf_reg::default()
+            };
+            sqe.0.addr = place.to_sqe_addr();
+        }
+        let command = ublksrv_io_cmd { q_id: queue, tag, result, addr: buffer.get() };
+        sqe.0.cmd = words(&command);
+        sqe
+    }
+
+    /// Reads `data` from a file, from `offset` on.
+    pub(crate) fn read(file: FileName, offset: u64, data: Data, id: u64) -> Self {
+        Self::transfer([IORING_OP_READ, IORING_OP_READ_FIXED], file, offset, data, id)
+    }
+
+    /// Writes `data` to a file, from `offset` on; with `durable` it ends when that is durable.
+    pub(crate) fn write(file: FileName, offset: u64, data: Data, durable: bool, id: u64) -> Self {
+        let mut sqe =
+            Self::transfer([IORING_OP_WRITE, IORING_OP_WRITE_FIXED], file, offset, data, id);
+        if durable {
+            sqe.0.op_flags = libc::RWF_DSYNC.unsigned_abs();
+        }
+        sqe
+    }
+
+    fn transfer(opcodes: [u8; 2], file: FileName, offset: u64, data: Data, id: u64) -> Self {
+        let [plain, fixed] = opcodes;
+        let mut sqe = match data {
+            Data::Memory(address, len_bytes) => {
+                let mut sqe = Self::new(plain, id);
+                (sqe.0.addr, sqe.0.len) = (address.get(), len_bytes);
+                sqe
+            }
+            Data::Table { place, start, len_bytes } => {
+                let mut sqe = Self::new(fixed, id);
+                (sqe.0.buf_index, sqe.0.addr, sqe.0.len) = (place, start.into(), len_bytes);
+                sqe
+            }
+        };
+        sqe.0.off = offset;
+        sqe.on(file)
+    }
+
+    /// Makes what was written to a file durable, with what is needed to find it, or with all that
+    /// is known of the file.
+    pub(crate) fn sync(file: FileName, data_only: bool, id: u64) -> Self {
+        let mut sqe = Self::new(IORING_OP_FSYNC, id).on(file);
+        sqe.0.op_flags = if data_only { IORING_FSYNC_DATASYNC } else { 0 };
+        sqe
+    }
+
+    /// `fallocate(2)` with these flags.
+    pub(crate) fn allocate(
         file: FileName,
-        q_id: u16,
-        tag: u16,
-        result: i32,
-        buffer: Address,
+        flags: u32,
+        offset: u64,
+        len_bytes: u64,
         id: u64,
     ) -> Self {
-        let mut sqe = Self::new(IORING_OP_URING_CMD, id).on(file);
-        sqe.0.off = u64::from(op); // cmd_op; the upper half must be 0
-        let command = ublksrv_io_cmd { q_id, tag, result, addr: buffer.get() };
-        sqe.0.cmd = words(&command);
+        let mut sqe = Self::new(IORING_OP_FALLOCATE, id).on(file);
+        (sqe.0.len, sqe.0.off, sqe.0.addr) = (flags, offset, len_bytes);
         sqe
     }
 
@@ -157,7 +231,9 @@ mod tests {
     #[test]
     fn a_commit_has_its_fields_and_zeros() {
         let buffer = Address(0x1122_3344_5566_7788);
-        let sqe = Sqe::commit_and_fetch(FileName::Fixed(3), 0x0102, 0x0304, -5, buffer, 0xabcd);
+        let slot =
+            Slot { char_device: FileName::Fixed(3), queue: 0x0102, tag: 0x0304, registers: false };
+        let sqe = Sqe::commit_and_fetch(slot, -5, buffer, 0xabcd);
         let mut expected = [0_u8; 64];
         expected[0] = 46; // IORING_OP_URING_CMD
         expected[1] = 1; // IOSQE_FIXED_FILE
@@ -169,6 +245,34 @@ mod tests {
         expected[52..56].copy_from_slice(&(-5_i32).to_le_bytes());
         expected[56..64].copy_from_slice(&0x1122_3344_5566_7788_u64.to_le_bytes());
         assert_eq!(bytes(&sqe), expected);
+    }
+
+    #[test]
+    fn a_slot_that_registers_says_where() {
+        let slot =
+            Slot { char_device: FileName::Number(4), queue: 1, tag: 0x0203, registers: true };
+        let sqe = Sqe::fetch(slot, Address::NONE, 7);
+        assert_eq!(bytes(&sqe)[16..24], 0x0001_0203_u64.to_le_bytes()); // with the fallback
+        assert_eq!(bytes(&sqe)[56..64], [0; 8], "no buffer");
+    }
+
+    #[test]
+    fn operations_on_files() {
+        let word = |sqe: &Sqe, at: usize, len: usize| bytes(sqe)[at..at + len].to_vec();
+        let file = FileName::Fixed(2);
+        let table = Data::Table { place: 9, start: 512, len_bytes: 4096 };
+        let write = Sqe::write(file, 1 << 33, table, true, 5);
+        assert_eq!(write.0.opcode, 5); // IORING_OP_WRITE_FIXED
+        assert_eq!(word(&write, 8, 8), (1_u64 << 33).to_le_bytes());
+        assert_eq!(word(&write, 16, 8), 512_u64.to_le_bytes(), "an offset into the pages");
+        assert_eq!(word(&write, 24, 4), 4096_u32.to_le_bytes());
+        assert_eq!(word(&write, 28, 4), 2_u32.to_le_bytes()); // RWF_DSYNC
+        assert_eq!(word(&write, 40, 2), 9_u16.to_le_bytes());
+        let read = Sqe::read(file, 3, Data::Memory(Address(0x1000), 7), 5);
+        assert_eq!((read.0.opcode, read.0.addr, read.0.len, read.0.op_flags), (22, 0x1000, 7, 0));
+        let hole = Sqe::allocate(file, 3, 4096, 1 << 40, 5);
+        assert_eq!((hole.0.opcode, hole.0.off, hole.0.addr, hole.0.len), (17, 4096, 1 << 40, 3));
+        assert_eq!(Sqe::sync(file, true, 5).0.op_flags, 1);
     }
 
     #[test]

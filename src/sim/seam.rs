@@ -6,7 +6,7 @@ use super::uring::{Entered, Name};
 use super::user::Pages;
 use super::world::{FileId, Kind, World};
 use crate::errno::Errno;
-use crate::kernel::{Access, Kernel, Memory, Registration, RingName};
+use crate::kernel::{Access, Destination, Kernel, Memory, Registration, RingName, Source};
 use core::ffi::CStr;
 use core::fmt;
 use core::ptr::NonNull;
@@ -394,16 +394,16 @@ unsafe impl Kernel for Task {
         Ok(Mapping { shared: Arc::clone(&self.shared), file: file.id, pages, len_bytes })
     }
 
-    fn read_at(&self, file: &File, data: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    fn read_at(&self, file: &File, data: Destination<'_>, offset: u64) -> Result<usize, Errno> {
         let mut world = self.call()?;
         let process = self.process_of(&world);
         match world.file(process, file.id)?.kind {
-            Kind::Char(device) => world.read_data(device, offset, data),
+            Kind::Char(device) => world.read_data(device, offset, &data),
             _ => Err(Errno::EINVAL),
         }
     }
 
-    fn write_at(&self, file: &File, data: &[u8], offset: u64) -> Result<usize, Errno> {
+    fn write_at(&self, file: &File, data: Source<'_>, offset: u64) -> Result<usize, Errno> {
         let mut world = self.call()?;
         let process = self.process_of(&world);
         match world.file(process, file.id)?.kind {

@@ -8,7 +8,7 @@ use super::view::Mapping;
 use super::voice::{CharDevice, Detail, File, Kind, Sink, Voice, lock};
 use crate::backend::Target;
 use crate::errno::Errno;
-use crate::kernel::{Access, Kernel, Registration, RingName};
+use crate::kernel::{Access, Destination, Kernel, Registration, RingName, Source};
 use core::ffi::CStr;
 use core::fmt;
 use core::time::Duration;
@@ -220,15 +220,15 @@ unsafe impl<K: Kernel> Kernel for Traced<K> {
         Ok(Mapping(mapping))
     }
 
-    fn read_at(&self, file: &File<K>, data: &mut [u8], place: u64) -> Result<usize, Errno> {
-        let len_bytes = data.len() as u64;
+    fn read_at(&self, file: &File<K>, data: Destination<'_>, place: u64) -> Result<usize, Errno> {
+        let len_bytes = data.len_bytes() as u64;
         let copied = self.voice.kernel.read_at(&file.inner, data, place);
         self.voice.say(|_| What::Copied { reads: true, place, len_bytes, result: count(copied) });
         copied
     }
 
-    fn write_at(&self, file: &File<K>, data: &[u8], place: u64) -> Result<usize, Errno> {
-        let len_bytes = data.len() as u64;
+    fn write_at(&self, file: &File<K>, data: Source<'_>, place: u64) -> Result<usize, Errno> {
+        let len_bytes = data.len_bytes() as u64;
         let copied = self.voice.kernel.write_at(&file.inner, data, place);
         self.voice.say(|_| What::Copied { reads: false, place, len_bytes, result: count(copied) });
         copied

@@ -7,6 +7,7 @@ use crate::errno::Errno;
 use crate::geometry::Geometry;
 use crate::handler::{Completion, Handler, Io, Step};
 use crate::kernel::Kernel;
+use crate::needs::{Needs, QueueInfo};
 use core::time::Duration;
 
 /// What another target serves; each call to its handlers is told when it ends.
@@ -37,10 +38,15 @@ impl<T: Target, K: Kernel> Target for TracedTarget<T, K> {
         self.inner.geometry()
     }
 
-    fn handler(&self, queue: u16) -> Result<Self::Handler, Errno> {
+    fn needs(&self) -> Needs {
+        self.inner.needs()
+    }
+
+    fn handler(&self, queue: &QueueInfo) -> Result<Self::Handler, Errno> {
         let inner = self.inner.handler(queue)?;
         let task = std::thread::current().name().unwrap_or("a queue").into();
-        Ok(TracedHandler { inner, voice: Voice { task, ..self.voice.clone() }, queue })
+        let voice = Voice { task, ..self.voice.clone() };
+        Ok(TracedHandler { inner, voice, queue: queue.queue })
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use ublkit::Errno;
-use ublkit::kernel::{Access, Kernel, Linux, Registration, RingName};
+use ublkit::kernel::{Access, Destination, Kernel, Linux, Registration, RingName, Source};
 use ublkit::sys::io_uring::io_uring_params;
 use ublkit::sys::ublk::descriptors_offset_bytes;
 
@@ -123,12 +123,12 @@ unsafe impl Kernel for Spy {
         Linux.map(file, offset, len_bytes, access)
     }
 
-    fn read_at(&self, file: &File, data: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    fn read_at(&self, file: &File, data: Destination<'_>, offset: u64) -> Result<usize, Errno> {
         self.count()?;
         Linux.read_at(file, data, offset)
     }
 
-    fn write_at(&self, file: &File, data: &[u8], offset: u64) -> Result<usize, Errno> {
+    fn write_at(&self, file: &File, data: Source<'_>, offset: u64) -> Result<usize, Errno> {
         self.count()?;
         Linux.write_at(file, data, offset)
     }

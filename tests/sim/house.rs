@@ -1,12 +1,12 @@
 //! What the tests share: a disk with whims, and a server over a simulated kernel.
 
 use std::fmt;
-use std::sync::{Arc, Once};
+use std::sync::Once;
 use std::time::Duration;
 use ublkit::sim::{Choices, Faults, Profile, Sim, Task};
 use ublkit::{
-    Backend, Builder, Completion, Durability, Errno, Error, Geometry, Handler, Io, Memory,
-    Operation, Request, Server, Step, Target,
+    Access, Backend, Builder, Completion, DataPath, Durability, Errno, Error, Geometry, Handler,
+    Io, Memory, Needs, Operation, QueueInfo, Request, Server, Step, Target,
 };
 
 /// What a handler does with a request.
@@ -41,7 +41,8 @@ pub const WHIMS: &[Whim] = &[
 /// A memory disk whose handlers have whims, one after the other.
 #[derive(Debug)]
 pub struct Whimsical {
-    memory: Arc<Memory>,
+    memory: Memory,
+    access: Access,
     whims: &'static [Whim],
 }
 
@@ -52,15 +53,26 @@ impl Target for Whimsical {
         self.memory.geometry()
     }
 
-    fn handler(&self, queue: u16) -> Result<Moods, Errno> {
-        let Self { memory, whims } = self;
-        Ok(Moods { memory: Arc::clone(memory), whims, next: queue.into(), left: Vec::new() })
+    fn needs(&self) -> Needs {
+        Needs { access: self.access, operations: 1, ..self.memory.needs() }
+    }
+
+    fn handler(&self, queue: &QueueInfo) -> Result<Moods, Errno> {
+        let Self { memory, access, whims } = self;
+        Ok(Moods {
+            memory: memory.clone(),
+            access: *access,
+            whims,
+            next: queue.queue.into(),
+            left: Vec::new(),
+        })
     }
 }
 
 /// The handler of one queue.
 pub struct Moods {
-    memory: Arc<Memory>,
+    memory: Memory,
+    access: Access,
     whims: &'static [Whim],
     next: usize,
     /// Delays that are left, by tag.
@@ -68,7 +80,10 @@ pub struct Moods {
 }
 
 impl Moods {
-    fn serve(&self, io: &mut Io<'_>) -> Step {
+    fn serve(&mut self, io: &mut Io<'_>) -> Step {
+        if self.access == Access::Regions {
+            return self.memory.start(io);
+        }
         let Request { operation, offset, len_bytes, .. } = io.request();
         Step::Done(match operation {
             Operation::Read => self.memory.read(offset, io.data()),
@@ -108,6 +123,9 @@ impl Handler for Moods {
     }
 
     fn resume(&mut self, io: &mut Io<'_>, done: Completion) -> Step {
+        if done.cookie == 0 {
+            return self.memory.resume(io, done); // a write's data is there
+        }
         let left = self.left.iter_mut().find(|(tag, _)| *tag == io.tag());
         let (_, times) = left.expect("it was delayed");
         assert_eq!((done.cookie, done.result), (*times, Err(Errno::ETIME)));
@@ -129,15 +147,17 @@ pub struct House {
     pub depth: u16,
     pub max_io_bytes: u32,
     pub geometry: Geometry,
+    pub path: DataPath,
+    pub access: Access,
     pub whims: &'static [Whim],
 }
 
 impl fmt::Debug for House {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { profile, queues, depth, max_io_bytes, geometry, .. } = self;
+        let Self { profile, queues, depth, max_io_bytes, geometry, path, access, .. } = self;
         let Geometry { logical_block_bytes, durability, .. } = geometry;
         write!(f, "{profile}, {queues} queues of {depth}, {max_io_bytes} B, ")?;
-        write!(f, "blocks of {logical_block_bytes}, {durability:?}")
+        write!(f, "blocks of {logical_block_bytes}, {durability:?}, {path} to {access:?}")
     }
 }
 
@@ -151,6 +171,8 @@ impl House {
             depth: 4,
             max_io_bytes: 16 << 10,
             geometry: Geometry::new(1 << 20),
+            path: DataPath::Copy,
+            access: Access::Slices,
             whims: &[Whim::Serve],
         }
     }
@@ -160,8 +182,8 @@ impl House {
     }
 
     pub fn target(&self) -> Whimsical {
-        let memory = Arc::new(Memory::new(self.geometry).unwrap());
-        Whimsical { memory, whims: self.whims }
+        let memory = Memory::new(self.geometry).unwrap();
+        Whimsical { memory, access: self.access, whims: self.whims }
     }
 
     pub fn serve(&self, kernel: Task) -> Result<Server<Task>, Error> {
@@ -170,6 +192,7 @@ impl House {
             .queues(self.queues)
             .depth(self.depth)
             .max_io_bytes(self.max_io_bytes)
+            .data_path(self.path)
             .timeout(Duration::from_secs(30));
         builder.serve_on(kernel, self.target())
     }
@@ -191,3 +214,6 @@ fn quiet() {
 /// All kinds of durability.
 pub const DURABILITIES: [Durability; 3] =
     [Durability::WriteThrough, Durability::Flush, Durability::FlushAndFua];
+
+/// Ways for data to move that need no files.
+pub const PATHS: [DataPath; 3] = [DataPath::Copy, DataPath::GetData, DataPath::UserCopy];

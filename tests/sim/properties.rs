@@ -1,9 +1,9 @@
 //! Random devices, clients and faults: what must hold for all of them.
 
-use crate::house::{DURABILITIES, House, WHIMS};
+use crate::house::{DURABILITIES, House, PATHS, WHIMS};
 use proptest::prelude::*;
-use ublkit::Geometry;
-use ublkit::sim::{Choices, Faults, Load, Profile};
+use ublkit::sim::{Choices, Faults, Load, Profile, Sim};
+use ublkit::{Access, Builder, DataPath, Geometry, Memory};
 
 /// How many cases each property has.
 pub fn cases() -> ProptestConfig {
@@ -24,19 +24,24 @@ prop_compose! {
         max_io_pages in 1_u32..9,
         block_shift in 9_u32..13,
         durability in proptest::sample::select(&DURABILITIES[..]),
+        path in proptest::sample::select(&PATHS[..]),
+        access in prop_oneof![Just(Access::Slices), Just(Access::Regions)],
         bearable: bool,
     ) -> House {
         let mut geometry = Geometry::new(1 << 20);
         geometry.logical_block_bytes = 1 << block_shift;
         geometry.physical_block_bytes = 4096;
         geometry.durability = durability;
+        let faults = if bearable { Faults::bearable() } else { Faults::default() };
         House {
             profile,
             queues,
             depth,
             max_io_bytes: max_io_pages * 4096,
             geometry,
-            faults: if bearable { Faults::bearable() } else { Faults::default() },
+            path,
+            access,
+            faults: Faults { fewer_features: 0, ..faults },
             ..House::new()
         }
     }
@@ -91,6 +96,34 @@ proptest! {
         let panics: u64 = stats.iter().map(|stats| stats.panics).sum();
         prop_assert!(panics > 0 || tally.failed.is_empty() || house.depth > 30);
         prop_assert_eq!(sim.audit().delivered, sim.audit().committed, "P17");
+    }
+}
+
+/// P50: a driver that grants less than was asked for is served as it is, if nobody insists.
+#[test]
+fn what_was_granted_is_served() {
+    let faults = Faults { fewer_features: 128, ..Faults::default() };
+    let mut seen = [false; 2];
+    for seed in 0..20 {
+        let sim = Sim::new(Profile::NEWEST, Choices::seed(seed), faults);
+        let disk = Memory::new(Geometry::new(1 << 20)).unwrap();
+        let server = Builder::new().serve_on(sim.task(), disk).unwrap();
+        seen[usize::from(server.data_path() == DataPath::Copy)] = true;
+        let clients = sim.load(server.id(), load(100));
+        sim.until_answered();
+        server.stop().unwrap();
+        assert_eq!((sim.tally(clients).succeeded, sim.verdict()), (100, Ok(())), "seed {seed}");
+    }
+    assert_eq!(seen, [true, true], "both paths");
+    for seed in 0..20 {
+        let sim = Sim::new(Profile::NEWEST, Choices::seed(seed), faults);
+        let disk = Memory::new(Geometry::new(1 << 20)).unwrap();
+        let served = Builder::new().data_path(DataPath::UserCopy).serve_on(sim.task(), disk);
+        match served {
+            Ok(server) => assert_eq!(server.data_path(), DataPath::UserCopy),
+            Err(error) => assert!(error.to_string().contains("user-copy cannot be"), "{error}"),
+        }
+        sim.assert_clean();
     }
 }
 

@@ -10,7 +10,7 @@ use ublkit::sim::{Ask, Choices, Faults, Load, Profile, Sim};
 use ublkit::trace::{Detail, Log, Traced};
 use ublkit::{
     Backend, Blocking, Builder, Completion, Durability, Errno, Geometry, Handler, Io, Memory,
-    Operation, Server, Step, Target,
+    Needs, Operation, QueueInfo, Server, Step, Target,
 };
 
 const PAGE: usize = 4096;
@@ -82,7 +82,11 @@ impl<T: Target> Target for Slow<T> {
         self.0.geometry()
     }
 
-    fn handler(&self, queue: u16) -> Result<Slow<T::Handler>, Errno> {
+    fn needs(&self) -> Needs {
+        self.0.needs()
+    }
+
+    fn handler(&self, queue: &QueueInfo) -> Result<Slow<T::Handler>, Errno> {
         self.0.handler(queue).map(Slow)
     }
 }

@@ -2,8 +2,11 @@
 
 use super::device::State;
 use crate::errno::Errno;
+use crate::kernel::{Destination, Source};
 use crate::sim::profile::Rule;
+use crate::sim::user;
 use crate::sim::world::World;
+use core::ptr::NonNull;
 use ublkit_sys::ublk as sys;
 
 /// An offset on the char device, taken apart.
@@ -25,19 +28,23 @@ impl Place {
     }
 }
 
+fn address(start: NonNull<u8>) -> u64 {
+    start.as_ptr().expose_provenance() as u64
+}
+
 impl World {
     /// `pread`: what a write brings. Answers how much was copied.
     pub(in crate::sim) fn read_data(
         &mut self,
         device: usize,
         offset: u64,
-        data: &mut [u8],
+        data: &Destination<'_>,
     ) -> Result<usize, Errno> {
         let (asking, at, len_bytes) = self.find_data(device, offset, sys::UBLK_IO_OP_WRITE)?;
-        let count = len_bytes.min(data.len());
+        let count = len_bytes.min(data.len_bytes());
         let asking = self.clients.askings.get(&asking).ok_or(Errno::EINVAL)?;
-        data[..count].copy_from_slice(&asking.data[at..at + count]);
-        Ok(self.copied(count, data.len()))
+        let copied = user::copy_out(address(data.start()), &asking.data[at..at + count]);
+        Ok(self.copied(copied, data.len_bytes()))
     }
 
     /// `pwrite`: what a read is answered. Answers how much was copied.
@@ -45,13 +52,13 @@ impl World {
         &mut self,
         device: usize,
         offset: u64,
-        data: &[u8],
+        data: Source<'_>,
     ) -> Result<usize, Errno> {
         let (asking, at, len_bytes) = self.find_data(device, offset, sys::UBLK_IO_OP_READ)?;
-        let count = len_bytes.min(data.len());
+        let count = len_bytes.min(data.len_bytes());
         let asking = self.clients.askings.get_mut(&asking).ok_or(Errno::EINVAL)?;
-        asking.data[at..at + count].copy_from_slice(&data[..count]);
-        Ok(self.copied(count, data.len()))
+        let copied = user::copy_in(address(data.start()), &mut asking.data[at..at + count]);
+        Ok(self.copied(copied, data.len_bytes()))
     }
 
     /// What is answered when `count` of the `wanted` bytes were there.

@@ -320,12 +320,12 @@ impl<W: World> Run<'_, W> {
         let Some(file) = self.files.get(&file).cloned() else { return "no file".into() };
         let answer = self.on(task, move |kernel| match write {
             Some(byte) => {
-                let count = kernel.write_at(&file, &vec![byte; len], position)?;
+                let count = kernel.write_at(&file, vec![byte; len].as_slice().into(), position)?;
                 Ok::<_, Errno>((count, None))
             }
             None => {
                 let mut data = vec![0xee; len];
-                let count = kernel.read_at(&file, &mut data, position)?;
+                let count = kernel.read_at(&file, data.as_mut_slice().into(), position)?;
                 Ok((count, Some(data)))
             }
         });

@@ -5,7 +5,10 @@ use crate::{alloc, disk};
 use rustix::thread::CpuSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use ublkit::{Backend, Blocking, Builder, Errno, Geometry, Handler, Io, Memory, Step, Target};
+use ublkit::{
+    Backend, Blocking, Builder, Errno, Geometry, Handler, Io, Memory, Needs, QueueInfo, Step,
+    Target,
+};
 
 const QUEUES: u16 = 4;
 
@@ -31,9 +34,13 @@ impl<T: Target> Target for Counted<T> {
         self.inner.geometry()
     }
 
-    fn handler(&self, queue: u16) -> Result<Counted<T::Handler>, Errno> {
+    fn needs(&self) -> Needs {
+        self.inner.needs()
+    }
+
+    fn handler(&self, queue: &QueueInfo) -> Result<Counted<T::Handler>, Errno> {
         let inner = self.inner.handler(queue)?;
-        Ok(Counted { inner, queue, notes: Arc::clone(&self.notes) })
+        Ok(Counted { inner, queue: queue.queue, notes: Arc::clone(&self.notes) })
     }
 }
 

@@ -5,7 +5,9 @@ use crate::disk;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use ublkit::{Builder, Completion, Errno, Geometry, Handler, Io, QueueStats, Step, Target};
+use ublkit::{
+    Builder, Completion, Errno, Geometry, Handler, Io, Needs, QueueInfo, QueueStats, Step, Target,
+};
 
 /// How long a late answer takes.
 const DELAY: Duration = Duration::from_secs(1);
@@ -36,7 +38,11 @@ impl Target for Delayed {
         Geometry::new(64 << 20)
     }
 
-    fn handler(&self, _queue: u16) -> Result<Self, Errno> {
+    fn needs(&self) -> Needs {
+        Needs { operations: 1, ..Needs::default() }
+    }
+
+    fn handler(&self, _queue: &QueueInfo) -> Result<Self, Errno> {
         Ok(Self(Arc::clone(&self.0)))
     }
 }

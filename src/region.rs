@@ -1,9 +1,11 @@
-//! [`Region`]: backend memory that several threads copy into and out of without locks.
+//! [`Region`]: backend memory that threads and the kernel copy into and out of without locks.
 #![expect(unsafe_code, reason = "shares memory between threads; docs/safety.md, island `region`")]
 
 use crate::errno::Errno;
+use crate::kernel::{Destination, Source};
 use crate::memory::{Pages, page_bytes};
 use core::ops::Range;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a word: the unit in which contents are copied.
@@ -13,16 +15,43 @@ const WORD: usize = size_of::<u64>();
 ///
 /// It is never seen as a slice of bytes. Copies go word by word with relaxed atomics, so that
 /// clients who race for the same blocks get some mixture of words, and nobody gets undefined
-/// behaviour.
+/// behaviour. So a kernel may copy into and out of it at any time, too
+/// ([`Io::load`](crate::Io::load), [`Io::store`](crate::Io::store)).
 #[derive(Debug)]
-pub(super) struct Region {
+pub struct Region {
     pages: Pages,
 }
 
 impl Region {
-    /// A region of `len_bytes`. Takes address space, no memory.
-    pub(super) fn new(len_bytes: usize) -> Result<Self, Errno> {
+    /// A region of `len_bytes`, rounded up to whole pages. Takes address space, no memory.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`: more address space than there is, or the machine does not overcommit memory.
+    pub fn new(len_bytes: usize) -> Result<Self, Errno> {
         Ok(Self { pages: Pages::new(len_bytes)? })
+    }
+
+    /// How long it is.
+    pub fn len_bytes(&self) -> usize {
+        self.pages.len_bytes()
+    }
+
+    /// The place of a range, for a command that names it while the region lives.
+    pub(crate) fn at(&self, offset: usize, len_bytes: usize) -> NonNull<u8> {
+        self.pages.at(offset, len_bytes)
+    }
+
+    /// A range, for a call of the kernel that reads it.
+    pub(crate) fn source(&self, range: Range<usize>) -> Source<'_> {
+        // SAFETY: inside the mapping (`at`), alive as long as `self`; all who write it are atomic.
+        unsafe { Source::new(self.pages.at(range.start, range.len()), range.len()) }
+    }
+
+    /// A range, for a call of the kernel that fills it.
+    pub(crate) fn destination(&self, range: Range<usize>) -> Destination<'_> {
+        // SAFETY: inside the mapping (`at`), alive as long as `self`; all who use it are atomic.
+        unsafe { Destination::new(self.pages.at(range.start, range.len()), range.len()) }
     }
 
     /// The words from `offset` on.
@@ -41,7 +70,11 @@ impl Region {
     }
 
     /// Fills `data` from `offset` on.
-    pub(super) fn read(&self, offset: usize, data: &mut [u8]) {
+    ///
+    /// # Panics
+    ///
+    /// When that is not whole words of 8 bytes inside the region; so do all that follow.
+    pub fn read(&self, offset: usize, data: &mut [u8]) {
         let (chunks, rest) = data.as_chunks_mut::<WORD>();
         assert!(rest.is_empty(), "whole blocks");
         let words = self.words(offset, chunks.len() * WORD);
@@ -51,7 +84,7 @@ impl Region {
     }
 
     /// Writes `data` at `offset`.
-    pub(super) fn write(&self, offset: usize, data: &[u8]) {
+    pub fn write(&self, offset: usize, data: &[u8]) {
         let (chunks, rest) = data.as_chunks::<WORD>();
         assert!(rest.is_empty(), "whole blocks");
         let words = self.words(offset, chunks.len() * WORD);
@@ -61,7 +94,11 @@ impl Region {
     }
 
     /// Makes `range` read as zeros; with `release`, whole pages of it are given back.
-    pub(super) fn zero(&self, range: Range<usize>, release: bool) -> Result<(), Errno> {
+    ///
+    /// # Errors
+    ///
+    /// What `madvise(2)` answers.
+    pub fn zero(&self, range: Range<usize>, release: bool) -> Result<(), Errno> {
         let inner = whole_pages(&range);
         if !release || inner.is_empty() {
             self.fill_zero(range);
@@ -72,8 +109,13 @@ impl Region {
         self.pages.release(inner.start, inner.len())
     }
 
-    /// Gives the whole pages of `range` back, and leaves the rest as it is.
-    pub(super) fn release(&self, range: Range<usize>) -> Result<(), Errno> {
+    /// Gives the whole pages of `range` back, which then read as zeros, and leaves the rest as it
+    /// is.
+    ///
+    /// # Errors
+    ///
+    /// What `madvise(2)` answers.
+    pub fn release(&self, range: Range<usize>) -> Result<(), Errno> {
         let inner = whole_pages(&range);
         self.pages.release(inner.start, inner.len())
     }

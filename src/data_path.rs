@@ -1,0 +1,148 @@
+//! [`DataPath`]: how a request's data moves, and which way is taken.
+
+use crate::features::Features;
+use crate::needs::Access;
+use core::fmt;
+use core::str::FromStr;
+
+/// How a request's data moves between its client and the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DataPath {
+    /// The driver copies between the request and a buffer of the queue's: a write's data before
+    /// the request is delivered, a read's when it is answered. Every kernel can.
+    Copy,
+    /// The same, but the server says for each write where its data is to go (`NEED_GET_DATA`),
+    /// which takes one command more. So the kernel copies straight into and out of a backend's
+    /// own memory. Every kernel can.
+    GetData,
+    /// The server moves the data itself, by `pread` and `pwrite` on the char device: straight into
+    /// and out of a backend's own memory, with one system call more. Since 6.5.
+    UserCopy,
+    /// Nobody copies: the kernel hands the request's own pages to the ring, for operations on
+    /// files. What cannot be handed over is moved as in [`UserCopy`](Self::UserCopy). Since 6.16.
+    ZeroCopy,
+}
+
+impl DataPath {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[Self::Copy, Self::GetData, Self::UserCopy, Self::ZeroCopy];
+
+    /// The features that a device needs for it.
+    pub fn features(self) -> Features {
+        match self {
+            Self::Copy => Features::empty(),
+            Self::GetData => Features::NEED_GET_DATA,
+            Self::UserCopy => Features::USER_COPY,
+            Self::ZeroCopy => {
+                Features::AUTO_BUF_REG | Features::SUPPORT_ZERO_COPY | Features::USER_COPY
+            }
+        }
+    }
+
+    /// All features that some path needs.
+    pub(crate) fn any_features() -> Features {
+        Self::ALL.iter().fold(Features::empty(), |all, path| all | path.features())
+    }
+
+    /// The path that a device with these features takes.
+    pub fn of(features: Features) -> Option<Self> {
+        let asked = features & Self::any_features();
+        Self::ALL.iter().copied().find(|path| path.features() == asked)
+    }
+
+    /// What it is called on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::GetData => "get-data",
+            Self::UserCopy => "user-copy",
+            Self::ZeroCopy => "zero-copy",
+        }
+    }
+
+    /// Whether commands of slots name memory of the server.
+    pub(crate) const fn names_memory(self) -> bool {
+        matches!(self, Self::Copy | Self::GetData)
+    }
+
+    /// Whether a backend that wants its data so can be served on it.
+    pub(crate) const fn suits(self, access: Access) -> bool {
+        !matches!((self, access), (Self::ZeroCopy, Access::Slices | Access::Regions))
+    }
+
+    /// The path to take: `wanted`, or without a wish the best that the kernel offers for such a
+    /// backend. The error is a sentence.
+    pub(crate) fn choose(
+        wanted: Option<Self>,
+        access: Access,
+        offered: Features,
+    ) -> Result<Self, String> {
+        let Some(path) = wanted else {
+            let best = match access {
+                Access::Slices => Self::Copy,
+                Access::Operations => Self::ZeroCopy,
+                Access::Regions => Self::GetData,
+            };
+            let has = offered.contains(best.features());
+            return Ok(if has { best } else { Self::Copy });
+        };
+        if !path.suits(access) {
+            return Err(format!("{path} cannot be: this backend wants the data in its own memory"));
+        }
+        let lacking = path.features() - offered;
+        if !lacking.is_empty() {
+            return Err(format!(
+                "{path} cannot be: this kernel's driver lacks {lacking}; see 'ublkit features', or \
+                 let ublkit choose"
+            ));
+        }
+        Ok(path)
+    }
+}
+
+impl fmt::Display for DataPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for DataPath {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.iter().copied().find(|path| path.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|path| path.name()).collect();
+            format!("there is no data path '{name}': choose {}", names.join(", "))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_devices_features_tell_its_path() {
+        for path in DataPath::ALL {
+            let granted = path.features() | Features::CMD_IOCTL_ENCODE | Features::PER_IO_DAEMON;
+            assert_eq!(DataPath::of(granted), Some(*path));
+            assert_eq!(path.name().parse(), Ok(*path));
+        }
+        assert_eq!(DataPath::of(Features::AUTO_BUF_REG), None, "nothing to fall back to");
+        assert!("teleport".parse::<DataPath>().unwrap_err().contains("user-copy"));
+    }
+
+    #[test]
+    fn wishes_are_kept_or_refused() {
+        let choose = DataPath::choose;
+        let (all, none) = (DataPath::any_features(), Features::empty());
+        assert_eq!(choose(None, Access::Operations, all), Ok(DataPath::ZeroCopy));
+        assert_eq!(choose(None, Access::Operations, all - Features::USER_COPY), Ok(DataPath::Copy));
+        assert_eq!(choose(None, Access::Slices, all), Ok(DataPath::Copy));
+        assert_eq!(choose(None, Access::Regions, none), Ok(DataPath::Copy));
+        let lacking = choose(Some(DataPath::UserCopy), Access::Slices, none).unwrap_err();
+        assert!(lacking.contains("lacks USER_COPY"), "{lacking}");
+        assert!(choose(Some(DataPath::ZeroCopy), Access::Slices, all).is_err());
+    }
+}

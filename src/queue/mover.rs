@@ -1,0 +1,73 @@
+//! Moving requests' data by `pread` and `pwrite` on the char device (user copy).
+
+use super::QueuePlan;
+use crate::errno::Errno;
+use crate::handler::Mover;
+use crate::kernel::{Destination, Kernel, Source};
+use crate::ring::{Ring, Sqe};
+use ublkit_sys::ublk::user_copy_offset;
+
+/// How often in a row a call may be interrupted.
+const TRIES: u32 = 100;
+
+/// The requests of one queue, as the char device shows them.
+#[derive(Debug)]
+pub(super) struct CharDevice<'a, K: Kernel> {
+    pub(super) kernel: &'a K,
+    pub(super) file: &'a K::File,
+    pub(super) queue: u16,
+}
+
+impl<'a, K: Kernel> CharDevice<'a, K> {
+    /// That of a queue.
+    pub(super) fn of(ring: &'a Ring<K, Sqe>, plan: &'a QueuePlan<K::File>) -> Self {
+        Self { kernel: ring.kernel(), file: &plan.char_device, queue: plan.queue }
+    }
+
+    /// Where the data of a tag's request lies, from so many bytes on.
+    fn offset(&self, tag: u16, bytes: usize) -> Result<u64, Errno> {
+        let bytes = u32::try_from(bytes).map_err(|_| Errno::EINVAL)?;
+        Ok(user_copy_offset(self.queue, tag, bytes))
+    }
+}
+
+/// What a call moved of `wanted` bytes, at least one. A count of 0 means memory that faults, or a
+/// request that is shorter than its descriptor said.
+fn moved(answer: Result<usize, Errno>, wanted: usize, tries: &mut u32) -> Result<usize, Errno> {
+    match answer {
+        Ok(count) if (1..=wanted).contains(&count) => {
+            *tries = 0;
+            Ok(count)
+        }
+        Err(Errno::EINTR | Errno::EAGAIN) if *tries < TRIES => {
+            *tries += 1;
+            Ok(0)
+        }
+        Ok(_) => Err(Errno::EIO),
+        Err(errno) => Err(errno),
+    }
+}
+
+impl<K: Kernel> Mover for CharDevice<'_, K> {
+    fn fetch(&self, tag: u16, mut data: Destination<'_>) -> Result<(), Errno> {
+        let (mut done, mut tries) = (0, 0);
+        while data.len_bytes() > 0 {
+            let answer = self.kernel.read_at(self.file, data.again(), self.offset(tag, done)?);
+            let count = moved(answer, data.len_bytes(), &mut tries)?;
+            done += count;
+            data = data.after(count);
+        }
+        Ok(())
+    }
+
+    fn give(&self, tag: u16, mut data: Source<'_>) -> Result<(), Errno> {
+        let (mut done, mut tries) = (0, 0);
+        while data.len_bytes() > 0 {
+            let answer = self.kernel.write_at(self.file, data, self.offset(tag, done)?);
+            let count = moved(answer, data.len_bytes(), &mut tries)?;
+            done += count;
+            data = data.after(count);
+        }
+        Ok(())
+    }
+}

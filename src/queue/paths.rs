@@ -1,0 +1,103 @@
+//! A request begins: where its data is on each data path, and what brings it to the handler.
+
+use super::mover::CharDevice;
+use super::{Queue, QueueError};
+use crate::data_path::DataPath;
+use crate::errno::Errno;
+use crate::handler::{Completion, Handler, Mover};
+use crate::id::Id;
+use crate::kernel::Kernel;
+use crate::needs::Access;
+use crate::request::{Operation, Request};
+use crate::ring::Sqe;
+use crate::slots::Where;
+use ublkit_sys::ublk;
+
+impl<K: Kernel, H: Handler> Queue<K, H> {
+    /// The server owns the slot and its descriptor holds a request.
+    pub(super) fn start(&mut self, tag: u16, has_data_to_fetch: bool) -> Result<(), QueueError> {
+        let descriptor = self.descriptors.copy(tag);
+        match Request::decode(&descriptor, &self.plan.limits) {
+            Ok(request) => {
+                let place = self.place(&request, descriptor.op_flags, has_data_to_fetch);
+                self.slots.set_request(tag, request, place);
+            }
+            Err(errno) => {
+                let place = if has_data_to_fetch { Where::Kernel } else { Where::Buffer };
+                self.slots.set_nonsense(tag, place);
+                self.slots.settle(tag, Err(errno));
+                return self.commit_if_settled(tag);
+            }
+        }
+        if self.slots.place(tag) != Where::Kernel || self.plan.needs.access == Access::Regions {
+            self.enter(tag, |handler, io| handler.start(io))
+        } else if has_data_to_fetch {
+            self.fetch_data(tag)
+        } else {
+            self.start_with_copy(tag)
+        }
+    }
+
+    /// Where the data of a new request is.
+    fn place(&self, request: &Request, op_flags: u32, has_data_to_fetch: bool) -> Where {
+        let is_registered = ublk::flags(op_flags) & ublk::UBLK_IO_F_NEED_REG_BUF == 0;
+        match self.plan.path {
+            _ if request.data_bytes() == 0 => Where::Buffer,
+            DataPath::ZeroCopy if is_registered => Where::Table,
+            DataPath::ZeroCopy | DataPath::UserCopy => Where::Kernel,
+            // Of a read: from where the kernel shall take it is for the handler to say.
+            DataPath::GetData if has_data_to_fetch => Where::Kernel,
+            DataPath::GetData
+                if request.operation == Operation::Read
+                    && self.plan.needs.access == Access::Regions =>
+            {
+                Where::Kernel
+            }
+            DataPath::GetData | DataPath::Copy => Where::Buffer,
+        }
+    }
+
+    /// Starts a request whose data the handler wants in the buffer, though the kernel has it.
+    fn start_with_copy(&mut self, tag: u16) -> Result<(), QueueError> {
+        let request = self.slots.request(tag);
+        self.slots.set_request(tag, request, Where::Copy);
+        if let Operation::Write { .. } = request.operation {
+            let char_device = CharDevice::of(&self.ring, &self.plan);
+            let copied = char_device.fetch(tag, self.slots.data(tag).into());
+            if let Err(errno) = copied {
+                self.slots.settle(tag, Err(errno));
+                return self.commit_if_settled(tag);
+            }
+        }
+        self.enter(tag, |handler, io| handler.start(io))
+    }
+
+    /// Has the driver put a write's data into the buffer.
+    pub(super) fn fetch_data(&mut self, tag: u16) -> Result<(), QueueError> {
+        let buffer = self.slots.fetch_data(tag, None, 0, self.ring.submissions().number());
+        let id = Id::Command { tag }.encode();
+        let get_data = Sqe::get_data(self.name(tag), buffer, id);
+        Ok(self.ring.submissions().push(get_data)?)
+    }
+
+    /// The driver has put a write's data where it was told to; it says again what was written, for
+    /// it may be less if that place was no good.
+    pub(super) fn fetched(&mut self, tag: u16, cookie: u8) -> Result<(), QueueError> {
+        if self.slots.answer(tag).is_some() {
+            return self.commit_if_settled(tag);
+        }
+        let again = Request::decode(&self.descriptors.copy(tag), &self.plan.limits);
+        let result = match again {
+            Ok(request) if request == self.slots.request(tag) => Ok(request.data_bytes()),
+            _ => Err(Errno::EIO),
+        };
+        match (self.slots.place(tag), result) {
+            (Where::Buffer, Ok(_)) => self.enter(tag, |handler, io| handler.start(io)),
+            (Where::Buffer, Err(errno)) => {
+                self.slots.settle(tag, Err(errno));
+                self.commit_if_settled(tag)
+            }
+            (_, result) => self.resume(tag, Completion { cookie, result }),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! [`QueueStats`]: what a queue has done.
+
+use crate::errno::Errno;
+use crate::request::{Operation, Request};
+
+/// What a queue has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueStats {
+    /// Reads answered with success.
+    pub reads: u64,
+    /// Writes answered with success.
+    pub writes: u64,
+    /// Flushes, discards and zeroings answered with success.
+    pub others: u64,
+    /// Bytes of those reads.
+    pub read_bytes: u64,
+    /// Bytes of those writes.
+    pub written_bytes: u64,
+    /// Requests answered with an error.
+    pub errors: u64,
+    /// Of those: because the handler panicked.
+    pub panics: u64,
+}
+
+impl QueueStats {
+    pub(super) fn count(&mut self, request: &Request, answer: Result<(), Errno>) {
+        let bytes = u64::from(request.data_bytes());
+        match (answer, request.operation) {
+            (Err(_), _) => self.errors += 1,
+            (Ok(()), Operation::Read) => {
+                self.reads += 1;
+                self.read_bytes += bytes;
+            }
+            (Ok(()), Operation::Write { .. }) => {
+                self.writes += 1;
+                self.written_bytes += bytes;
+            }
+            (Ok(()), _) => self.others += 1,
+        }
+    }
+}

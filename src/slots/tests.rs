@@ -1,0 +1,157 @@
+//! Who owns what when.
+
+use super::operations::{Action, Operation};
+use super::{DataPath, Errno, Request, Slots, Where};
+use crate::region::Region;
+use crate::request::Operation as Asked;
+use core::time::Duration;
+use std::sync::Arc;
+
+fn slots(path: DataPath, depth: u16) -> Slots {
+    Slots::new(path, depth, 4096, 1, vec![Arc::new(Region::new(8192).unwrap())]).unwrap()
+}
+
+fn read(len_bytes: u64) -> Request {
+    Request { operation: Asked::Read, offset: 0, len_bytes }
+}
+
+fn write(len_bytes: u64) -> Request {
+    Request { operation: Asked::Write { fua: false }, offset: 0, len_bytes }
+}
+
+#[test]
+fn a_slot_goes_round() {
+    let mut slots = slots(DataPath::Copy, 2);
+    assert_eq!(slots.live(), 0);
+    let first = slots.lend(0, 0);
+    assert_eq!(slots.lend(1, 1).get() - first.get(), 4096);
+    assert_eq!((slots.live(), slots.lent), (2, 2));
+    assert!(!slots.take(1, 1), "the kernel does not have this command yet");
+    assert!(slots.take(1, 2));
+    assert!(!slots.take(1, 2), "a second completion of one command cannot be");
+    slots.set_request(1, read(512), Where::Buffer);
+    assert_eq!(slots.data(1), [0; 512]);
+    slots.data(1).fill(7);
+    slots.lend(1, 2);
+    assert!(!slots.gone(1, 2));
+    assert!(slots.gone(0, 3) && slots.gone(1, 3));
+    assert!(!slots.gone(0, 3));
+    assert_eq!((slots.live(), slots.lent), (0, 0));
+}
+
+#[test]
+fn an_answer_waits_for_operations() {
+    let mut slots = slots(DataPath::Copy, 1);
+    slots.lend(0, 0);
+    assert!(slots.take(0, 1));
+    let delay = Operation::new(Action::Delay(Duration::ZERO), 7);
+    assert_eq!(slots.begin(0, delay, 1), Ok(0));
+    assert_eq!(slots.begin(0, delay, 2), Err(Errno::EBUSY));
+    slots.settle(0, Err(Errno::EIO));
+    slots.settle(0, Ok(()));
+    assert_eq!((slots.is_waiting(0), slots.answer(0)), (true, Some(Err(Errno::EIO))));
+    assert!(slots.end_operation(0, 0, 1).is_none(), "the kernel does not have it yet");
+    assert!(slots.end_operation(0, 1, 2).is_none(), "there is no other");
+    assert!(slots.end_operation(0, 0, 2).is_some());
+    assert!(slots.end_operation(0, 0, 2).is_none());
+    assert!(!slots.is_waiting(0));
+    slots.lend(0, 2);
+    assert_eq!(slots.answer(0), None);
+    assert!(slots.gone(0, 3));
+}
+
+#[test]
+#[should_panic(expected = "an operation is using the request's data")]
+fn data_in_use_is_not_seen() {
+    let mut slots = slots(DataPath::Copy, 1);
+    slots.lend(0, 0);
+    assert!(slots.take(0, 1));
+    slots.set_request(0, write(512), Where::Buffer);
+    let transfer = super::Transfer { file: 0, offset: 0, start: 0, len_bytes: 512 };
+    slots.begin(0, Operation::new(Action::Read(transfer), 0), 1).unwrap();
+    slots.data(0);
+}
+
+#[test]
+#[should_panic(expected = "with the kernel")]
+fn data_of_the_kernels_is_not_seen() {
+    let mut slots = slots(DataPath::ZeroCopy, 1);
+    slots.lend(0, 0);
+    assert!(slots.take(0, 1));
+    slots.set_request(0, read(512), Where::Table);
+    slots.data(0);
+}
+
+/// Which memory a command names, if any.
+#[test]
+fn commands_name_what_the_path_lets_them() {
+    for path in DataPath::ALL {
+        let mut slots = slots(*path, 1);
+        let names = path.names_memory();
+        assert_eq!(slots.lend(0, 0).get() != 0, names, "{path}");
+        assert_eq!(slots.lent, u32::from(names));
+        assert!(slots.take(0, 1));
+        slots.set_request(0, read(512), Where::Buffer);
+        assert_eq!(slots.lend(0, 1).get() != 0, names, "{path}");
+        assert!(slots.gone(0, 2));
+        assert_eq!(slots.lent, 0);
+    }
+}
+
+#[test]
+fn data_goes_straight_to_and_from_a_region() {
+    let mut slots = slots(DataPath::GetData, 1);
+    let buffer = slots.lend(0, 0);
+    assert!(slots.take(0, 1));
+    slots.set_request(0, write(512), Where::Kernel);
+    assert_eq!(slots.range(0, 0, 4096), Ok(4096..4608));
+    assert_eq!(slots.range(0, 0, 8192 - 511), Err(Errno::EINVAL), "it ends before");
+    assert_eq!(slots.range(0, 0, u64::MAX), Err(Errno::EINVAL));
+    assert_eq!(slots.range(0, 1, 0), Err(Errno::EINVAL), "there is no other");
+    let base = slots.region(0).at(0, 0).as_ptr().expose_provenance() as u64;
+    assert_eq!(slots.fetch_data(0, Some((0, 4096)), 5, 1).get(), base + 4096);
+    assert!(slots.is_waiting(0) && !slots.is_servers(0));
+    assert_eq!(slots.end_fetching(0), Some(5));
+    assert!(slots.take(0, 2));
+    slots.lend(0, 2);
+    assert!(slots.take(0, 3));
+    slots.set_request(0, read(512), Where::Kernel);
+    assert!(slots.is_unfilled(0), "nobody has said from where");
+    slots.set_place(0, Where::Region(0, 512));
+    assert!(!slots.is_unfilled(0));
+    assert_eq!(slots.lend(0, 3).get(), base + 512);
+    assert!(slots.take(0, 4));
+    slots.set_request(0, read(512), Where::Buffer);
+    assert_eq!(slots.lend(0, 4), buffer, "and the next one from the buffer again");
+    assert!(slots.gone(0, 5));
+}
+
+#[test]
+fn pages_of_the_kernels_are_filled_before_a_success() {
+    let mut slots = slots(DataPath::ZeroCopy, 1);
+    slots.lend(0, 0);
+    assert!(slots.take(0, 1));
+    slots.set_request(0, read(4096), Where::Table);
+    slots.filled(0, 4095);
+    assert!(slots.is_unfilled(0));
+    slots.filled(0, 1);
+    assert!(!slots.is_unfilled(0));
+    slots.set_request(0, write(4096), Where::Table);
+    assert!(!slots.is_unfilled(0), "a write shows nothing");
+}
+
+#[test]
+fn lent_buffers_are_leaked() {
+    let mut slots = slots(DataPath::Copy, 1);
+    let address = slots.lend(0, 0).get();
+    drop(slots);
+    let path = "/proc/self/maps";
+    let maps = std::fs::read_to_string(path).unwrap();
+    let mapped = maps.lines().any(|line| {
+        let (start, rest) = line.split_once('-').unwrap();
+        let end = rest.split(' ').next().unwrap();
+        let hex = |digits| u64::from_str_radix(digits, 16).unwrap();
+        (hex(start)..hex(end)).contains(&address)
+    });
+    assert!(mapped, "{address:#x} is not in {path}");
+}
