@@ -151,7 +151,7 @@ impl Slots {
     /// When the kernel has it already, or an operation is under way: a defect of the queue.
     pub(crate) fn lend(&mut self, tag: u16, sqe: u64) -> Address {
         let address = if self.path.names_memory() { self.address(tag) } else { Address::NONE };
-        self.to_kernel(tag, sqe);
+        self.hand_over(tag, sqe);
         self.slot(tag).answer = None;
         address
     }
@@ -173,11 +173,11 @@ impl Slots {
         };
         slot.fetching = Some(cookie);
         let address = self.address(tag);
-        self.to_kernel(tag, sqe);
+        self.hand_over(tag, sqe);
         address
     }
 
-    fn to_kernel(&mut self, tag: u16, sqe: u64) {
+    fn hand_over(&mut self, tag: u16, sqe: u64) {
         assert!(!self.operations.any(tag), "its operations have not ended");
         let lends = self.path.names_memory();
         let slot = self.slot(tag);
