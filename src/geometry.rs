@@ -3,7 +3,7 @@
 use crate::memory::page_bytes;
 use ublkit_sys::ublk as sys;
 use ublkit_sys::ublk::SECTOR_BYTES;
-use ublkit_sys::ublk::{ublk_param_basic, ublk_param_discard, ublk_params};
+use ublkit_sys::ublk::{ublk_param_basic, ublk_param_discard, ublk_param_dma_align, ublk_params};
 
 /// What a completed write is worth: declared by the backend, and the kernel is told just that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,9 @@ pub struct Geometry {
     pub discard_bytes: u32,
     /// Whether the disk can zero a range without being sent zeros.
     pub write_zeroes: bool,
+    /// How clients' memory must be aligned, so that it can be handed on: a power of two up to the
+    /// page size; 0 if anyhow. Kernels before 6.15 do not know of it.
+    pub data_align_bytes: u32,
 }
 
 /// The longest range of one DISCARD: short enough to be answered soon.
@@ -53,6 +56,7 @@ impl Geometry {
             read_only: false,
             discard_bytes: 0,
             write_zeroes: false,
+            data_align_bytes: 0,
         }
     }
 
@@ -85,6 +89,10 @@ impl Geometry {
         if discard != 0 && !discard.is_power_of_two() {
             return Err(format!("a discard unit of {discard} bytes cannot be"));
         }
+        let align = self.data_align_bytes;
+        if align != 0 && (!align.is_power_of_two() || align as usize > page) {
+            return Err(format!("an alignment of {align} bytes cannot be"));
+        }
         Ok(())
     }
 
@@ -112,6 +120,11 @@ impl Geometry {
                 discard.max_write_zeroes_sectors = sectors(MAX_WRITE_ZEROES_BYTES);
             }
         }
+        let mut dma = ublk_param_dma_align::default();
+        if self.data_align_bytes != 0 {
+            types |= sys::UBLK_PARAM_TYPE_DMA_ALIGN;
+            dma.alignment = self.data_align_bytes - 1;
+        }
         #[expect(clippy::cast_possible_truncation, reason = "152 bytes")]
         let len = size_of::<ublk_params>() as u32;
         ublk_params {
@@ -128,6 +141,7 @@ impl Geometry {
                 ..ublk_param_basic::default()
             },
             discard,
+            dma,
             ..ublk_params::default()
         }
     }
@@ -161,6 +175,8 @@ mod tests {
             Geometry { physical_block_bytes: 0, ..good },
             Geometry { logical_block_bytes: 4096, ..good },
             Geometry { discard_bytes: 3000, ..good },
+            Geometry { data_align_bytes: 3, ..good },
+            Geometry { data_align_bytes: 1 << 20, ..good },
         ];
         for geometry in bad {
             assert!(geometry.check().is_err(), "{geometry:?}");
@@ -202,7 +218,7 @@ mod tests {
         let blocks = (8..=29).map(|shift| 1_u32 << shift).chain([0, 513]).collect::<Vec<_>>();
         let sizes = [0, 512, 4096, 4608, 1 << 30, (1 << 63) - 4096, 1 << 63, u64::MAX];
         let (mut passed, mut stopped) = (0, 0);
-        for case in 0..blocks.len().pow(3) * sizes.len() * 12 {
+        for case in 0..blocks.len().pow(3) * sizes.len() * 36 {
             let mut rest = case;
             let mut one_of = |count| {
                 let choice = rest % count;
@@ -218,6 +234,7 @@ mod tests {
                     [one_of(3)],
                 read_only: one_of(2) == 1,
                 write_zeroes: one_of(2) == 1,
+                data_align_bytes: [0, 1, 4096][one_of(3)],
             };
             if geometry.check().is_err() {
                 stopped += 1;

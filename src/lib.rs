@@ -52,7 +52,7 @@ pub mod sim;
 mod slots;
 pub mod trace;
 
-pub use backend::{Backend, Blocking, Memory, Null, Target};
+pub use backend::{Backend, Blocking, File, FileOptions, FileQueue, Memory, Null, Target};
 pub use control::{Control, DEFAULT_TIMEOUT, DeviceControl, DeviceInfo, DeviceState};
 pub use data_path::DataPath;
 pub use device::{Builder, Server};

@@ -4,10 +4,12 @@
 //! What wants to keep many requests of one queue under way implements [`Handler`] and [`Target`].
 
 mod blocking;
+mod file;
 mod memory;
 mod null;
 
 pub use blocking::Blocking;
+pub use file::{File, FileOptions, FileQueue};
 pub use memory::Memory;
 pub use null::Null;
 

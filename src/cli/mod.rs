@@ -16,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use core::time::Duration;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use ublkit::DataPath;
 
 /// Serves block devices from user space (Linux ublk).
 #[derive(Debug, Parser)]
@@ -104,6 +105,8 @@ const SERVE_EXAMPLES: &str = "Examples:
   ublkit serve memory --size 1G
   ublkit serve memory --size 1T --queues 4 --depth 64 --id 7
   ublkit serve null --size 250G --block-size 4096
+  ublkit serve file disk.img --size 10G
+  ublkit serve file /dev/sdb --direct
   ublkit serve memory --size 1G --trace
   ublkit serve memory --size 1G --trace=talk.jsonl --trace-format json";
 
@@ -150,9 +153,21 @@ impl Patience {
 struct Serve {
     /// What the disk's contents are
     backend: BackendName,
+    /// Of 'file': the file, or another disk
+    #[arg(required_if_eq("backend", "file"))]
+    path: Option<PathBuf>,
     /// The disk's size in bytes, or with K, M, G, T or P for powers of 1024: 512M, 1G
+    ///
+    /// A file that is there has its size; one that is not is made, sparse.
     #[arg(long, value_parser = number::size)]
-    size: u64,
+    #[arg(required_if_eq_any([("backend", "null"), ("backend", "memory")]))]
+    size: Option<u64>,
+    /// Of 'file': go around the page cache (O_DIRECT)
+    #[arg(long)]
+    direct: bool,
+    /// How data moves: copy, get-data, user-copy or zero-copy [default: the best that there is]
+    #[arg(long, value_name = "PATH", value_parser = str::parse::<DataPath>)]
+    data: Option<DataPath>,
     /// The number N in /dev/ublkbN [default: the first free]
     #[arg(long, value_parser = number::device)]
     id: Option<u32>,
@@ -165,9 +180,9 @@ struct Serve {
     /// The largest request; the kernel splits larger ones
     #[arg(long, value_name = "SIZE", value_parser = number::size, default_value = "512K")]
     max_io: u64,
-    /// The logical block in bytes: 512, 1024, 2048 or 4096
-    #[arg(long, value_name = "SIZE", value_parser = number::size, default_value = "512")]
-    block_size: u64,
+    /// The logical block in bytes: 512, 1024, 2048 or 4096 [default: 512, or what a file needs]
+    #[arg(long, value_name = "SIZE", value_parser = number::size)]
+    block_size: Option<u64>,
     /// Refuse writes
     #[arg(long)]
     read_only: bool,
@@ -178,12 +193,14 @@ struct Serve {
 }
 
 /// The backends that the command line knows.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum BackendName {
     /// Keeps nothing and answers at once
     Null,
     /// Keeps the disk in memory, and takes memory only for what was written
     Memory,
+    /// Keeps the disk in a file, or on another disk
+    File,
 }
 
 /// Runs the command line of this process.

@@ -29,6 +29,10 @@ pub(super) fn run(
     let report = match backend {
         BackendName::Null => replay(&recording, Blocking::new(Null::new(geometry))),
         BackendName::Memory => replay(&recording, Blocking::new(memory_of(geometry)?)),
+        BackendName::File => {
+            let sentence = "a recording is replayed with 'memory' or 'null'".into();
+            return Err(Failure::Said(ErrorKind::Usage, sentence));
+        }
     };
     let report = report.map_err(|error| match error {
         Error::Device(error) => Failure::Library(error),

@@ -10,11 +10,14 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
-use ublkit::{Blocking, Builder, ErrorKind, Geometry, Kernel, Memory, Null, Server, Target};
+use ublkit::{
+    Blocking, Builder, ErrorKind, File, FileOptions, Geometry, Kernel, Memory, Null, Server, Target,
+};
 
 /// The signals that stop the server.
 const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
@@ -24,14 +27,16 @@ const DEFAULT_QUEUES: usize = 4;
 
 /// Serves until a signal, or until somebody stops the device.
 pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
+    if serve.backend != BackendName::File && (serve.path.is_some() || serve.direct) {
+        return Err(refused("only the backend 'file' has a path and '--direct'".into()));
+    }
     let signals = Signals::catch()?;
     match serve.backend {
         BackendName::Null => {
             serve_target(serve, &signals, Blocking::new(Null::new(geometry(serve)?)))
         }
-        BackendName::Memory => {
-            serve_target(serve, &signals, Blocking::new(memory_of(geometry(serve)?)?))
-        }
+        BackendName::Memory => serve_target(serve, &signals, memory_of(geometry(serve)?)?),
+        BackendName::File => serve_target(serve, &signals, file_of(serve)?),
     }
 }
 
@@ -113,20 +118,42 @@ pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
         .depth(serve.depth)
         .max_io_bytes(max_io_bytes)
         .timeout(serve.patience.timeout());
-    Ok(match serve.id {
+    let builder = match serve.id {
         Some(id) => builder.id(id),
+        None => builder,
+    };
+    Ok(match serve.data {
+        Some(path) => builder.data_path(path),
         None => builder,
     })
 }
 
 pub(super) fn geometry(serve: &Serve) -> Result<Geometry, Failure> {
-    let block_bytes = u32::try_from(serve.block_size)
-        .map_err(|_| refused(format!("a block of {} bytes cannot be", serve.block_size)))?;
-    let mut geometry = Geometry::new(serve.size);
+    let block_bytes = block_bytes(serve)?.unwrap_or(512);
+    let mut geometry = Geometry::new(serve.size.unwrap_or(0));
     geometry.logical_block_bytes = block_bytes;
     geometry.physical_block_bytes = block_bytes.max(4096);
     geometry.read_only = serve.read_only;
     Ok(geometry)
+}
+
+fn block_bytes(serve: &Serve) -> Result<Option<u32>, Failure> {
+    let fits = |size| u32::try_from(size).map_err(|_| size);
+    let block_bytes = serve.block_size.map(fits).transpose();
+    block_bytes.map_err(|size| refused(format!("a block of {size} bytes cannot be")))
+}
+
+/// A disk in a file.
+fn file_of(serve: &Serve) -> Result<File, Failure> {
+    let path = serve.path.as_deref().unwrap_or(Path::new("")); // clap insists on one
+    let mut options = FileOptions::new(path).direct(serve.direct).read_only(serve.read_only);
+    if let Some(size_bytes) = serve.size {
+        options = options.size_bytes(size_bytes);
+    }
+    if let Some(block_bytes) = block_bytes(serve)? {
+        options = options.block_bytes(block_bytes);
+    }
+    Ok(options.open()?)
 }
 
 /// A memory disk.

@@ -32,6 +32,7 @@ fn a_disk(input: &mut Input) {
         read_only: input.byte() % 2 == 1,
         discard_bytes: input.u32(),
         write_zeroes: input.byte() % 2 == 1,
+        data_align_bytes: input.u32(),
     };
     if let Err(why) = geometry.check() {
         assert!(why.len() > 20, "{why}");
@@ -99,6 +100,7 @@ mod tests {
         seed.extend([geometry.durability as u8, geometry.read_only.into()]);
         seed.extend(geometry.discard_bytes.to_le_bytes());
         seed.push(geometry.write_zeroes.into());
+        seed.extend(geometry.data_align_bytes.to_le_bytes());
         seed
     }
 

@@ -30,11 +30,12 @@ pub const SERIES: &[Series] = &[
         name: "6.12",
         absent: Features::UPDATE_SIZE
             .union(Features::QUIESCE)
+            .union(Features::AUTO_BUF_REG)
             .union(Features::SAFE_STOP_DEV)
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
         quirks: &[Quirk::AnyOpener],
-        cases: 53,
+        cases: 58,
     },
     Series {
         name: "6.16",
@@ -42,9 +43,9 @@ pub const SERIES: &[Series] = &[
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
         quirks: &[Quirk::TinyRequests],
-        cases: 55,
+        cases: 61,
     },
-    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 57 },
+    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 63 },
 ];
 
 /// The row for a kernel's release, such as `6.12.107+deb13-amd64`: the last that is not newer.

@@ -6,7 +6,7 @@ use crate::{disk, tools};
 use rustix::thread::CpuSet;
 use std::fmt::Write;
 use std::time::Duration;
-use ublkit::{Blocking, Builder, Geometry, Kernel, Linux, Memory, QueueStats};
+use ublkit::{Blocking, Builder, Geometry, Kernel, Linux, Memory, QueueStats, Target};
 
 const QUEUES: u16 = 4;
 const BLOCK: usize = 4096;
@@ -18,11 +18,15 @@ fn pin(cpu: usize) {
     rustix::thread::sched_setaffinity(None, &cpus).expect("the CPU exists");
 }
 
-/// Writes stamped blocks from every CPU at once and reads them back from another.
-fn stamp_all<K: Kernel>(kernel: K, blocks_each: u64) -> Result<Vec<QueueStats>, String> {
-    let memory = Memory::new(Geometry::new(64 << 20)).unwrap();
-    let builder = Builder::new().queues(QUEUES).timeout(Duration::from_secs(10));
-    let server = builder.serve_on(kernel, Blocking::new(memory)).map_err(|e| e.to_string())?;
+/// Serves `target`, writes stamped blocks from every CPU at once and reads them back from another.
+pub fn stamp_all<K: Kernel>(
+    kernel: K,
+    builder: &Builder,
+    target: impl Target,
+    blocks_each: u64,
+) -> Result<Vec<QueueStats>, String> {
+    let builder = builder.clone().queues(QUEUES).timeout(Duration::from_secs(10));
+    let server = builder.serve_on(kernel, target).map_err(|e| e.to_string())?;
     assert_eq!(server.info().queues, QUEUES, "boot with four CPUs");
     let path = &server.block_path();
     let each = |work: fn(&std::fs::File, u64) -> Result<(), String>, shift: usize| {
@@ -63,7 +67,8 @@ fn stamp_all<K: Kernel>(kernel: K, blocks_each: u64) -> Result<Vec<QueueStats>, 
 
 pub fn stamps(context: Context) {
     let blocks_each = context.pick(64, 4000);
-    let stats = stamp_all(Linux, blocks_each).unwrap();
+    let target = Blocking::new(memory(64 << 20));
+    let stats = stamp_all(Linux, &Builder::new(), target, blocks_each).unwrap();
     for (queue, stats) in stats.iter().enumerate() {
         assert!(stats.writes >= blocks_each, "queue {queue} carried {} writes", stats.writes);
         assert!(stats.reads >= blocks_each, "queue {queue} carried {} reads", stats.reads);
@@ -73,7 +78,9 @@ pub fn stamps(context: Context) {
 /// The control of [`stamps`]: with the classic mistake, it must fail.
 pub fn wrong_stride(_: Context) {
     let spy = Spy { wrong_stride: true, ..Spy::default() };
-    let why = stamp_all(spy, 16).expect_err("a wrong descriptor stride was not noticed");
+    let target = Blocking::new(memory(64 << 20));
+    let why = stamp_all(spy, &Builder::new(), target, 16);
+    let why = why.expect_err("a wrong descriptor stride was not noticed");
     println!("  noticed: {why}");
 }
 
@@ -85,18 +92,25 @@ pub fn fio_verify(context: Context) {
     );
     let count = context.pick(32, 512);
     for queues in [1, QUEUES] {
-        let memory = Memory::new(Geometry::new(4 << 30)).unwrap();
-        let server = Builder::new().queues(queues).serve(Blocking::new(memory)).unwrap();
-        assert_eq!(server.info().queues, queues, "boot with four CPUs");
-        fio(&job_file(&server.block_path(), blocks, count));
-        for (queue, stats) in server.stop().unwrap().iter().enumerate() {
-            assert!(
-                stats.writes > 0 && stats.reads > 0,
-                "queue {queue} carried nothing: {stats:?}"
-            );
-            assert_eq!(stats.errors, 0);
-        }
+        let target = Blocking::new(memory(4 << 30));
+        verify(&Builder::new().queues(queues), target, queues, blocks, count);
     }
+}
+
+/// Serves `target` while fio verifies at these block sizes, so many blocks for each job.
+pub fn verify(builder: &Builder, target: impl Target, queues: u16, blocks: &[u64], count: u64) {
+    let server = builder.clone().queues(queues).serve(target).unwrap();
+    assert_eq!(server.info().queues, queues, "boot with four CPUs");
+    fio(&job_file(&server.block_path(), blocks, count));
+    for (queue, stats) in server.stop().unwrap().iter().enumerate() {
+        assert!(stats.writes > 0 && stats.reads > 0, "queue {queue} carried nothing: {stats:?}");
+        assert_eq!(stats.errors, 0);
+    }
+}
+
+/// A memory disk.
+pub fn memory(size_bytes: u64) -> Memory {
+    Memory::new(Geometry::new(size_bytes)).unwrap()
 }
 
 /// Four jobs, each on a CPU and a stretch of its own, for each block size and pattern.

@@ -8,6 +8,7 @@ mod fs;
 pub mod kill;
 mod life;
 mod ops;
+mod paths;
 mod speed;
 mod trace;
 mod witness;
@@ -75,6 +76,12 @@ pub const CASES: &[Case] = &[
     Case { name: "data: stamps on every queue", needs: NOTHING, run: data::stamps },
     Case { name: "data: a wrong stride is noticed", needs: NOTHING, run: data::wrong_stride },
     Case { name: "data: fio verify", needs: NOTHING, run: data::fio_verify },
+    Case { name: "paths: copy", needs: NOTHING, run: paths::copy },
+    Case { name: "paths: get-data", needs: NOTHING, run: paths::get_data },
+    Case { name: "paths: user-copy", needs: NOTHING, run: paths::user_copy },
+    Case { name: "paths: zero-copy", needs: Features::AUTO_BUF_REG, run: paths::zero_copy },
+    Case { name: "paths: one tag", needs: NOTHING, run: paths::one_tag },
+    Case { name: "paths: chosen", needs: NOTHING, run: paths::chosen },
     Case { name: "speed: beside brd", needs: NOTHING, run: speed::beside_brd },
     Case { name: "fs: ext4", needs: NOTHING, run: fs::ext4 },
     Case { name: "fs: ext4 on blocks of 4096", needs: NOTHING, run: fs::ext4_of_4096 },
