@@ -17,6 +17,13 @@ pub enum Error {
         /// Why.
         errno: Errno,
     },
+    /// The file that is to be a disk could not be opened.
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        errno: Errno,
+    },
     /// The control ring could not be made or used.
     Ring(RingError),
     /// The driver refused a control command.
@@ -93,6 +100,12 @@ impl Error {
                 Errno::EBUSY => ErrorKind::Busy,
                 _ => ErrorKind::Failed,
             },
+            Self::File { errno, .. } => match *errno {
+                Errno::ENOENT => ErrorKind::Usage,
+                Errno::EACCES | Errno::EPERM => ErrorKind::Permission,
+                Errno::EBUSY => ErrorKind::Busy,
+                _ => ErrorKind::Failed,
+            },
             Self::Ring(RingError::Setup(Errno::EPERM | Errno::ENOSYS | Errno::EINVAL)) => {
                 ErrorKind::Unsupported
             }
@@ -129,6 +142,15 @@ impl Error {
                 Errno::ENOENT => Some("is /dev a devtmpfs, or does udev make the node?"),
                 Errno::EACCES | Errno::EPERM => Some("run as root, or as the device's owner"),
                 Errno::EBUSY => Some("another server has it open"),
+                _ => None,
+            },
+            Self::File { errno, .. } => match *errno {
+                Errno::ENOENT => Some("with '--size' it is made"),
+                Errno::EACCES | Errno::EPERM | Errno::EROFS => {
+                    Some("run as its owner, or serve it with '--read-only'")
+                }
+                Errno::EBUSY => Some("it is mounted, or another program has it for itself"),
+                Errno::EINVAL => Some("its file system cannot do '--direct'"),
                 _ => None,
             },
             Self::Command { command, errno, why, .. } => {
@@ -173,6 +195,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open { path, errno } => write!(f, "cannot open {path}: {errno}")?,
+            Self::File { path, errno } => write!(f, "cannot open {path}: {errno}")?,
             Self::Ring(error) => write!(f, "{error}")?,
             Self::Command { command, device: Some(id), errno, .. } => {
                 write!(f, "{command} of ublk device {id} failed with {errno}")?;

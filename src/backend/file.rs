@@ -75,11 +75,11 @@ impl FileOptions {
     ///
     /// # Errors
     ///
-    /// [`Error::Open`]: what `open(2)` answers; `EBUSY`: a block device that is mounted or
-    /// otherwise claimed. [`Error::Refused`], in a sentence: another server has it, no file or disk,
-    /// a size that it does not have, blocks that it cannot have.
+    /// [`Error::File`]: what `open(2)` answers; `EBUSY`: a block device that is mounted or otherwise
+    /// claimed. [`Error::Refused`], in a sentence: another server has it, it is no file or disk, it
+    /// does not have that size, or cannot have such blocks.
     pub fn open(self) -> Result<File, Error> {
-        let failed = |errno| Error::Open { path: self.path.display().to_string(), errno };
+        let failed = |errno| Error::File { path: self.path.display().to_string(), errno };
         let failed_call = |error: rustix::io::Errno| failed(error.into());
         let refused = |why: String| Error::Refused(format!("{}: {why}", self.path.display()));
         let (file, is_new) = self.open_file().map_err(failed_call)?;

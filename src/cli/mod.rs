@@ -85,7 +85,7 @@ enum Command {
         #[arg(value_name = "FILE")]
         path: PathBuf,
         /// What the disk's contents are
-        backend: BackendName,
+        backend: replay::BackendName,
         /// The disk's size [default: as it was recorded]
         #[arg(long, value_parser = number::size)]
         size: Option<u64>,
@@ -166,7 +166,7 @@ struct Serve {
     #[arg(long)]
     direct: bool,
     /// How data moves: copy, get-data, user-copy or zero-copy [default: the best that there is]
-    #[arg(long, value_name = "PATH", value_parser = str::parse::<DataPath>)]
+    #[arg(long, value_name = "HOW", value_parser = str::parse::<DataPath>)]
     data: Option<DataPath>,
     /// The number N in /dev/ublkbN [default: the first free]
     #[arg(long, value_parser = number::device)]

@@ -1,12 +1,21 @@
 //! `replay`: a recorded conversation with a backend, without kernel or root.
 
-use super::BackendName;
 use super::exit::Failure;
 use super::serve::memory_of;
+use clap::ValueEnum;
 use std::io::Write;
 use std::path::Path;
 use ublkit::replay::{Error, Malformed, Recording, Report, replay};
 use ublkit::{Blocking, ErrorKind, Null};
+
+/// The backends that a recording can be replayed with.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum BackendName {
+    /// Keeps nothing and answers at once
+    Null,
+    /// Keeps the disk in memory
+    Memory,
+}
 
 /// Replays the recording in a file.
 pub(super) fn run(
@@ -29,10 +38,6 @@ pub(super) fn run(
     let report = match backend {
         BackendName::Null => replay(&recording, Blocking::new(Null::new(geometry))),
         BackendName::Memory => replay(&recording, Blocking::new(memory_of(geometry)?)),
-        BackendName::File => {
-            let sentence = "a recording is replayed with 'memory' or 'null'".into();
-            return Err(Failure::Said(ErrorKind::Usage, sentence));
-        }
     };
     let report = report.map_err(|error| match error {
         Error::Device(error) => Failure::Library(error),
