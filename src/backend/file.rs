@@ -75,9 +75,9 @@ impl FileOptions {
     ///
     /// # Errors
     ///
-    /// [`Error::File`]: what `open(2)` answers; `EBUSY`: a block device that is mounted or otherwise
-    /// claimed. [`Error::Refused`], in a sentence: another server has it, it is no file or disk, it
-    /// does not have that size, or cannot have such blocks.
+    /// [`Error::File`]: what `open(2)` answers; `EBUSY`: a block device that is mounted or
+    /// otherwise claimed. [`Error::Refused`], in a sentence: another server has it, it is no file
+    /// or disk, it does not have that size, or cannot have such blocks.
     pub fn open(self) -> Result<File, Error> {
         let failed = |errno| Error::File { path: self.path.display().to_string(), errno };
         let failed_call = |error: rustix::io::Errno| failed(error.into());
@@ -272,5 +272,87 @@ impl Handler for FileQueue {
             (Operation::Discard, Err(Errno::EOPNOTSUPP)) => Ok(()),
             (_, result) => result.map(drop),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    /// A path of its own for each test, in a folder that is there.
+    fn path(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("ublkit-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        path
+    }
+
+    fn why(opened: Result<File, Error>) -> String {
+        opened.expect_err("it cannot be").to_string()
+    }
+
+    #[test]
+    fn a_file_is_made_sparse_and_found_again() {
+        let path = path("made");
+        let options = FileOptions::new(&path);
+        assert!(why(options.clone().open()).contains("ENOENT"));
+        let made = options.clone().size_bytes(1 << 30).open().unwrap();
+        assert_eq!(made.geometry().size_bytes, 1 << 30);
+        assert_eq!(made.geometry().durability, Durability::FlushAndFua);
+        assert!(rustix::fs::fstat(&made.file).unwrap().st_blocks < 100, "it takes no space");
+        drop(made);
+        assert_eq!(options.clone().open().unwrap().geometry().size_bytes, 1 << 30);
+        let other = why(options.clone().size_bytes(1 << 20).open());
+        assert!(other.contains("has 1073741824 bytes, not 1048576"), "{other}");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn two_servers_do_not_write_one_file() {
+        let path = path("locked");
+        let options = FileOptions::new(&path).size_bytes(1 << 20);
+        let first = options.clone().open().unwrap();
+        let readers = FileOptions::new(&path).read_only(true);
+        assert!(why(options.clone().open()).contains("another server has it"));
+        assert!(why(readers.clone().open()).contains("another server has it"));
+        drop(first);
+        let read = readers.clone().open().unwrap();
+        assert!(read.geometry().read_only && read.geometry().discard_bytes == 0);
+        let _another = readers.open().unwrap();
+        assert!(why(options.open()).contains("another server has it"));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_disk_is_refused() {
+        assert!(why(FileOptions::new("/dev/null").open()).contains("neither"));
+        let path = path("blocks");
+        let options = FileOptions::new(&path).size_bytes(10_000);
+        let file = options.clone().open().unwrap();
+        assert_eq!(file.geometry().size_bytes, 9728, "whole blocks");
+        drop(file);
+        let file = FileOptions::new(&path).block_bytes(4096).open().unwrap();
+        assert_eq!(file.geometry().size_bytes, 8192);
+        drop(file);
+        let small = FileOptions::new(&path).block_bytes(256);
+        assert!(why(small.open()).contains("cannot be of 256"));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn direct_access_has_the_blocks_that_it_needs() {
+        let path = path("direct");
+        match FileOptions::new(&path).size_bytes(1 << 20).direct(true).open() {
+            Ok(file) => {
+                let flags = rustix::fs::fcntl_getfl(&file.file).unwrap();
+                assert!(flags.contains(OFlags::DIRECT), "{}", file.file.as_raw_fd());
+                let geometry = file.geometry();
+                assert!(geometry.data_align_bytes.is_power_of_two());
+                assert_eq!(geometry.size_bytes % u64::from(geometry.logical_block_bytes), 0);
+            }
+            // A file system without it.
+            Err(error) => assert!(error.to_string().contains("cannot do '--direct'"), "{error}"),
+        }
+        let _ = std::fs::remove_file(path);
     }
 }

@@ -6,6 +6,7 @@
 
 mod descriptors;
 mod error;
+mod leave;
 mod mover;
 mod paths;
 mod stats;
@@ -18,8 +19,8 @@ use crate::errno::Errno;
 use crate::handler::{Completion, Handler, Io, Mover, Step};
 use crate::id::Id;
 use crate::kernel::Kernel;
-use crate::needs::{Needs, QueueInfo};
-use crate::request::Limits;
+use crate::needs::{Access, Needs, QueueInfo};
+use crate::request::{Limits, Request};
 use crate::ring::{Cqe, FileName, Ring, RingPlan, Slot, Sqe};
 use crate::slots::{Action, Next, Slots, Where};
 use core::marker::PhantomData;
@@ -192,61 +193,6 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if fits { Ok(false) } else { Err(QueueError::Unexpected { user_data, result }) }
     }
 
-    /// Sends what was answered, and answers all else that the server has with `EIO`, as far as the
-    /// ring still works. The driver does that too once the char device is closed, but not while
-    /// somebody holds what it needs for it (seen on 6.12: a START_DEV that scans for partitions).
-    pub(crate) fn fail_all(&mut self) {
-        let mut fail = || -> Result<(), QueueError> {
-            loop {
-                while let Some(Cqe { user_data, result }) = self.ring.pop()? {
-                    if let Some(Id::Command { tag }) = Id::decode(user_data)
-                        && self.slots.exists(tag)
-                    {
-                        self.taken_to_fail(tag, result);
-                    }
-                }
-                // A slot whose operation was not submitted yet is to have an answer in the ring as
-                // well.
-                self.ring.submit()?;
-                let mut fetches = false;
-                for tag in 0..self.slots.depth() {
-                    if self.slots.is_servers(tag) {
-                        self.slots.settle(tag, Err(Errno::EIO));
-                        self.slots.abandon_operations(tag);
-                        self.commit_if_settled(tag)?;
-                        fetches |= self.slots.is_fetching(tag);
-                    }
-                }
-                // Nothing new may come: an old driver does not notice for half a minute that a
-                // server is gone when no slot has a command.
-                self.ring.submit()?;
-                if !fetches {
-                    return Ok(()); // else once more: those writes can be answered now
-                }
-            }
-        };
-        let _ = fail(); // what could not be answered is left to the driver
-    }
-
-    /// A slot's command has completed, and its request shall fail.
-    fn taken_to_fail(&mut self, tag: u16, result: i32) {
-        let taken = self.ring.taken();
-        let asks = self.plan.path == DataPath::GetData;
-        let _ = match result {
-            UBLK_IO_RES_NEED_GET_DATA if asks => {
-                self.slots.take(tag, taken) && {
-                    self.slots.set_nonsense(tag, Where::Kernel);
-                    true
-                }
-            }
-            UBLK_IO_RES_OK => {
-                self.slots.end_fetching(tag);
-                self.slots.take(tag, taken)
-            }
-            _ => self.slots.gone(tag, taken),
-        };
-    }
-
     /// Gives the driver and the ring back, and leaves the handler.
     pub(crate) fn into_handler(self) -> H {
         self.handler
@@ -286,6 +232,30 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 let errno = Errno::from_result(refused).err().unwrap_or(Errno::EIO);
                 Err(QueueError::Refused { tag, errno })
             }
+        }
+    }
+
+    /// The server owns the slot and its descriptor holds a request.
+    fn start(&mut self, tag: u16, has_data_to_fetch: bool) -> Result<(), QueueError> {
+        let descriptor = self.descriptors.copy(tag);
+        match Request::decode(&descriptor, &self.plan.limits) {
+            Ok(request) => {
+                let place = self.place(&request, descriptor.op_flags, has_data_to_fetch);
+                self.slots.set_request(tag, request, place);
+            }
+            Err(errno) => {
+                let place = if has_data_to_fetch { Where::Kernel } else { Where::Buffer };
+                self.slots.set_nonsense(tag, place);
+                self.slots.settle(tag, Err(errno));
+                return self.commit_if_settled(tag);
+            }
+        }
+        if self.slots.place(tag) != Where::Kernel || self.plan.needs.access == Access::Regions {
+            self.enter(tag, |handler, io| handler.start(io))
+        } else if has_data_to_fetch {
+            self.fetch_data(tag)
+        } else {
+            self.start_with_copy(tag)
         }
     }
 

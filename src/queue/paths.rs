@@ -1,4 +1,4 @@
-//! A request begins: where its data is on each data path, and what brings it to the handler.
+//! Where a request's data is on each data path, and what brings it to the handler.
 
 use super::mover::CharDevice;
 use super::{Queue, QueueError};
@@ -14,32 +14,8 @@ use crate::slots::Where;
 use ublkit_sys::ublk;
 
 impl<K: Kernel, H: Handler> Queue<K, H> {
-    /// The server owns the slot and its descriptor holds a request.
-    pub(super) fn start(&mut self, tag: u16, has_data_to_fetch: bool) -> Result<(), QueueError> {
-        let descriptor = self.descriptors.copy(tag);
-        match Request::decode(&descriptor, &self.plan.limits) {
-            Ok(request) => {
-                let place = self.place(&request, descriptor.op_flags, has_data_to_fetch);
-                self.slots.set_request(tag, request, place);
-            }
-            Err(errno) => {
-                let place = if has_data_to_fetch { Where::Kernel } else { Where::Buffer };
-                self.slots.set_nonsense(tag, place);
-                self.slots.settle(tag, Err(errno));
-                return self.commit_if_settled(tag);
-            }
-        }
-        if self.slots.place(tag) != Where::Kernel || self.plan.needs.access == Access::Regions {
-            self.enter(tag, |handler, io| handler.start(io))
-        } else if has_data_to_fetch {
-            self.fetch_data(tag)
-        } else {
-            self.start_with_copy(tag)
-        }
-    }
-
     /// Where the data of a new request is.
-    fn place(&self, request: &Request, op_flags: u32, has_data_to_fetch: bool) -> Where {
+    pub(super) fn place(&self, request: &Request, op_flags: u32, has_data_to_fetch: bool) -> Where {
         let is_registered = ublk::flags(op_flags) & ublk::UBLK_IO_F_NEED_REG_BUF == 0;
         match self.plan.path {
             _ if request.data_bytes() == 0 => Where::Buffer,
@@ -58,7 +34,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     }
 
     /// Starts a request whose data the handler wants in the buffer, though the kernel has it.
-    fn start_with_copy(&mut self, tag: u16) -> Result<(), QueueError> {
+    pub(super) fn start_with_copy(&mut self, tag: u16) -> Result<(), QueueError> {
         let request = self.slots.request(tag);
         self.slots.set_request(tag, request, Where::Copy);
         if let Operation::Write { .. } = request.operation {

@@ -1,0 +1,68 @@
+//! A queue leaves although it has requests: all of them are answered, as far as that can be.
+
+use super::{Queue, QueueError};
+use crate::data_path::DataPath;
+use crate::errno::Errno;
+use crate::handler::Handler;
+use crate::id::Id;
+use crate::kernel::Kernel;
+use crate::ring::Cqe;
+use crate::slots::Where;
+use ublkit_sys::ublk::{UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK};
+
+impl<K: Kernel, H: Handler> Queue<K, H> {
+    /// Sends what was answered, and answers all else that the server has with `EIO`, as far as the
+    /// ring still works. The driver does that too once the char device is closed, but not while
+    /// somebody holds what it needs for it (seen on 6.12: a START_DEV that scans for partitions).
+    pub(crate) fn fail_all(&mut self) {
+        let mut fail = || -> Result<(), QueueError> {
+            loop {
+                while let Some(Cqe { user_data, result }) = self.ring.pop()? {
+                    if let Some(Id::Command { tag }) = Id::decode(user_data)
+                        && self.slots.exists(tag)
+                    {
+                        self.taken_to_fail(tag, result);
+                    }
+                }
+                // A slot whose operation was not submitted yet is to have an answer in the ring as
+                // well.
+                self.ring.submit()?;
+                let mut fetches = false;
+                for tag in 0..self.slots.depth() {
+                    if self.slots.is_servers(tag) {
+                        self.slots.settle(tag, Err(Errno::EIO));
+                        self.slots.abandon_operations(tag);
+                        self.commit_if_settled(tag)?;
+                        fetches |= self.slots.is_fetching(tag);
+                    }
+                }
+                // Nothing new may come: an old driver does not notice for half a minute that a
+                // server is gone when no slot has a command.
+                self.ring.submit()?;
+                if !fetches {
+                    return Ok(()); // else once more: those writes can be answered now
+                }
+            }
+        };
+        let _ = fail(); // what could not be answered is left to the driver
+    }
+
+    /// A slot's command has completed, and its request shall fail.
+    fn taken_to_fail(&mut self, tag: u16, result: i32) {
+        let taken = self.ring.taken();
+        let asks = self.plan.path == DataPath::GetData;
+        let _ = match result {
+            UBLK_IO_RES_NEED_GET_DATA if asks => {
+                self.slots.take(tag, taken) && {
+                    self.slots.set_nonsense(tag, Where::Kernel);
+                    true
+                }
+            }
+            UBLK_IO_RES_OK => {
+                self.slots.end_fetching(tag);
+                self.slots.take(tag, taken)
+            }
+            _ => self.slots.gone(tag, taken),
+        };
+    }
+}
