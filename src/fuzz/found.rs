@@ -1,6 +1,6 @@
 //! What fuzzing found, each as a test of its own.
 
-use super::completions;
+use super::{completions, control};
 use crate::sim::{Choices, Faults, Profile, Sim};
 use crate::{Blocking, Builder, Geometry, Null};
 use core::time::Duration;
@@ -61,4 +61,14 @@ fn a_ring_is_as_long_as_it_was_asked_for() {
         let head: [&[u8]; 4] = [&[2, 0, 0, 0], &lies, &[queue], &[0; 4]];
         completions(&head.concat());
     }
+}
+
+/// A kernel that took nothing and said each time that the timer had run out was asked for ever,
+/// whatever the deadline.
+#[test]
+fn a_deadline_passes_though_the_kernel_takes_nothing() {
+    control(&[
+        0x82, 2, 0, 5, 4, 0, 0xfb, 0xff, 4, 0, 0, 0, 0xfc, 0x24, 0, 0x46, 5, 0, 0xfb, 0xff, 0xff,
+        0xff, 1, 0x24, 0, 0x46, 0, 0, 0, 0, 2, 0, 0, 0,
+    ]);
 }

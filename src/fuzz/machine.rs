@@ -278,8 +278,9 @@ impl<P: Part> Machine<P> {
 
     fn refuse(&mut self, errno: Errno) -> Result<u32, Errno> {
         match errno {
-            Errno::EINTR | Errno::ETIME => {}
-            Errno::EAGAIN | Errno::EBUSY | Errno::ENOMEM => self.note_progress(false),
+            Errno::EINTR | Errno::ETIME | Errno::EAGAIN | Errno::EBUSY | Errno::ENOMEM => {
+                self.note_progress(false);
+            }
             fatal => self.fatal = Some(fatal),
         }
         Err(errno)

@@ -71,12 +71,14 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
                 self.sq.consumed(consumed)?;
                 *tries = 0;
             }
-            // A signal, with nothing submitted.
-            Err(Errno::EINTR) => {}
-            // The timer: with SQEs queued the kernel reports their number instead.
-            Err(Errno::ETIME) => {}
-            // No memory for requests, or (old kernels) a backlog of completions: reap first.
-            Err(errno @ (Errno::EAGAIN | Errno::EBUSY | Errno::ENOMEM)) => {
+            // A signal, or the timer, with nothing to submit.
+            Err(Errno::EINTR | Errno::ETIME) if queued == 0 => {}
+            // No memory for requests, or (old kernels) a backlog of completions: reap first. With
+            // something to submit neither a signal nor the timer can be the answer, but who knows.
+            Err(
+                errno
+                @ (Errno::EAGAIN | Errno::EBUSY | Errno::ENOMEM | Errno::EINTR | Errno::ETIME),
+            ) => {
                 *tries += 1;
                 if *tries == TRIES {
                     return Err(RingError::Starved(errno));
