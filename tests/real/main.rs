@@ -15,6 +15,8 @@ mod cases;
 mod demo;
 mod dice;
 mod disk;
+#[path = "../vm/document.rs"]
+mod document;
 mod host;
 mod inside;
 mod kernels;

@@ -1,5 +1,6 @@
 //! The support table: which kernels passed what, in `target/vm/support.md` and in README.
 
+use crate::document;
 use crate::host::{Outcome, root};
 use std::fmt;
 
@@ -29,8 +30,8 @@ impl Verdict {
 }
 
 const HEAD: &str = "| kernel | cases passed | not in this kernel |\n|---|---|---|\n";
-const BEGIN: &str = "<!-- support: written by `cargo matrix` -->\n";
-const END: &str = "<!-- /support -->";
+/// Its name in README.
+const SECTION: &str = "support";
 
 /// Writes the table of a run of all cases. When that was on every kernel there is, README's table
 /// becomes that; otherwise README must not promise more of the kernels that ran than they kept.
@@ -43,13 +44,10 @@ pub fn told(results: &[Verdict], every: bool) -> Outcome<()> {
     std::fs::write(folder.join("support.md"), &table).map_err(failed)?;
 
     let readme = root().join("README.md");
-    let text = std::fs::read_to_string(&readme).map_err(failed)?;
-    let (before, rest) = text.split_once(BEGIN).ok_or("README has lost its support table")?;
-    let (told, after) = rest.split_once(END).ok_or("README's support table has no end")?;
     if every {
-        let text = format!("{before}{BEGIN}{table}{END}{after}");
-        return std::fs::write(&readme, text).map_err(failed);
+        return document::rewrite(&readme, SECTION, &table);
     }
+    let told = document::section(&readme, SECTION)?;
     for (result, row) in results.iter().zip(&rows) {
         let broken = |line: &&str| series(line) == series(row) && !is_kept(line, result);
         if let Some(line) = told.lines().find(broken) {
