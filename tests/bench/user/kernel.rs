@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use ublkit::Errno;
-use ublkit::kernel::{Access, Kernel, Registration, RingName};
+use ublkit::kernel::{Access, Destination, Kernel, Registration, RingName, Source};
 use ublkit::sys::io_uring::io_uring_params;
 
 /// What callgrind counts: a queue's thread. It knows the function by its name.
@@ -130,11 +130,11 @@ unsafe impl<K: Kernel> Kernel for Apart<K> {
         self.call(|kernel| kernel.map(file, offset_bytes, len_bytes, access))
     }
 
-    fn read_at(&self, file: &K::File, data: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    fn read_at(&self, file: &K::File, data: Destination<'_>, offset: u64) -> Result<usize, Errno> {
         self.call(|kernel| kernel.read_at(file, data, offset))
     }
 
-    fn write_at(&self, file: &K::File, data: &[u8], offset: u64) -> Result<usize, Errno> {
+    fn write_at(&self, file: &K::File, data: Source<'_>, offset: u64) -> Result<usize, Errno> {
         self.call(|kernel| kernel.write_at(file, data, offset))
     }
 
