@@ -151,13 +151,13 @@ rules! {
     /// SET_PARAMS refuses a largest request that is smaller than a page.
     RequestsHoldAPage (7, 2, also 6, 12, "ublk_validate_params");
     /// SET_PARAMS refuses zones whose size is no power of two; before, only zones of nothing.
-    ZonesArePowersOfTwo (7, 2, "ublk_validate_params");
+    ZonesArePowersOfTwo (7, 2, also 6, 12, "ublk_validate_params");
     /// A refused SET_PARAMS leaves nothing of the parameters; before, only their types are cleared.
     RefusalForgetsAll (7, 2, "ublk_ctrl_set_params");
     /// Requests are cut at 4 MiB, not 1280 KiB, unless the disk says that larger ones are good.
     CutsAtFourMebibytes (6, 17, "blk_validate_limits");
     /// START_DEV takes the pid of the process that opened the char device, and no other.
-    PidIsTheOpeners (6, 17, "ublk_ctrl_start_dev");
+    PidIsTheOpeners (6, 17, also 6, 16, "ublk_ctrl_start_dev");
     /// The disk may be started while its partitions are still being looked for.
     ScansLater (6, 19, "ublk_ctrl_start_dev");
     /// Slots of one queue may belong to several tasks; each to the one that fetched it.
@@ -172,7 +172,7 @@ rules! {
     /// `io_uring_enter` knows IORING_ENTER_NO_IOWAIT.
     WaitsNeedNotCount (6, 15, "io_uring_enter");
     /// A READ whose data cannot be copied fails; before, it is sent to the server again.
-    FaultsFail (6, 16, "ublk_complete_rq");
+    FaultsFail (6, 16, also 6, 12, "ublk_complete_rq");
     /// User copy of a device without the flag is EACCES; before, it is EINVAL, after other checks.
     CopyIsAskedForFirst (6, 16, "ublk_check_and_get_req");
     /// User copy answers how many bytes were copied; before, of how many the caller's memory was

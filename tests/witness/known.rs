@@ -26,6 +26,8 @@ const fn of(script: &'static str, line: &'static str, reason: &'static str) -> N
 
 const UNUSED: &str = "a way of io_uring that no server of this library takes";
 
+const PAGES: &str = "requests' pages in a ring's table";
+
 /// All of it.
 pub const NOT_MODELLED: &[NotModelled] = &[
     of("ring: setup flags", "flags 0x1 =>", UNUSED),
@@ -41,24 +43,8 @@ pub const NOT_MODELLED: &[NotModelled] = &[
         "which sectors are looked at: only the first",
     ),
     of("ring: SQEs that are refused", "nop flags=2 =>", "IOSQE_IO_DRAIN"),
-];
-
-/// Scripts to which the simulation answers otherwise than the kernel, and nobody has said why: each
-/// is a defect of the simulation to be found.
-pub const OPEN: &[(&str, &str)] = &[
-    ("7.3", "recovery: no recovery, nothing under way"),
-    ("7.3", "recovery: no recovery, a request under way"),
-    ("7.3", "recovery: no recovery, no slot idle"),
-    ("7.3", "recovery: recovery, nothing under way"),
-    ("7.3", "recovery: recovery, a request under way"),
-    ("7.3", "recovery: recovery, no slot idle"),
-    ("7.3", "quiesce: recovery"),
-    ("7.3", "recovery: reissue, nothing under way"),
-    ("7.3", "recovery: reissue, a request under way"),
-    ("7.3", "quiesce: reissue"),
-    ("7.3", "recovery: failing, nothing under way"),
-    ("7.3", "recovery: failing, a request under way"),
-    ("7.3", "recovery: failing, no slot idle"),
-    ("7.3", "quiesce: failing"),
-    ("7.3", "quiesce: no slot is idle"),
+    of("zero copy: ", "", PAGES),
+    of("automatic buffers: no room in the table", "", PAGES),
+    of("shared memory: ", "", "REG_BUF and UNREG_BUF; the verdict says so"),
+    of("batch: ", " op=0xc010752", "batch I/O; the verdict says so"),
 ];

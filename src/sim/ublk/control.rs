@@ -42,8 +42,6 @@ pub(super) enum Stage {
     Drained,
     /// Partitions are being looked for, by this asking.
     Scanned(u64),
-    /// Every queue is to have a slot without a request.
-    Idle,
     /// Nobody is to hold the device any more.
     Freed,
     /// Time is to pass.
@@ -56,6 +54,8 @@ pub(super) enum Task {
     Start,
     Stop,
     Recover,
+    /// What the command says, and no more.
+    Command,
     /// The char device was released.
     Release,
     /// The server's commands were cancelled (before releases decided).
@@ -181,9 +181,6 @@ impl World {
                 let is_killed = self.processes.get(control.process).is_some_and(|p| p.dead);
                 is_killed || !self.clients.askings.contains_key(asking)
             }
-            Stage::Idle => device.queues.iter().all(|queue| {
-                queue.slots.iter().any(|slot| slot.pending.is_some() && slot.request.is_none())
-            }),
             Stage::Freed => device.freed,
             Stage::Later(_) => device.disk.is_none(),
         }
@@ -283,8 +280,7 @@ impl World {
         // What no worker has begun is dropped, waits that a signal ends do end; the others go on,
         // and nobody hears of them.
         self.devices.controls.retain(|control| {
-            let ends =
-                matches!(control.stage, Stage::Begin | Stage::Slots | Stage::Idle | Stage::Freed);
+            let ends = matches!(control.stage, Stage::Begin | Stage::Slots | Stage::Freed);
             control.issuer.is_some() || control.op == 0 || !ends
         });
         self.free_devices();

@@ -9,10 +9,9 @@ use crate::sim::block::Ask;
 use crate::sim::profile::Rule;
 use crate::sim::user;
 use crate::sim::world::{Audit, World};
-use core::time::Duration;
 use ublkit_sys::abi::{as_bytes, from_bytes};
 use ublkit_sys::ublk as sys;
-use ublkit_sys::ublk::{ublksrv_ctrl_cmd, ublksrv_ctrl_dev_info};
+use ublkit_sys::ublk::{ublk_params, ublksrv_ctrl_cmd, ublksrv_ctrl_dev_info};
 
 const DONE: Step = Ok(Progress::Answer(0));
 
@@ -98,7 +97,7 @@ impl World {
 
     /// A command to a device that was found, by a caller who may.
     pub(super) fn begin_on_device(&mut self, control: &mut Control, place: usize) -> Step {
-        let number = u8::try_from(control.op & 0xff).unwrap_or(0);
+        let number = number(control);
         let newer = NEWER.iter().find(|(newer, _)| *newer == number);
         if newer.is_some_and(|(_, feature)| self.profile.features() & feature == 0) {
             return Err(Errno::EOPNOTSUPP);
@@ -119,12 +118,18 @@ impl World {
                 }
                 to(Stage::Slots)
             }
-            sys::UBLK_CMD_SET_PARAMS => self.set_params(&control.cmd, place),
-            sys::UBLK_CMD_GET_PARAMS => self.get_params(&control.cmd, place),
-            sys::UBLK_CMD_START_USER_RECOVERY => self.start_recovery(place),
+            sys::UBLK_CMD_SET_PARAMS => {
+                self.sent_params(&control.cmd, place)?;
+                self.when_unlocked(control, place)
+            }
+            sys::UBLK_CMD_GET_PARAMS => {
+                wanted_bytes(&control.cmd)?;
+                self.when_unlocked(control, place)
+            }
+            sys::UBLK_CMD_START_USER_RECOVERY => self.when_unlocked(control, place),
             sys::UBLK_CMD_END_USER_RECOVERY => to(Stage::Slots),
-            UPDATE_SIZE => self.update_size(&control.cmd, place),
-            QUIESCE => self.begin_quiesce(control, place),
+            QUIESCE if !self.devices.all[place].has(sys::UBLK_F_QUIESCE) => Err(Errno::EOPNOTSUPP),
+            UPDATE_SIZE | QUIESCE => self.when_unlocked(control, place),
             TRY_STOP if self.devices.all[place].disk.is_none() => Err(Errno::ENODEV),
             TRY_STOP if self.devices.all[place].openers > 0 => Err(Errno::EBUSY),
             TRY_STOP => to(Stage::Mutex(Task::Stop)),
@@ -133,6 +138,25 @@ impl World {
                 Err(Errno::EOPNOTSUPP)
             }
             _ => Err(Errno::EOPNOTSUPP),
+        }
+    }
+
+    /// A command that needs the mutex, and does not keep it.
+    fn when_unlocked(&mut self, control: &Control, place: usize) -> Step {
+        match self.devices.all[place].mutex {
+            None => self.with_mutex(control, place),
+            Some(_) => Ok(Progress::Stage(Stage::Mutex(Task::Command))),
+        }
+    }
+
+    fn with_mutex(&mut self, control: &Control, place: usize) -> Step {
+        match number(control) {
+            sys::UBLK_CMD_SET_PARAMS => self.set_params(&control.cmd, place),
+            sys::UBLK_CMD_GET_PARAMS => self.get_params(&control.cmd, place),
+            sys::UBLK_CMD_START_USER_RECOVERY => self.start_recovery(place),
+            UPDATE_SIZE => self.update_size(&control.cmd, place),
+            QUIESCE => self.quiesce(place),
+            other => unreachable!("command {other:#x} does not wait for the mutex alone"),
         }
     }
 
@@ -150,12 +174,12 @@ impl World {
             Stage::Mutex(Task::Start) => self.start(control, place),
             Stage::Mutex(Task::Recover) => self.end_recovery(control, place),
             Stage::Mutex(Task::Stop) => self.stop(control, place),
+            Stage::Mutex(Task::Command) => self.with_mutex(control, place),
             Stage::Mutex(Task::Release) => self.released(place),
             Stage::Mutex(Task::NoServer) => self.no_server(control, place),
             Stage::Quiet => self.quiet(control, place),
             Stage::Drained => self.drained(control, place),
             Stage::Scanned(_) | Stage::Freed => DONE,
-            Stage::Idle => self.quiesce(control, place),
             Stage::Later(task) => {
                 control.deadline = None;
                 self.fail_owned(place);
@@ -182,13 +206,18 @@ impl World {
         DONE
     }
 
-    fn set_params(&mut self, cmd: &ublksrv_ctrl_cmd, place: usize) -> Step {
+    /// The parameters that a device would have.
+    fn sent_params(&self, cmd: &ublksrv_ctrl_cmd, place: usize) -> Result<ublk_params, Errno> {
         if cmd.addr == 0 {
             return Err(Errno::EINVAL);
         }
         let sent = read(cmd, cmd.len.into())?;
+        params::merged(self.profile, &self.devices.all[place].params, &sent)
+    }
+
+    fn set_params(&mut self, cmd: &ublksrv_ctrl_cmd, place: usize) -> Step {
+        let merged = self.sent_params(cmd, place)?;
         let device = &mut self.devices.all[place];
-        let merged = params::merged(self.profile, &device.params, &sent)?;
         if device.disk.is_some() {
             return Err(Errno::EACCES);
         }
@@ -198,15 +227,7 @@ impl World {
     }
 
     fn get_params(&mut self, cmd: &ublksrv_ctrl_cmd, place: usize) -> Step {
-        if cmd.len <= 8 || cmd.addr == 0 {
-            return Err(Errno::EINVAL);
-        }
-        let header = read(cmd, 8)?;
-        let word = |at: usize| header[at..].first_chunk().map_or(0, |b| u32::from_ne_bytes(*b));
-        let len = word(0) as usize;
-        if len > cmd.len.into() || len == 0 {
-            return Err(Errno::EINVAL);
-        }
+        let len = wanted_bytes(cmd)?;
         let device = &mut self.devices.all[place];
         let params = &mut device.params; // the answer is kept, too
         params.types |= sys::UBLK_PARAM_TYPE_DEVT;
@@ -270,44 +291,37 @@ impl World {
         DONE
     }
 
-    fn begin_quiesce(&mut self, control: &mut Control, place: usize) -> Step {
+    /// QUIESCE_DEV, with the mutex. The driver means to wait until every queue has an idle slot,
+    /// but counts wrongly and never waits. Of a device that is not live it only takes the idle
+    /// commands.
+    fn quiesce(&mut self, place: usize) -> Step {
         let device = &mut self.devices.all[place];
-        if !device.has(sys::UBLK_F_QUIESCE) {
-            return Err(Errno::EOPNOTSUPP);
-        }
         if device.disk.is_none() || device.info.state == sys::UBLK_S_DEV_DEAD {
             return Err(Errno::ENODEV);
         }
-        if device.info.state != sys::UBLK_S_DEV_LIVE {
-            return DONE;
-        }
-        for queue in &mut device.queues {
-            queue.canceling = true;
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "the driver keeps 32 bits")]
-        let timeout_ms = control.cmd.data[0] as u32;
-        if timeout_ms != 0 {
-            let timeout = Duration::from_millis(timeout_ms.into());
-            control.deadline = Some(self.now.saturating_add(timeout));
-        }
-        Ok(Progress::Stage(Stage::Idle))
-    }
-
-    fn quiesce(&mut self, control: &mut Control, place: usize) -> Step {
-        let late = control.deadline.take().is_some_and(|deadline| self.now >= deadline);
-        self.devices.controls.push(Control { stage: Stage::Idle, ..clone(control) });
-        let can = self.control_can_go_on(self.devices.controls.len() - 1);
-        self.devices.controls.pop();
-        if late && !can {
-            return Err(Errno::EBUSY);
+        if device.info.state == sys::UBLK_S_DEV_LIVE {
+            for queue in &mut device.queues {
+                queue.canceling = true;
+            }
         }
         self.take_back_idle(place);
         DONE
     }
 }
 
-fn clone(control: &Control) -> Control {
-    Control { stage: control.stage.clone(), issuer: None, ..*control }
+/// How much of the parameters a GET_PARAMS asks for.
+fn wanted_bytes(cmd: &ublksrv_ctrl_cmd) -> Result<usize, Errno> {
+    if cmd.len <= 8 || cmd.addr == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let header = read(cmd, 8)?;
+    let len = header.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+    if len > cmd.len.into() || len == 0 { Err(Errno::EINVAL) } else { Ok(len as usize) }
+}
+
+/// The number of a command's operation.
+fn number(control: &Control) -> u8 {
+    u8::try_from(control.op & 0xff).unwrap_or(0)
 }
 
 /// The pid that a command carries.

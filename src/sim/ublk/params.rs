@@ -221,7 +221,6 @@ mod tests {
         (0, 0, "6.12", |p| p.types |= sys::UBLK_PARAM_TYPE_ZONED),
         (sys::UBLK_F_ZONED, ZONED, "6.12", |p| p.types &= !ZONED),
         (sys::UBLK_F_ZONED, ZONED, "6.12", |p| p.basic.chunk_sectors = 0),
-        (sys::UBLK_F_ZONED, ZONED, "7.2", |p| p.basic.chunk_sectors = 48),
         (sys::UBLK_F_ZONED, ZONED, "6.12", |p| p.zoned.max_zone_append_sectors = 0),
         (sys::UBLK_F_ZONED, ZONED, "6.12", |p| p.zoned.max_open_zones = 17),
         (sys::UBLK_F_ZONED, ZONED, "6.12", |p| p.zoned.max_active_zones = 17),
@@ -281,12 +280,11 @@ mod tests {
         let mut odd = sound(ZONED);
         odd.basic.chunk_sectors = 96;
         odd.zoned.max_open_zones = 16;
-        let oldest = |params: &ublk_params| {
-            validate(Profile::OLDEST, sys::UBLK_F_ZONED, MAX_IO_BYTES, params)
-        };
-        assert_eq!(oldest(&odd), Ok(()));
+        let older = Profile::named("6.16").unwrap();
+        let older = |params: &ublk_params| validate(older, sys::UBLK_F_ZONED, MAX_IO_BYTES, params);
+        assert_eq!(older(&odd), Ok(()));
         odd.zoned.max_open_zones = 17;
-        assert_eq!(oldest(&odd), Err(Errno::EINVAL));
+        assert_eq!(older(&odd), Err(Errno::EINVAL));
         // No size is refused, and a discard of nothing in no pieces is one.
         let mut params = sound(sys::UBLK_PARAM_TYPE_DISCARD);
         params.basic.dev_sectors = u64::MAX;
@@ -297,13 +295,17 @@ mod tests {
     }
 
     #[test]
-    fn a_check_that_an_old_series_was_given_later() {
+    fn checks_that_an_old_series_was_given_later() {
         let mut small = sound(0);
         small.basic.max_sectors = 7;
+        let mut odd = sound(ZONED);
+        odd.basic.chunk_sectors = 48;
         for (name, is_taken) in [("6.12", false), ("6.16", true), ("6.18", true), ("7.3", false)] {
             let profile = Profile::named(name).unwrap();
-            let answer = validate(profile, 0, MAX_IO_BYTES, &small);
-            assert_eq!(answer.is_ok(), is_taken, "{name}");
+            for (flags, params) in [(0, small), (sys::UBLK_F_ZONED, odd)] {
+                let answer = validate(profile, flags, MAX_IO_BYTES, &params);
+                assert_eq!(answer.is_ok(), is_taken, "{name}, flags {flags:#x}");
+            }
         }
     }
 

@@ -133,7 +133,8 @@ pub fn sound() -> ublk_params {
 
 /// Makes a script.
 pub fn script(name: impl Into<String>, write: impl FnOnce(&mut Script)) -> Script {
-    let mut script = Script { name: name.into(), steps: Vec::new(), not_on: Vec::new() };
+    let mut script =
+        Script { name: name.into(), steps: Vec::new(), not_on: Vec::new(), warns_on: Vec::new() };
     write(&mut script);
     script
 }
@@ -144,6 +145,18 @@ impl Script {
     pub fn not_on(mut self, series: &'static str, reason: &'static str) -> Self {
         self.not_on.push((series, reason));
         self
+    }
+
+    /// Says that a series of kernels warns in its log, and why.
+    #[must_use]
+    pub fn warns_on(mut self, series: &'static str, reason: &'static str) -> Self {
+        self.warns_on.push((series, reason));
+        self
+    }
+
+    /// Whether a series of kernels warns in its log.
+    pub fn warns(&self, series: &str) -> bool {
+        self.warns_on.iter().any(|(name, _)| *name == series)
     }
 
     /// Why a series of kernels is spared, where it is.

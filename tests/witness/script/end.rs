@@ -1,6 +1,6 @@
 //! A script's end: whatever it did, its devices are deleted.
 
-use super::record::BETWEEN;
+use super::record::{BETWEEN, Hint};
 use super::run::{Client, Ring, Run, SILENT, Sent};
 use super::sqe::{Payload, Sqe, commit, delete, get_data, stop};
 use super::world::World;
@@ -40,10 +40,10 @@ impl<W: World> Run<'_, W> {
                 parts.push(format!("t{task} STUCK"));
             }
         }
-        parts.extend(self.settle(0));
+        parts.extend(self.settle(Hint::default()));
         for device in devices {
             self.send(None, CLEANER, &[by_path(delete(device), device)]);
-            parts.extend(self.settle(0));
+            parts.extend(self.settle(Hint::default()));
         }
         let waiting = |(client, state): (&usize, &Client)| {
             (*state == Client::Waits).then(|| format!("c{client} STUCK"))
@@ -65,7 +65,7 @@ impl<W: World> Run<'_, W> {
     /// not notice that a server is gone when none of its commands is idle, and then clients wait
     /// for ever.
     fn answer_all(&mut self) -> Vec<String> {
-        let mut parts = self.settle(0);
+        let mut parts = self.settle(Hint::default());
         for _ in 0..ROUNDS {
             if self.sent.iter().all(|sent| sent.ring != CLEANER || sent.answered) {
                 break;
@@ -84,7 +84,7 @@ impl<W: World> Run<'_, W> {
                     self.put_silently(ring, &answer(sqe), tag);
                 }
             }
-            parts.extend(self.settle(0));
+            parts.extend(self.settle(Hint::default()));
         }
         parts
     }

@@ -3,6 +3,7 @@
 
 use super::bytes::{Bytes, runs};
 use super::queues::descriptor;
+use super::record::{Hint, WAITS};
 use super::run::{Client, Run, SILENT, Sent};
 use super::show;
 use super::sqe::{Fd, Payload, Tail};
@@ -29,9 +30,10 @@ const LIMIT: Duration = Duration::from_secs(5);
 type Place = (usize, usize);
 
 impl<W: World> Run<'_, W> {
-    /// Looks until nothing new happens: at least until `expected` things did, all control commands
-    /// are answered, and it was quiet for a while; but not for ever.
-    pub(super) fn settle(&mut self, expected: usize) -> Vec<String> {
+    /// Looks until nothing new happens: at least until what is expected did, all control commands
+    /// are answered but for those that are expected to wait, and it was quiet for a while; but not
+    /// for ever.
+    pub(super) fn settle(&mut self, expected: Hint) -> Vec<String> {
         let mut events: Vec<(Place, String)> = Vec::new();
         let begun = self.world.now();
         let mut last = begun;
@@ -42,11 +44,12 @@ impl<W: World> Run<'_, W> {
                 events.extend(new);
                 last = now;
             }
+            let unanswered = self.sent.iter().filter(|sent| is_awaited(sent)).count();
             let patient = self.sent.iter().any(|sent| sent.sqe.patient && !sent.answered);
-            let quiet = self.quiet * if patient { PATIENCE } else { 1 };
+            let quiet = self.quiet * if patient || unanswered > 0 { PATIENCE } else { 1 };
             let is_late = now.saturating_sub(begun) > LIMIT;
-            let is_done = events.len() >= expected
-                && !self.sent.iter().any(is_awaited)
+            let is_done = events.len() >= expected.events
+                && unanswered <= expected.waits
                 && self.world.clients_wait();
             if is_late || is_done && now.saturating_sub(last) >= quiet {
                 break;
@@ -56,7 +59,7 @@ impl<W: World> Run<'_, W> {
         for (index, sent) in self.sent.iter_mut().enumerate() {
             if is_awaited(sent) {
                 sent.given_up = true;
-                events.push(((sent.ring, index + 1), format!("#{} waits", index + 1)));
+                events.push(((sent.ring, index + 1), format!("#{}{WAITS}", index + 1)));
             }
         }
         events.sort();

@@ -42,6 +42,9 @@ pub struct Script {
     pub steps: Vec<Step>,
     /// Series of kernels that would be damaged by it, and how.
     pub not_on: Vec<(&'static str, &'static str)>,
+    /// Series of kernels that only write a warning into their log, and why: there it runs only to
+    /// be recorded.
+    pub warns_on: Vec<(&'static str, &'static str)>,
 }
 
 /// One thing that a task does. Rings, files, mappings, buffers, devices, clients and tasks have

@@ -13,9 +13,25 @@ pub struct Observation {
 /// Between the result of a step and the things that it made happen.
 pub const BETWEEN: &str = " | ";
 
-/// How many things happened in a step that was observed.
-pub fn happened(line: &str) -> usize {
-    line.matches(BETWEEN).count()
+/// What follows the number of a command whose answer did not come in its step.
+pub const WAITS: &str = " waits";
+
+/// What is known of a step before it is made, and so what is waited for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hint {
+    /// How many things happen.
+    pub events: usize,
+    /// How many control commands are not answered.
+    pub waits: usize,
+}
+
+impl Hint {
+    /// Of a step that was observed.
+    pub fn of(line: &str) -> Self {
+        let happened = line.split(BETWEEN).skip(1);
+        let (waits, events): (Vec<_>, Vec<_>) = happened.partition(|what| what.ends_with(WAITS));
+        Self { events: events.len(), waits: waits.len() }
+    }
 }
 
 /// The text of a recording.

@@ -2,7 +2,7 @@
 
 use super::bytes::{Bytes, runs};
 use super::queues::{Queues, lengths_bytes};
-use super::record::{BETWEEN, Observation, happened};
+use super::record::{BETWEEN, Hint, Observation};
 use super::sqe::{Fd, Sqe, Tail, delete};
 use super::world::World;
 use super::{Place, Register, Script, Step, Target, show};
@@ -103,7 +103,10 @@ pub fn run<W: World>(
         quiet,
     };
     let mut lines = Vec::new();
-    let hint = |at: usize| expected.and_then(|seen| seen.lines.get(at)).map_or(0, |l| happened(l));
+    let hint = |at: usize| {
+        let line = expected.and_then(|seen| seen.lines.get(at));
+        line.map_or(Hint::default(), |line| Hint::of(line))
+    };
     for step in &script.steps {
         if run.stuck {
             break;
@@ -127,7 +130,7 @@ impl<W: World> Run<'_, W> {
         answer
     }
 
-    fn step(&mut self, step: &Step, expected: usize) -> String {
+    fn step(&mut self, step: &Step, expected: Hint) -> String {
         let answer = match step {
             Step::Together(_, steps) => return self.together(steps),
             Step::Try(sqe) => return self.tried(sqe),
@@ -195,7 +198,7 @@ impl<W: World> Run<'_, W> {
         let mut shown = Vec::new();
         for step in steps {
             let first = self.sent.len();
-            let seen = self.step(step, 0);
+            let seen = self.step(step, Hint::default());
             let mut parts = seen.split(BETWEEN);
             let result = parts.next().unwrap_or_default();
             let fine = result == "ok" || result.parse::<u32>().is_ok_and(|count| count > 0);
@@ -215,10 +218,12 @@ impl<W: World> Run<'_, W> {
         let before = self.devices.len();
         let sent = self.send(None, super::CONTROL_RING, std::slice::from_ref(sqe));
         let mut seen = vec![sent];
-        seen.extend(self.settle(0));
+        seen.extend(self.settle(Hint::default()));
         if self.devices.len() > before {
             self.send(None, super::CONTROL_RING, &[delete(0)]);
-            seen.extend(self.settle(0).into_iter().filter(|text| !text.ends_with("=0")));
+            seen.extend(
+                self.settle(Hint::default()).into_iter().filter(|text| !text.ends_with("=0")),
+            );
             self.devices.remove(&0);
         }
         seen.join(BETWEEN)

@@ -225,7 +225,9 @@ fn stopping() -> Vec<Script> {
 fn going() -> Vec<Script> {
     let mut all = Vec::new();
     for (name, flags) in MODES {
-        all.push(script(format!("recovery: {name}, nothing under way"), |s| {
+        let reissues = flags & sys::UBLK_F_USER_RECOVERY_REISSUE != 0;
+        let fails = flags & sys::UBLK_F_USER_RECOVERY_FAIL_IO != 0;
+        all.push(taking_over(flags, format!("recovery: {name}, nothing under way"), |s| {
             let plan = Plan::with(flags);
             s.live(&plan);
             s.control(sqe::start_recovery(0));
@@ -234,27 +236,30 @@ fn going() -> Vec<Script> {
             s.control(sqe::info(0));
             taken_over(s, &plan);
         }));
-        all.push(script(format!("recovery: {name}, a request under way"), |s| {
+        all.push(taking_over(flags, format!("recovery: {name}, a request under way"), |s| {
             let plan = Plan { depth: 2, ..Plan::with(flags) };
             s.live(&plan);
             s.client(0, write(0, 8));
             s.server_gone(&plan);
             s.control(sqe::info(0));
-            s.client(2, read(16, 8));
+            // Where the first is sent again, it is chance which of both comes first.
+            if !reissues {
+                s.client(2, read(16, 8));
+            }
             taken_over(s, &plan);
         }));
         let full = script(format!("recovery: {name}, no slot idle"), |s| {
             let plan = Plan::with(flags);
             s.live(&plan);
             s.client(0, write(0, 8));
-            // Where that one is sent again, it is chance whether others are before it.
-            let alone = flags & sys::UBLK_F_USER_RECOVERY_REISSUE != 0;
-            if !alone {
+            // Where that one is sent again, it is chance whether others are before it; where
+            // all come to fail with another errno, whether one that waits sees that before.
+            if !reissues && !fails {
                 s.client(1, write(8, 8));
             }
             s.server_gone(&plan);
             s.control(sqe::info(0));
-            if !alone {
+            if !reissues {
                 s.client(2, read(16, 8));
             }
             taken_over(s, &plan);
@@ -297,18 +302,28 @@ fn going() -> Vec<Script> {
             s.control(sqe::end_recovery(0, Word::PidOf(1)).patient());
             s.pause(50);
         }));
-        all.push(script(format!("quiesce: {name}"), |s| {
+        let quiesced = script(format!("quiesce: {name}"), |s| {
             let plan = Plan::with(flags | sys::UBLK_F_QUIESCE);
             let plan = if flags == 0 { Plan::default() } else { plan };
             quiesced(s, &plan);
-        }));
+        });
+        all.push(if flags == 0 { quiesced } else { quiesced.warns_on("6.12", ALIVE) });
     }
-    all.extend([quiesce_owned(), quiesce_waiting()]);
+    all.extend([quiesce_owned(), quiesce_waiting(), quiesce_of_the_next()]);
     all
 }
 
 /// Why old kernels are spared.
 const UNNOTICED: &str = "it does not notice the end of a server without idle slots";
+
+const STALE: &str = "it is started anew with the slots of before, and completes what was freed";
+const ALIVE: &str = "START_USER_RECOVERY while the task of the last server lives";
+
+/// A script in which a server goes and a new one comes.
+fn taking_over(flags: u64, name: String, write: impl FnOnce(&mut Script)) -> Script {
+    let made = script(name, write);
+    if flags == 0 { made.not_on("6.12", STALE) } else { made.warns_on("6.12", ALIVE) }
+}
 
 /// START_USER_RECOVERY, a new server, END_USER_RECOVERY.
 fn taken_over(s: &mut Script, plan: &Plan) {
@@ -382,4 +397,19 @@ fn quiesce_owned() -> Script {
         s.control(sqe::quiesce(0, 50));
         s.control(sqe::info(0));
     })
+}
+
+/// While a new server has fetched, and the device is not live yet.
+fn quiesce_of_the_next() -> Script {
+    script("quiesce: the next server's commands", |s| {
+        let plan = Plan::with(sys::UBLK_F_QUIESCE | sys::UBLK_F_USER_RECOVERY);
+        s.live(&plan);
+        s.server_gone(&plan);
+        s.control(sqe::start_recovery(0));
+        s.server(&plan);
+        s.fetched(&plan);
+        s.control(sqe::quiesce(0, 100));
+        s.control(sqe::info(0));
+    })
+    .warns_on("6.12", ALIVE)
 }
