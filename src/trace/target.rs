@@ -7,10 +7,11 @@ use crate::errno::Errno;
 use crate::geometry::Geometry;
 use crate::handler::{Completion, Handler, Io, Step};
 use crate::kernel::Kernel;
-use crate::needs::{Needs, QueueInfo};
+use crate::needs::{Access, Needs, QueueInfo};
 use core::time::Duration;
 
-/// What another target serves; each call to its handlers is told when it ends.
+/// What another target serves; each call to its handlers is told when it ends. Its data comes as
+/// slices, so that without a wish it moves in copy mode, where all of it can be seen.
 #[derive(Debug)]
 pub struct TracedTarget<T, K: Kernel> {
     inner: T,
@@ -38,8 +39,9 @@ impl<T: Target, K: Kernel> Target for TracedTarget<T, K> {
         self.inner.geometry()
     }
 
+    /// The data shall be where the tracer can look at it: in the queue's buffer.
     fn needs(&self) -> Needs {
-        self.inner.needs()
+        Needs { access: Access::Slices, ..self.inner.needs() }
     }
 
     fn handler(&self, queue: &QueueInfo) -> Result<Self::Handler, Errno> {
