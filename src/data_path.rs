@@ -62,6 +62,7 @@ impl DataPath {
     }
 
     /// Whether commands of slots name memory of the server.
+    #[inline]
     pub(crate) const fn names_memory(self) -> bool {
         matches!(self, Self::Copy | Self::GetData)
     }

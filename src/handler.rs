@@ -109,11 +109,13 @@ pub struct Io<'a> {
 
 impl Io<'_> {
     /// What the client asks.
+    #[inline]
     pub fn request(&self) -> Request {
         self.slots.request(self.slot.tag)
     }
 
     /// The request's number in its queue, below the depth. No two requests at one time share it.
+    #[inline]
     pub fn tag(&self) -> u16 {
         self.slot.tag
     }
@@ -125,6 +127,7 @@ impl Io<'_> {
     ///
     /// While an operation is using it; and where it stayed in the kernel, for a target that did not
     /// ask for [`Slices`](crate::Access::Slices). Either costs the request an `EIO`.
+    #[inline]
     pub fn data(&mut self) -> &mut [u8] {
         self.slots.data(self.slot.tag)
     }

@@ -25,6 +25,7 @@ const WAKE: u8 = 3;
 
 impl Id {
     /// Bytes from the lowest: kind, index, tag (two), zeros (four).
+    #[inline]
     pub(crate) const fn encode(self) -> u64 {
         let (kind, index, tag) = match self {
             Self::Command { tag } => (COMMAND, 0, tag),
@@ -36,11 +37,16 @@ impl Id {
     }
 
     /// `None` for what [`encode`](Self::encode) never made.
+    #[inline]
     pub(crate) const fn decode(user_data: u64) -> Option<Self> {
+        const TAG: u64 = 0xffff << 16;
+        if user_data & !TAG == COMMAND as u64 {
+            let [_, _, low, high, ..] = user_data.to_le_bytes();
+            return Some(Self::Command { tag: u16::from_le_bytes([low, high]) }); // most are that
+        }
         let [kind, index, low, high, 0, 0, 0, 0] = user_data.to_le_bytes() else { return None };
         let tag = u16::from_le_bytes([low, high]);
         match (kind, index, tag) {
-            (COMMAND, 0, tag) => Some(Self::Command { tag }),
             (OPERATION, index, tag) => Some(Self::Operation { tag, index }),
             (WAKE, 0, 0) => Some(Self::Wake),
             _ => None,

@@ -68,6 +68,7 @@ impl Pages {
     /// # Panics
     ///
     /// When that is not inside the mapping: a defect of the caller.
+    #[inline]
     pub(crate) fn at(&self, offset: usize, len_bytes: usize) -> NonNull<u8> {
         let end = offset.checked_add(len_bytes);
         assert!(end.is_some_and(|end| end <= self.len_bytes), "outside of the mapping");

@@ -10,6 +10,7 @@ use ublkit_sys::ublk::{descriptors_len_bytes, descriptors_offset_bytes, ublksrv_
 #[derive(Debug)]
 pub(super) struct Descriptors<M> {
     mapping: M,
+    depth: u16,
     stride_bytes: usize,
 }
 
@@ -26,17 +27,21 @@ impl<M: Memory> Descriptors<M> {
         let len_bytes = descriptors_len_bytes(depth, descriptor_bytes, page_bytes());
         let offset_bytes = descriptors_offset_bytes(queue, descriptor_bytes, page_bytes());
         let mapping = kernel.map(char_device, offset_bytes, len_bytes, Access::Read)?;
-        Ok(Self { mapping, stride_bytes: usize::from(descriptor_bytes) })
+        let all = mapping.place::<u8>(0, usize::from(depth) * usize::from(descriptor_bytes));
+        assert!(all.is_some(), "mapped for all tags");
+        Ok(Self { mapping, depth, stride_bytes: usize::from(descriptor_bytes) })
     }
 
     /// Copies the descriptor of `tag` out. It means something from the completion of the tag's
     /// command until the next one is submitted; the kernel may rewrite it after that.
     pub(super) fn copy(&self, tag: u16) -> ublksrv_io_desc {
-        let offset = usize::from(tag) * self.stride_bytes;
-        let place = self.mapping.place::<ublksrv_io_desc>(offset, 1).expect("mapped for all tags");
-        // SAFETY: inside the mapping and aligned (`place`), which lives as long as `self`. The
-        // kernel wrote it before the CQE that we acquired; volatile, so that it is read once
+        assert!(tag < self.depth, "mapped for so many tags");
+        let base = self.mapping.base().as_ptr().cast_const();
+        let place = base.wrapping_add(usize::from(tag) * self.stride_bytes);
+        // SAFETY: inside the mapping, whose base is page aligned, and aligned (`map` checked the
+        // length for all tags, and `descriptors_len_bytes` the stride); it lives as long as `self`.
+        // The kernel wrote it before the CQE that we acquired; volatile, so that it is read once
         // whatever the kernel does meanwhile. Any bits make an ublksrv_io_desc (it is Abi).
-        unsafe { place.read_volatile() }
+        unsafe { place.cast::<ublksrv_io_desc>().read_volatile() }
     }
 }

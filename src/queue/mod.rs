@@ -16,7 +16,7 @@ pub use stats::QueueStats;
 
 use crate::data_path::DataPath;
 use crate::errno::Errno;
-use crate::handler::{Completion, Handler, Io, Mover, Step};
+use crate::handler::{Completion, Handler, Io, Step};
 use crate::id::Id;
 use crate::kernel::Kernel;
 use crate::needs::{Access, Needs, QueueInfo};
@@ -307,35 +307,42 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             path: self.plan.path,
             mover: &CharDevice { kernel, file, queue: self.plan.queue },
         };
-        match catch_unwind(AssertUnwindSafe(|| call(handler, &mut io))) {
-            Ok(Step::Done(answer)) => self.slots.settle(tag, answer),
-            Ok(Step::Pending) if self.slots.is_waiting(tag) => {}
-            Ok(Step::Pending) => self.slots.settle(tag, Err(Errno::EIO)), // on nothing: for ever
+        let answer = match catch_unwind(AssertUnwindSafe(|| call(handler, &mut io))) {
+            Ok(Step::Done(answer)) => answer,
+            Ok(Step::Pending) if self.slots.is_waiting(tag) => return Ok(()),
+            Ok(Step::Pending) => Err(Errno::EIO), // on nothing: for ever
             Err(panic) => {
                 std::mem::forget(panic); // its own drop might panic again
                 self.stats.panics += 1;
-                self.slots.settle(tag, Err(Errno::EIO));
+                Err(Errno::EIO)
             }
+        };
+        if self.slots.is_waiting(tag) {
+            self.slots.settle(tag, answer);
+            return Ok(());
         }
-        self.commit_if_settled(tag)
+        self.commit(tag, answer)
     }
 
     /// Answers the request if its answer is settled and it does not wait for anything.
     fn commit_if_settled(&mut self, tag: u16) -> Result<(), QueueError> {
-        let Some(mut answer) = self.slots.answer(tag) else { return Ok(()) };
-        if self.slots.is_waiting(tag) {
-            return Ok(());
+        match self.slots.answer(tag) {
+            Some(answer) if !self.slots.is_waiting(tag) => self.commit(tag, answer),
+            _ => Ok(()),
         }
-        if self.slots.is_unfetched(tag) {
-            return self.fetch_data(tag); // the driver takes no answer to such a write before
+    }
+
+    /// Answers the request, which waits for nothing, and offers its slot again.
+    fn commit(&mut self, tag: u16, mut answer: Result<(), Errno>) -> Result<(), QueueError> {
+        if self.slots.place(tag) != Where::Buffer {
+            if self.slots.is_unfetched(tag) {
+                // The driver takes no answer to such a write before.
+                self.slots.settle(tag, answer);
+                return self.fetch_data(tag);
+            }
+            answer = answer.and_then(|()| self.complete_data(tag));
         }
         let request = self.slots.request(tag);
-        if answer.is_ok() && self.slots.is_unfilled(tag) {
-            answer = Err(Errno::EIO); // of what others left there, the client must see nothing
-        } else if answer.is_ok() && self.slots.has_copy_to_give(tag) {
-            let char_device = CharDevice::of(&self.ring, &self.plan);
-            answer = char_device.give(tag, (&*self.slots.data(tag)).into());
-        }
         self.stats.count(&request, answer);
         let result = match answer {
             Ok(()) => request.success(),

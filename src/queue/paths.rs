@@ -76,4 +76,16 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             (_, result) => self.resume(tag, Completion { cookie, result }),
         }
     }
+
+    /// Does what is left to do for a read's data before its success is told.
+    pub(super) fn complete_data(&mut self, tag: u16) -> Result<(), Errno> {
+        if self.slots.is_unfilled(tag) {
+            return Err(Errno::EIO); // of what others left there, the client must see nothing
+        }
+        if self.slots.has_copy_to_give(tag) {
+            let char_device = CharDevice::of(&self.ring, &self.plan);
+            return char_device.give(tag, (&*self.slots.data(tag)).into());
+        }
+        Ok(())
+    }
 }

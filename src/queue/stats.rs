@@ -23,6 +23,7 @@ pub struct QueueStats {
 }
 
 impl QueueStats {
+    #[inline]
     pub(super) fn count(&mut self, request: &Request, answer: Result<(), Errno>) {
         let bytes = u64::from(request.data_bytes());
         match (answer, request.operation) {

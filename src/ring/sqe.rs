@@ -33,6 +33,7 @@ impl Address {
     }
 
     /// The number that goes into a command.
+    #[inline]
     pub(crate) fn get(self) -> u64 {
         self.0
     }
@@ -72,10 +73,12 @@ pub(crate) struct Slot {
 pub(crate) struct Sqe(io_uring_sqe);
 
 impl Sqe {
+    #[inline]
     fn new(opcode: u8, user_data: u64) -> Self {
         Self(io_uring_sqe { opcode, user_data, ..io_uring_sqe::default() })
     }
 
+    #[inline]
     fn on(mut self, file: FileName) -> Self {
         match file {
             FileName::Number(number) => self.0.fd = number,
@@ -88,11 +91,13 @@ impl Sqe {
     }
 
     /// Offers a slot of a queue to the driver: completes when a request arrives.
+    #[inline]
     pub(crate) fn fetch(slot: Slot, buffer: Address, id: u64) -> Self {
         Self::io_command(UBLK_U_IO_FETCH_REQ, slot, 0, buffer, id)
     }
 
     /// Answers the slot's request and offers the slot again.
+    #[inline]
     pub(crate) fn commit_and_fetch(slot: Slot, result: i32, buffer: Address, id: u64) -> Self {
         Self::io_command(UBLK_U_IO_COMMIT_AND_FETCH_REQ, slot, result, buffer, id)
     }
@@ -102,6 +107,7 @@ impl Sqe {
         Self::io_command(UBLK_U_IO_NEED_GET_DATA, slot, 0, buffer, id)
     }
 
+    #[inline]
     fn io_command(op: u32, slot: Slot, result: i32, buffer: Address, id: u64) -> Self {
         let Slot { char_device, queue, tag, registers } = slot;
         let mut sqe = Self::new(IORING_OP_URING_CMD, id).on(char_device);

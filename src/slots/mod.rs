@@ -1,6 +1,7 @@
 //! [`Slots`]: who owns each tag and its buffer, and so who may touch its memory.
 #![expect(unsafe_code, reason = "lends buffers to the kernel; docs/safety.md, island `slots`")]
 
+mod data;
 mod operations;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use crate::region::Region;
 use crate::request::{Operation as Asked, Request};
 use crate::ring::Address;
 use core::mem::ManuallyDrop;
-use core::ops::Range;
+use core::ptr::NonNull;
 use core::time::Duration;
 use operations::Operations;
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub(crate) enum Where {
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {
+    /// Where its buffer begins.
+    buffer: NonNull<u8>,
     state: State,
     data: Where,
     /// The number of the SQE of its command: before the kernel took that, it cannot complete.
@@ -60,8 +63,12 @@ struct Slot {
     /// The answer, once it is known, until the request's operations have ended.
     answer: Option<Result<(), Errno>>,
     request: Request,
+    /// How much data the request has.
+    data_bytes: u32,
     /// Bytes of a read's data that operations have filled.
     filled_bytes: u32,
+    /// Operations under way.
+    operations: u8,
 }
 
 /// A queue's slots and their buffers.
@@ -73,6 +80,8 @@ struct Slot {
 #[derive(Debug)]
 pub(crate) struct Slots {
     path: DataPath,
+    /// Whether commands name memory.
+    lends: bool,
     slots: Box<[Slot]>,
     buffers: ManuallyDrop<Pages>,
     buffer_bytes: usize,
@@ -81,8 +90,8 @@ pub(crate) struct Slots {
     operations: Operations,
     /// Slots in [`State::Kernel`] and [`State::Server`].
     live: u16,
-    /// Slots whose memory the kernel may use for their commands.
-    lent: u32,
+    /// Whether the kernel will use nothing any more.
+    is_over: bool,
 }
 
 const IDLE: Request = Request { operation: Asked::Flush, offset: 0, len_bytes: 0 };
@@ -97,48 +106,59 @@ impl Slots {
         operations: u8,
         regions: Vec<Arc<Region>>,
     ) -> Result<Self, Errno> {
-        let slot = Slot {
+        let slot = |buffer| Slot {
+            buffer,
             state: State::New,
             data: Where::Buffer,
             sqe: 0,
             fetching: None,
             answer: None,
             request: IDLE,
+            data_bytes: 0,
             filled_bytes: 0,
+            operations: 0,
         };
         let buffer_bytes = buffer_bytes as usize;
         let total = usize::from(depth).checked_mul(buffer_bytes).ok_or(Errno::ENOMEM)?;
+        let buffers = Pages::new(total)?;
+        let place = |index| buffers.at(index * buffer_bytes, buffer_bytes);
         Ok(Self {
             path,
-            slots: vec![slot; depth.into()].into_boxed_slice(),
-            buffers: ManuallyDrop::new(Pages::new(total)?),
+            lends: path.names_memory(),
+            slots: (0..usize::from(depth)).map(|index| slot(place(index))).collect(),
+            buffers: ManuallyDrop::new(buffers),
             buffer_bytes,
             regions: ManuallyDrop::new(regions),
             operations: Operations::new(depth, operations)?,
             live: 0,
-            lent: 0,
+            is_over: false,
         })
     }
 
     /// How many slots there are.
+    #[inline]
     pub(crate) fn depth(&self) -> u16 {
         u16::try_from(self.slots.len()).expect("made from a u16")
     }
 
     /// How many slots the kernel or the server has.
+    #[inline]
     pub(crate) fn live(&self) -> u16 {
         self.live
     }
 
     /// Whether there is such a tag: the kernel's word is checked before anything else.
+    #[inline]
     pub(crate) fn exists(&self, tag: u16) -> bool {
         usize::from(tag) < self.slots.len()
     }
 
+    #[inline]
     fn get(&self, tag: u16) -> &Slot {
         &self.slots[usize::from(tag)]
     }
 
+    #[inline]
     fn slot(&mut self, tag: u16) -> &mut Slot {
         &mut self.slots[usize::from(tag)]
     }
@@ -149,11 +169,10 @@ impl Slots {
     /// # Panics
     ///
     /// When the kernel has it already, or an operation is under way: a defect of the queue.
+    #[inline]
     pub(crate) fn lend(&mut self, tag: u16, sqe: u64) -> Address {
-        let address = if self.path.names_memory() { self.address(tag) } else { Address::NONE };
         self.hand_over(tag, sqe);
-        self.slot(tag).answer = None;
-        address
+        if self.lends { self.address(tag) } else { Address::NONE }
     }
 
     /// Gives the slot to the kernel, to have a write's data put where it is to be: into the buffer,
@@ -177,29 +196,27 @@ impl Slots {
         address
     }
 
+    #[inline]
     fn hand_over(&mut self, tag: u16, sqe: u64) {
-        assert!(!self.operations.any(tag), "its operations have not ended");
-        let lends = self.path.names_memory();
         let slot = self.slot(tag);
-        assert!(matches!(slot.state, State::New | State::Server));
+        assert!(matches!(slot.state, State::New | State::Server) && slot.operations == 0);
         let is_new = slot.state == State::New;
-        slot.state = State::Kernel;
-        slot.sqe = sqe;
+        (slot.state, slot.sqe) = (State::Kernel, sqe);
         self.live += u16::from(is_new);
-        self.lent += u32::from(lends);
     }
 
     /// Where the data is, for the kernel.
+    #[inline]
     fn address(&self, tag: u16) -> Address {
         let slot = self.get(tag);
         let place = match slot.data {
             Where::Region(region, offset) => {
-                self.regions[usize::from(region)].at(offset, slot.request.data_bytes() as usize)
+                self.regions[usize::from(region)].at(offset, slot.data_bytes as usize)
             }
-            _ => self.buffers.at(usize::from(tag) * self.buffer_bytes, self.buffer_bytes),
+            _ => slot.buffer,
         };
-        // SAFETY: inside the buffers' mapping (`at`), or inside a region; both are unmapped only
-        // when nothing is lent. References to buffers are made in `data` alone, not while the
+        // SAFETY: the slot's buffer (`new`), or inside a region; both are unmapped only when
+        // nothing is lent. References to buffers are made in `data` alone, not while the
         // kernel has the slot; that ends with the command's completion (`take`, `gone`). To regions
         // there are none but to atomics.
         unsafe { Address::new(place) }
@@ -208,50 +225,57 @@ impl Slots {
     /// The slot's command completed with a request: the server owns the slot again. The kernel has
     /// `taken` so many SQEs; `false` when the slot's is not among them, so that this cannot be.
     #[must_use]
+    #[inline]
     pub(crate) fn take(&mut self, tag: u16, taken: u64) -> bool {
         self.leave_kernel(tag, taken, State::Server)
     }
 
     /// The slot's command completed because the driver takes the slot away.
     #[must_use]
+    #[inline]
     pub(crate) fn gone(&mut self, tag: u16, taken: u64) -> bool {
         let was = self.leave_kernel(tag, taken, State::Gone);
         self.live -= u16::from(was);
         was
     }
 
+    #[inline]
     fn leave_kernel(&mut self, tag: u16, taken: u64, to: State) -> bool {
-        let lends = self.path.names_memory();
         let slot = self.slot(tag);
         if slot.state != State::Kernel || slot.sqe >= taken {
             return false;
         }
         slot.state = to;
-        self.lent -= u32::from(lends);
         true
     }
 
     /// Whether the server has a request to answer.
+    #[inline]
     pub(crate) fn is_servers(&self, tag: u16) -> bool {
         self.get(tag).state == State::Server
     }
 
     /// Whether the slot's command is to bring a write's data.
+    #[inline]
     pub(crate) fn is_fetching(&self, tag: u16) -> bool {
         self.get(tag).fetching.is_some()
     }
 
     /// Whether the slot's command was to bring a write's data; ends that, and answers the number of
     /// the handler who waits.
+    #[inline]
     pub(crate) fn end_fetching(&mut self, tag: u16) -> Option<u8> {
         self.slot(tag).fetching.take()
     }
 
     /// Notes what the server is asked, and where its data is.
+    #[inline]
     pub(crate) fn set_request(&mut self, tag: u16, request: Request, data: Where) {
-        assert!(request.data_bytes() as usize <= self.buffer_bytes, "decoded against the device");
+        let data_bytes = request.data_bytes();
+        assert!(data_bytes as usize <= self.buffer_bytes, "decoded against the device");
         let slot = self.slot(tag);
-        (slot.request, slot.data, slot.filled_bytes) = (request, data, 0);
+        (slot.request, slot.data, slot.answer) = (request, data, None);
+        (slot.data_bytes, slot.filled_bytes) = (data_bytes, 0);
     }
 
     /// The server has a request that cannot be.
@@ -259,104 +283,18 @@ impl Slots {
         self.set_request(tag, IDLE, data);
     }
 
+    #[inline]
     pub(crate) fn request(&self, tag: u16) -> Request {
         self.get(tag).request
-    }
-
-    /// Where the data of the server's request is.
-    pub(crate) fn place(&self, tag: u16) -> Where {
-        self.get(tag).data
-    }
-
-    /// The data of the server's request.
-    ///
-    /// # Panics
-    ///
-    /// When an operation is using it, or it is not in the slot's buffer: a defect of a handler.
-    pub(crate) fn data(&mut self, tag: u16) -> &mut [u8] {
-        self.data_and_regions(tag).0
-    }
-
-    fn data_and_regions(&mut self, tag: u16) -> (&mut [u8], &[Arc<Region>]) {
-        assert!(!self.operations.use_data(tag), "an operation is using the request's data");
-        let slot = self.get(tag);
-        assert!(slot.state == State::Server, "only the server's own requests have data");
-        let is_here = matches!(slot.data, Where::Buffer | Where::Copy);
-        assert!(is_here, "the request's data is with the kernel");
-        let len = slot.request.data_bytes() as usize;
-        let start = self.buffers.at(usize::from(tag) * self.buffer_bytes, len).as_ptr();
-        // SAFETY: inside the mapping (`at`), which is zeroed, so initialised. In State::Server, and
-        // with no operation on it, the kernel does not use this buffer; other slots' buffers do not
-        // overlap it (`set_request` checked len <= buffer_bytes), and `&mut self` excludes a second
-        // reference.
-        (unsafe { core::slice::from_raw_parts_mut(start, len) }, &self.regions)
-    }
-
-    /// The range of a region that the request's data has from `offset` on. `EINVAL` when there is
-    /// none.
-    pub(crate) fn range(&self, tag: u16, region: u16, offset: u64) -> Result<Range<usize>, Errno> {
-        let region = self.regions.get(usize::from(region)).ok_or(Errno::EINVAL)?;
-        let start = usize::try_from(offset).map_err(|_| Errno::EINVAL)?;
-        let end = start.checked_add(self.get(tag).request.data_bytes() as usize);
-        match end {
-            Some(end) if end <= region.len_bytes() => Ok(start..end),
-            _ => Err(Errno::EINVAL),
-        }
-    }
-
-    /// A region of the backend's.
-    pub(crate) fn region(&self, region: u16) -> &Region {
-        &self.regions[usize::from(region)]
-    }
-
-    /// Fills a read's buffer from a region.
-    pub(crate) fn load(&mut self, tag: u16, region: u16, start: usize) {
-        let (data, regions) = self.data_and_regions(tag);
-        regions[usize::from(region)].read(start, data);
-    }
-
-    /// Puts a write's buffer into a region.
-    pub(crate) fn store(&mut self, tag: u16, region: u16, start: usize) {
-        let (data, regions) = self.data_and_regions(tag);
-        regions[usize::from(region)].write(start, data);
-    }
-
-    /// Whether the data of a write, or of a request that cannot be, waits to be fetched.
-    pub(crate) fn is_unfetched(&self, tag: u16) -> bool {
-        let slot = self.get(tag);
-        self.path == DataPath::GetData
-            && slot.data == Where::Kernel
-            && slot.request.operation != Asked::Read
-    }
-
-    /// Says where the data is from here on; ranges of regions were checked.
-    pub(crate) fn set_place(&mut self, tag: u16, data: Where) {
-        self.slot(tag).data = data;
-    }
-
-    /// Whether a read's data is a copy that the kernel is still to be given.
-    pub(crate) fn has_copy_to_give(&self, tag: u16) -> bool {
-        let slot = self.get(tag);
-        slot.data == Where::Copy && slot.request.operation == Asked::Read
-    }
-
-    /// Whether success would show a client memory that nobody filled: a read whose data stayed with
-    /// the kernel.
-    pub(crate) fn is_unfilled(&self, tag: u16) -> bool {
-        let slot = self.get(tag);
-        let unfilled = match slot.data {
-            Where::Kernel => true,
-            Where::Table => slot.filled_bytes < slot.request.data_bytes(),
-            Where::Buffer | Where::Copy | Where::Given | Where::Region(..) => false,
-        };
-        unfilled && slot.request.operation == Asked::Read
     }
 
     /// Notes an operation of the server's request, whose SQE will have number `sqe`; answers its
     /// index. `EBUSY`: the request has as many as it may.
     pub(crate) fn begin(&mut self, tag: u16, operation: Operation, sqe: u64) -> Result<u8, Errno> {
         assert!(self.is_servers(tag), "only the server's own requests have operations");
-        self.operations.begin(tag, operation, sqe)
+        let index = self.operations.begin(tag, operation, sqe)?;
+        self.slot(tag).operations += 1;
+        Ok(index)
     }
 
     /// Where the time of a delay is that was just begun.
@@ -364,25 +302,12 @@ impl Slots {
         self.operations.time(tag, index, time)
     }
 
-    /// The buffer's part from `start` on, for an operation that was just begun and moves no more
-    /// than the request's data from there.
-    pub(crate) fn part(&self, tag: u16, transfer: &Transfer) -> Address {
-        let end = transfer.start.checked_add(transfer.len_bytes);
-        let most = self.get(tag).request.data_bytes();
-        assert!(end.is_some_and(|end| end <= most), "a part of the request's data");
-        assert!(self.operations.use_data(tag), "the operation was begun");
-        let start = usize::from(tag) * self.buffer_bytes + transfer.start as usize;
-        let place = self.buffers.at(start, transfer.len_bytes as usize);
-        // SAFETY: inside the mapping (`at`), which is unmapped only when nothing is lent. The
-        // operation counts as using the data until its completion (`end_operation`), and meanwhile
-        // `data` makes no reference.
-        unsafe { Address::new(place) }
-    }
-
     /// The ring has completed an operation of the request. The kernel has `taken` so many SQEs;
     /// `None` when there was no such operation among them, so that this cannot be.
     pub(crate) fn end_operation(&mut self, tag: u16, index: u8, taken: u64) -> Option<Operation> {
-        self.operations.end(tag, index, taken)
+        let ended = self.operations.end(tag, index, taken)?;
+        self.slot(tag).operations -= 1;
+        Some(ended)
     }
 
     /// An operation has filled so many bytes of the request's data.
@@ -393,26 +318,31 @@ impl Slots {
 
     /// The operation never was under way: its SQE could not be queued.
     pub(crate) fn drop_unqueued(&mut self, tag: u16, index: u8) {
-        self.operations.drop_unqueued(tag, index);
+        let _ = self.end_operation(tag, index, u64::MAX);
     }
 
     /// The queue ends before the request's operations do: see [`Operations::abandon`].
     pub(crate) fn abandon_operations(&mut self, tag: u16) {
         self.operations.abandon(tag);
+        self.slot(tag).operations = 0;
     }
 
     /// Whether the request waits: for operations, or for a write's data.
+    #[inline]
     pub(crate) fn is_waiting(&self, tag: u16) -> bool {
-        self.operations.any(tag) || self.is_fetching(tag)
+        let slot = self.get(tag);
+        slot.operations > 0 || slot.fetching.is_some()
     }
 
     /// Settles what the client will be answered, once its operations have ended. The first answer
     /// stands.
+    #[inline]
     pub(crate) fn settle(&mut self, tag: u16, answer: Result<(), Errno>) {
         self.slot(tag).answer.get_or_insert(answer);
     }
 
     /// The answer, once it is settled.
+    #[inline]
     pub(crate) fn answer(&self, tag: u16) -> Option<Result<(), Errno>> {
         self.get(tag).answer
     }
@@ -426,20 +356,21 @@ impl Slots {
         let kernels = count(|slot| slot.state == State::Kernel);
         let servers = count(|slot| slot.state == State::Server);
         assert_eq!(usize::from(self.live), kernels + servers);
-        assert_eq!(self.lent as usize, if self.path.names_memory() { kernels } else { 0 });
-        self.operations.check();
+        self.operations.check(self.slots.iter().map(|slot| usize::from(slot.operations)).sum());
     }
 
     /// A kernel that is played will not use what it was lent any more: nothing is leaked.
     pub(crate) fn take_all_back(&mut self) {
-        self.lent = 0;
+        self.is_over = true;
         self.operations.lent = 0;
     }
 }
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        if self.lent > 0 || self.operations.lent > 0 {
+        let is_lent = |slot: &Slot| self.lends && slot.state == State::Kernel;
+        let any = self.operations.lent > 0 || self.slots.iter().any(is_lent);
+        if any && !self.is_over {
             return; // the kernel may still write: leaked
         }
         // SAFETY: dropped here only, once.

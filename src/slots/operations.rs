@@ -147,8 +147,6 @@ pub(super) struct Operations {
     each: usize,
     /// Those of tag 0, of tag 1, and so on.
     table: Box<[Option<Operation>]>,
-    /// How many each request has under way.
-    under_way: Box<[u8]>,
     /// A `__kernel_timespec` for each place.
     times: ManuallyDrop<Pages>,
     /// Places whose memory the kernel may use.
@@ -162,7 +160,6 @@ impl Operations {
         Ok(Self {
             each,
             table: vec![None; places].into_boxed_slice(),
-            under_way: vec![0; depth.into()].into_boxed_slice(),
             times: ManuallyDrop::new(Pages::new(places * size_of::<__kernel_timespec>())?),
             lent: 0,
         })
@@ -183,7 +180,6 @@ impl Operations {
         let index = free.and_then(|index| u8::try_from(index).ok()).ok_or(Errno::EBUSY)?;
         let place = self.place(tag, index);
         self.table[place] = Some(Operation { sqe, ..operation });
-        self.under_way[usize::from(tag)] += 1;
         self.lent += 1;
         Ok(index)
     }
@@ -208,14 +204,8 @@ impl Operations {
         }
         let place = self.place(tag, index);
         let ended = self.table[place].take_if(|operation| operation.sqe < taken)?;
-        self.under_way[usize::from(tag)] -= 1;
         self.lent -= 1;
         Some(ended)
-    }
-
-    /// An operation never was under way: its SQE could not be queued.
-    pub(super) fn drop_unqueued(&mut self, tag: u16, index: u8) {
-        let _ = self.end(tag, index, u64::MAX);
     }
 
     /// The queue ends before the request's operations do: the request is answered all the same.
@@ -223,24 +213,17 @@ impl Operations {
     pub(super) fn abandon(&mut self, tag: u16) {
         let first = self.place(tag, 0);
         self.table[first..][..self.each].fill(None);
-        self.under_way[usize::from(tag)] = 0;
     }
 
-    /// Whether the request has operations under way.
-    pub(super) fn any(&self, tag: u16) -> bool {
-        self.under_way[usize::from(tag)] > 0
-    }
-
-    /// Whether one of them uses the request's data.
+    /// Whether one of the request's operations uses its data.
     pub(super) fn use_data(&self, tag: u16) -> bool {
-        self.any(tag)
-            && self.of(tag).flatten().any(|operation| operation.action.transfer().is_some())
+        self.of(tag).flatten().any(|operation| operation.action.transfer().is_some())
     }
 
     #[cfg(any(test, fuzzing))]
-    pub(super) fn check(&self) {
+    pub(super) fn check(&self, under_way: usize) {
         let count = self.table.iter().flatten().count();
-        assert_eq!(count, self.under_way.iter().map(|count| usize::from(*count)).sum::<usize>());
+        assert_eq!(count, under_way);
         assert!(count <= self.lent as usize);
     }
 }
@@ -297,14 +280,15 @@ mod tests {
         assert_eq!(operations.begin(1, Operation::new(Action::Delay(Duration::ZERO), 1), 5), Ok(1));
         assert_eq!(operations.begin(1, read(512), 6), Err(Errno::EBUSY));
         assert_eq!(operations.begin(0, Operation::new(Action::Delay(Duration::ZERO), 1), 6), Ok(0));
-        assert!(operations.use_data(1) && !operations.use_data(0) && operations.any(0));
+        assert!(operations.use_data(1) && !operations.use_data(0));
         assert!(operations.end(1, 0, 4).is_none(), "the kernel does not have it yet");
         assert!(operations.end(1, 2, 9).is_none(), "there is no such place");
         assert!(operations.end(1, 0, 5).is_some());
         assert!(operations.end(1, 0, 9).is_none(), "it has ended");
-        assert!(!operations.use_data(1) && operations.any(1));
-        operations.check();
+        assert!(!operations.use_data(1));
+        operations.check(2);
         operations.abandon(1);
-        assert!(!operations.any(1) && operations.lent == 2);
+        operations.check(1);
+        assert_eq!(operations.lent, 2);
     }
 }
