@@ -41,6 +41,15 @@ pub struct Faults {
     pub fail_call: Option<(u64, Errno)>,
     /// This control command (`UBLK_U_CMD_*`) is never answered, as by a kernel that crashed in it.
     pub never_answers: Option<u32>,
+    /// An operation on a file, or user copy, moves less than it was asked: whole sectors, one at
+    /// the least.
+    pub short_transfer: u8,
+    /// An operation on a file does nothing, and is to be tried again: `EINTR` or `EAGAIN`.
+    pub interrupt_operation: u8,
+    /// An operation on a file fails, with nothing done: `EIO`, or `ENOSPC` where it takes space.
+    pub fail_operation: u8,
+    /// A request's pages find no room in a ring's table, as for lack of memory.
+    pub refuse_pages: u8,
     /// The kernel breaks its rules: a completion says something else than it should. A server need
     /// not serve on, but ends with an error, and does not crash.
     pub lies: u8,
@@ -62,6 +71,10 @@ impl Faults {
             scribble: true,
             indices_before_wrap: 40,
             preempt: 32,
+            short_transfer: 64,
+            interrupt_operation: 32,
+            refuse_pages: 64,
+            fail_operation: 0,
             refuse: 0,
             unknown_setup_flags: 0,
             fail_call: None,
@@ -70,8 +83,8 @@ impl Faults {
         }
     }
 
-    /// The same, and calls fail for good.
+    /// The same, and calls and operations fail for good.
     pub const fn fatal() -> Self {
-        Self { refuse: 16, ..Self::bearable() }
+        Self { refuse: 16, fail_operation: 16, ..Self::bearable() }
     }
 }

@@ -1,6 +1,7 @@
 //! [`Load`]: clients that ask at random, and know what they may be answered.
 
 use super::block::{Answer, Ask};
+use super::durable::Durable;
 use super::oracle::{Oracle, SECTOR, fill};
 use super::world::World;
 use std::collections::BTreeMap;
@@ -59,6 +60,7 @@ struct Client {
     under_way: usize,
     next_stamp: u64,
     oracle: Oracle,
+    durable: Durable,
     tally: Tally,
     /// The disk is gone, so nothing more is asked.
     ended: bool,
@@ -79,6 +81,7 @@ impl Loads {
             under_way: 0,
             next_stamp: 0,
             oracle: Oracle::default(),
+            durable: Durable::default(),
             tally: Tally::default(),
             ended: false,
         });
@@ -105,6 +108,11 @@ impl Loads {
     /// What clients read that cannot be.
     pub(super) fn wrong(&self) -> Vec<String> {
         self.all.iter().flat_map(|client| client.tally.wrong.iter().cloned()).collect()
+    }
+
+    /// What must be durable of what a load wrote.
+    pub(super) fn durable(&self, load: usize) -> &Durable {
+        &self.all[load].durable
     }
 
     /// Another phase of the same clients, who remember what they wrote.
@@ -171,6 +179,16 @@ impl World {
             Ask::WriteZeroes { .. } => oracle.asks_change(id, first, count, 0, true),
             Ask::Flush => oracle.asks_flush(id),
         }
+        let durable = &mut self.clients.loads.all[index].durable;
+        let is_kept = !limits.volatile_cache;
+        match &ask {
+            Ask::Read { .. } => {}
+            Ask::Write { fua, .. } => durable.asks_change(id, first, count, stamp, is_kept || *fua),
+            // What a discard leaves is nobody's promise.
+            Ask::Discard { .. } => durable.asks_discard(id, first, count),
+            Ask::WriteZeroes { .. } => durable.asks_change(id, first, count, 0, is_kept),
+            Ask::Flush => durable.asks_flush(id),
+        }
         self.ask(device, queue, ask, Some(index));
     }
 
@@ -188,6 +206,7 @@ impl World {
                 (false, Vec::new())
             }
         };
+        client.durable.answered(id, success);
         if let Err(wrong) = client.oracle.answered(id, success, &data)
             && client.load.verifies
         {

@@ -31,10 +31,13 @@
 mod asked;
 mod block;
 mod choices;
+mod durable;
 mod faults;
 mod inject;
+mod journal;
 mod load;
 mod oracle;
+mod outside;
 mod profile;
 mod schedule;
 mod seam;
@@ -171,6 +174,45 @@ impl Sim {
     /// What came of a load so far.
     pub fn tally(&self, load: usize) -> Tally {
         self.shared.lock().clients.loads.tally(load)
+    }
+
+    /// From here on it is kept what is written to files outside of the simulated machine, so that
+    /// the [power can be cut](Self::power_cut).
+    pub fn may_lose_power(&self) {
+        self.shared.lock().journal.is_kept = true;
+    }
+
+    /// Cuts the power of the disk below the files outside: of what was written to them and was not
+    /// durable, each sector is lost or not, whatever was written first. Durable is what was written
+    /// before the sync was asked that succeeded, and a write that was to be durable by itself.
+    /// Answers how many writes of a sector were lost.
+    ///
+    /// To cut the power of the whole machine, [`kill`](Self::kill) the server first and wait
+    /// [until it is quiet](Self::until_quiet).
+    ///
+    /// # Panics
+    ///
+    /// When a file cannot be read or written any more.
+    pub fn power_cut(&self) -> u64 {
+        let World { journal, choices, .. } = &mut *self.shared.lock();
+        journal.cut(choices).expect("the files are still there")
+    }
+
+    /// Whether the disk still holds what the clients of a load were promised, after a
+    /// [power cut](Self::power_cut): writes that were answered with success, if they were to be
+    /// durable (FUA, or any on a disk without a cache) or a flush was asked after that and
+    /// succeeded. `read` fills a sector from the disk's bytes at an offset. Answers how many
+    /// sectors hold something of which that was promised.
+    ///
+    /// # Errors
+    ///
+    /// What is not there, in words.
+    pub fn promises_kept(
+        &self,
+        load: usize,
+        read: impl FnMut(u64, &mut [u8]),
+    ) -> Result<u64, String> {
+        self.shared.lock().clients.loads.durable(load).check(read)
     }
 
     /// Waits until all that clients ask was answered.

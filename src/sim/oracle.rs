@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 pub(super) const SECTOR: usize = 512;
 
 /// The write that a sector's contents are of; 0 is zeros.
-type Stamp = u64;
+pub(super) type Stamp = u64;
 
 /// A change that a sector may have seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(super) fn fill(stamp: Stamp, sector: u64, data: &mut [u8]) {
 }
 
 /// Whether a sector holds just what a write with this stamp puts there.
-fn holds(stamp: Stamp, sector: u64, data: &[u8]) -> bool {
+pub(super) fn holds(stamp: Stamp, sector: u64, data: &[u8]) -> bool {
     if stamp == 0 {
         return data.iter().all(|byte| *byte == 0);
     }

@@ -236,6 +236,7 @@ impl World {
             Chore::Release(device) => self.release_char_device(device),
             Chore::Interrupt(ring) => self.interrupt(ring),
             Chore::Exit(process) => self.exit(process),
+            Chore::Operate(ring, operation) => self.operate(ring, operation),
         }
     }
 }

@@ -1,8 +1,10 @@
-//! Memory of the program under test, by address: how the simulated kernel copies from and to it.
+//! Memory of the program under test, by address, and its real files, by number: how the simulated
+//! kernel reaches what is not its own.
 #![expect(unsafe_code, reason = "a kernel copies by address; docs/safety.md, island `sim`")]
 
 use crate::errno::Errno;
 use core::ptr::{NonNull, from_ref};
+use std::os::fd::{FromRawFd, OwnedFd};
 
 /// Copies `data.len()` bytes from `address` on, as far as there are any; answers how many.
 ///
@@ -50,6 +52,17 @@ fn transfer(address: u64, local: *mut u8, len: usize, call: Transfer) -> usize {
     // promise of whoever handed the address to the (simulated) kernel, see `ring::Address`.
     let copied = unsafe { call(pid, from_ref(&local), 1, from_ref(&remote), 1, 0) };
     usize::try_from(copied).unwrap_or(0)
+}
+
+/// Another handle of the file that the test process has open as `number`. `EBADF`: it has none.
+pub(crate) fn held(number: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: a number, and no memory. Whoever named it to the (simulated) kernel had it open.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 0) };
+    if copy < 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    // SAFETY: just made, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 /// Page-aligned zeroed memory that both sides see: rings and descriptors.
@@ -146,6 +159,15 @@ mod tests {
         assert_eq!(read(1, &mut copy), Err(Errno::EFAULT));
         assert_eq!(write(0, &copy), Err(Errno::EFAULT));
         assert_eq!(read(u64::MAX - 1, &mut copy), Err(Errno::EFAULT));
+    }
+
+    #[test]
+    fn files_by_number() {
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let number = std::os::fd::AsRawFd::as_raw_fd(&file);
+        assert_ne!(std::os::fd::AsRawFd::as_raw_fd(&held(number).unwrap()), number);
+        assert_eq!(held(-1).err(), Some(Errno::EBADF));
+        assert_eq!(held(i32::MAX).err(), Some(Errno::EBADF));
     }
 
     #[test]

@@ -3,13 +3,16 @@
 use super::block::Clients;
 use super::choices::Choices;
 use super::faults::Faults;
+use super::journal::Journal;
+use super::outside::Outside;
 use super::profile::Profile;
 use super::schedule::Threads;
-use super::ublk::Devices;
+use super::ublk::{Devices, PageUses};
 use super::uring::Ring;
 use crate::errno::Errno;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// A process: its number, and what it may.
 #[derive(Clone, Debug)]
@@ -38,6 +41,17 @@ pub(super) struct TaskState {
 
 /// The number of an open file; the number that its process knows it by, too.
 pub(super) type FileId = i32;
+
+/// The simulation numbers its own files from here on. A smaller number names a file outside of the
+/// simulated machine: a real one, of the test process.
+const FIRST_FILE: FileId = 1 << 20;
+
+/// A file, as a ring holds it.
+#[derive(Clone, Debug)]
+pub(super) enum Named {
+    Inside(FileId),
+    Outside(Arc<Outside>),
+}
 
 /// An open file.
 #[derive(Debug)]
@@ -74,6 +88,8 @@ pub(super) enum Chore {
     Interrupt(FileId),
     /// A killed process closes what it had open.
     Exit(usize),
+    /// An operation of a ring on a file outside is done.
+    Operate(FileId, u64),
 }
 
 /// All that the simulated machine is at one moment.
@@ -93,6 +109,10 @@ pub(super) struct World {
     pub(super) ring_names: BTreeMap<(usize, u32), FileId>,
     pub(super) devices: Devices,
     pub(super) clients: Clients,
+    /// Requests' pages that rings use.
+    pub(super) page_uses: PageUses,
+    /// What was written to files outside, where that is kept.
+    pub(super) journal: Journal,
     pub(super) chores: VecDeque<Chore>,
     pub(super) audit: Audit,
     /// Calls that can fail.
@@ -126,6 +146,12 @@ pub struct Audit {
     pub aborted: u64,
     /// Calls of `io_uring_enter`.
     pub entered: u64,
+    /// Requests whose pages the driver put into a ring's table.
+    pub registered: u64,
+    /// Those whose pages it could not put there, so that the server moves the data otherwise.
+    pub fell_back: u64,
+    /// Operations that rings did on files.
+    pub operated: u64,
 }
 
 /// As many lines are kept as help somebody.
@@ -152,10 +178,12 @@ impl World {
             tasks: Vec::new(),
             threads: Threads::default(),
             files: BTreeMap::new(),
-            next_file: 3,
+            next_file: FIRST_FILE,
             ring_names: BTreeMap::new(),
             devices: Devices::default(),
             clients: Clients::default(),
+            page_uses: PageUses::default(),
+            journal: Journal::default(),
             chores: VecDeque::new(),
             audit: Audit::default(),
             calls: 0,
@@ -197,6 +225,40 @@ impl World {
     pub(super) fn file(&self, process: usize, number: i32) -> Result<&OpenFile, Errno> {
         let file = self.files.get(&number).filter(|file| file.open && file.process == process);
         file.ok_or(Errno::EBADF)
+    }
+
+    /// What a ring may hold by this number.
+    pub(super) fn named(&self, process: usize, number: i32) -> Result<Named, Errno> {
+        if number < FIRST_FILE {
+            return Ok(Named::Outside(Arc::new(Outside::hold(number)?)));
+        }
+        self.file(process, number).map(|_| Named::Inside(number))
+    }
+
+    /// A ring holds a file once more.
+    pub(super) fn hold_named(&mut self, file: &Named) {
+        if let Named::Inside(id) = file {
+            self.hold(*id);
+        }
+    }
+
+    /// A ring lets go of a file.
+    pub(super) fn let_go_named(&mut self, file: Named) {
+        match file {
+            Named::Inside(id) => self.let_go(id),
+            Named::Outside(file) => drop(file),
+        }
+    }
+
+    /// Whether a read of a file would not block.
+    pub(super) fn is_readable(&self, file: &Named) -> bool {
+        match file {
+            Named::Outside(file) => file.is_readable(),
+            Named::Inside(id) => match self.files.get(id).map(|file| &file.kind) {
+                Some(Kind::Event(readable)) => *readable,
+                _ => true,
+            },
+        }
     }
 
     pub(super) fn hold(&mut self, id: FileId) {
@@ -280,6 +342,8 @@ impl World {
     pub(super) fn can_do(&self, chore: Chore) -> bool {
         match chore {
             Chore::Exit(process) => !self.devices.has_control_of(process),
+            // A request's pages outlive the server's files, while a ring uses them.
+            Chore::Release(device) => !self.uses_pages(device),
             _ => true,
         }
     }
@@ -334,6 +398,7 @@ impl World {
         let mut left: Vec<String> = self.files.iter().map(file).collect();
         left.extend(self.devices.leftovers());
         left.extend(self.threads.leftovers());
+        left.extend(self.page_uses.leftovers());
         left
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use ublkit::kernel::Kernel;
 use ublkit::sim::{Choices, Load, Sim, Task, Thread};
-use ublkit::{Control, Errno, Error};
+use ublkit::{Control, Errno, Error, Server};
 
 /// Clients that ask more than they will be answered.
 const MANY: u64 = 1000;
@@ -89,7 +89,7 @@ proptest! {
     fn killed_at_any_moment(house in houses(), seed: u64, moments in 0_u32..400, stops: bool) {
         let house = House { whims: WHIMS, ..house };
         let sim = house.sim(Choices::seed(seed));
-        let victim = Victim::start(&sim, house, Ending::Waits);
+        let victim = Victim::start(&sim, move |kernel| house.serve(kernel));
         let operator = sim.process(true);
         let mut stopper = None;
         victim.keep_busy(&sim, moments);
@@ -121,45 +121,57 @@ enum Ending {
 }
 
 /// A server in a process that will be killed.
-struct Victim {
-    process: Task,
+pub struct Victim {
+    pub process: Task,
     thread: RefCell<Thread>,
     live: Arc<Mutex<Option<u32>>>,
 }
 
 impl Victim {
-    fn start(sim: &Sim, house: House, ending: Ending) -> Self {
+    /// One that waits once it is live.
+    pub fn start(
+        sim: &Sim,
+        serve: impl FnOnce(Task) -> Result<Server<Task>, Error> + Send + 'static,
+    ) -> Self {
+        Self::start_to(sim, serve, Ending::Waits)
+    }
+
+    fn start_to(
+        sim: &Sim,
+        serve: impl FnOnce(Task) -> Result<Server<Task>, Error> + Send + 'static,
+        ending: Ending,
+    ) -> Self {
         let process = sim.process(true);
         let live = Arc::new(Mutex::new(None));
         let said = Arc::clone(&live);
-        let serve = move |kernel| {
-            let Ok(server) = house.serve(kernel) else { return };
+        let live_and_die = move |kernel| {
+            let Ok(server) = serve(kernel) else { return };
             *said.lock().unwrap() = Some(server.id());
             if ending == Ending::Waits {
                 server.wait();
             }
             let _ = server.stop();
         };
-        let thread = RefCell::new(process.spawn("server".into(), serve).unwrap());
+        let thread = RefCell::new(process.spawn("server".into(), live_and_die).unwrap());
         Self { process, thread, live }
     }
 
-    /// Lets it live for so many moments, with clients once it is live.
-    fn keep_busy(&self, sim: &Sim, moments: u32) {
-        let mut asked = false;
+    /// Lets it live for so many moments, with clients once it is live; answers their load.
+    pub fn keep_busy(&self, sim: &Sim, moments: u32) -> Option<usize> {
+        let mut clients = None;
         for _ in 0..moments {
             sim.give_way();
             if let Some(id) = *self.live.lock().unwrap()
-                && !asked
+                && clients.is_none()
                 && sim.is_live(id)
             {
-                asked = true;
-                sim.load(id, Load::new(MANY));
+                clients = Some(sim.load(id, Load::new(MANY)));
             }
         }
+        clients
     }
 
-    fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.process.join(&mut self.thread.borrow_mut(), Duration::from_secs(600))
     }
 }
@@ -171,7 +183,8 @@ fn a_server_that_stops_itself_must_not_be_killed() {
     let stuck = |seed: &u64| {
         let house = House { whims: &[Whim::Delay(3)], ..House::new() };
         let sim = house.sim(Choices::seed(*seed));
-        let victim = Victim::start(&sim, house, Ending::Stops);
+        let serve = move |kernel| house.serve(kernel);
+        let victim = Victim::start_to(&sim, serve, Ending::Stops);
         victim.keep_busy(&sim, 60 + u32::try_from(*seed).unwrap() % 60);
         sim.kill(&victim.process);
         sim.until_answered();

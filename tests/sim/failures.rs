@@ -9,7 +9,7 @@ use ublkit::sys::io_uring::{
     IORING_SETUP_SINGLE_ISSUER,
 };
 use ublkit::sys::ublk as sys;
-use ublkit::{Control, Errno, Error};
+use ublkit::{Access, Control, DataPath, Errno, Error};
 
 /// A short life: started, asked, stopped.
 fn live(house: &House, sim: &Sim) -> Result<(), Error> {
@@ -21,7 +21,7 @@ fn live(house: &House, sim: &Sim) -> Result<(), Error> {
 
 /// Whims that do not mind how a delay ends.
 const SHORT_WHIMS: &[Whim] =
-    &[Whim::Serve, Whim::FailWhileDelayed, Whim::Serve, Whim::Panic, Whim::WaitForNothing];
+    &[Whim::Serve, Whim::FailUnderWay, Whim::Serve, Whim::Panic, Whim::WaitForNothing];
 
 /// Deletes what a device's maker could not.
 fn delete_all(sim: &Sim) {
@@ -141,7 +141,11 @@ proptest! {
     fn a_lying_kernel_is_borne(house in houses(), seed: u64, lies in 1_u8..20) {
         let mut faults = house.faults;
         faults.lies = lies;
-        let house = House { faults, whims: SHORT_WHIMS, ..house };
+        let mut house = House { faults, whims: SHORT_WHIMS, ..house };
+        if house.access == Access::Operations {
+            // No server can bear a kernel that moves data after it said that it has.
+            (house.access, house.path) = (Access::Slices, DataPath::Copy);
+        }
         let sim = house.sim(Choices::seed(seed));
         // Clients may wait until the stop: a tag that is said to be gone is believed to be gone.
         let result = house.serve(sim.task()).and_then(|server| {

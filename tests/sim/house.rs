@@ -1,5 +1,6 @@
 //! What the tests share: a disk with whims, and a server over a simulated kernel.
 
+use crate::file_disk::{FileDisk, Mistake};
 use std::fmt;
 use std::sync::Once;
 use std::time::Duration;
@@ -17,8 +18,14 @@ pub enum Whim {
     Panic,
     /// Serves after so many delays, one after the other.
     Delay(u8),
-    /// Fails although a delay is under way.
-    FailWhileDelayed,
+    /// Serves by two operations at one time, where operations serve.
+    Halves,
+    /// Fails although an operation is under way: a delay, or what would serve.
+    FailUnderWay,
+    /// Panics while one is under way.
+    PanicUnderWay,
+    /// Looks at the data while an operation moves it, where operations serve.
+    LookUnderWay,
     /// Waits for nothing.
     WaitForNothing,
 }
@@ -33,9 +40,13 @@ pub const WHIMS: &[Whim] = &[
     Whim::Panic,
     Whim::Delay(3),
     Whim::Serve,
-    Whim::FailWhileDelayed,
+    Whim::FailUnderWay,
     Whim::Serve,
     Whim::WaitForNothing,
+    Whim::Halves,
+    Whim::PanicUnderWay,
+    Whim::Serve,
+    Whim::LookUnderWay,
 ];
 
 /// A memory disk whose handlers have whims, one after the other.
@@ -106,7 +117,7 @@ impl Handler for Moods {
         let tag = io.tag();
         self.left.retain(|(other, _)| *other != tag);
         match self.whims[self.next % self.whims.len()] {
-            Whim::Serve => self.serve(io),
+            Whim::Serve | Whim::Halves | Whim::LookUnderWay => self.serve(io),
             Whim::Fail(errno) => Step::Done(Err(errno)),
             Whim::Panic => panic!("a whim"),
             Whim::Delay(times) => {
@@ -114,9 +125,13 @@ impl Handler for Moods {
                 io.delay(SOON, times).expect("it has none under way");
                 Step::Pending
             }
-            Whim::FailWhileDelayed => {
+            Whim::FailUnderWay => {
                 io.delay(SOON, 0).expect("it has none under way");
                 Step::Done(Err(Errno::EREMOTEIO))
+            }
+            Whim::PanicUnderWay => {
+                io.delay(SOON, 0).expect("it has none under way");
+                panic!("a whim")
             }
             Whim::WaitForNothing => Step::Pending,
         }
@@ -186,7 +201,15 @@ impl House {
         Whimsical { memory, access: self.access, whims: self.whims }
     }
 
+    /// Serves memory, or a file where operations are to move the data.
     pub fn serve(&self, kernel: Task) -> Result<Server<Task>, Error> {
+        match self.access {
+            Access::Operations => self.serve_target(kernel, FileDisk::new(self, Mistake::None)),
+            _ => self.serve_target(kernel, self.target()),
+        }
+    }
+
+    pub fn serve_target(&self, kernel: Task, target: impl Target) -> Result<Server<Task>, Error> {
         quiet();
         let builder = Builder::new()
             .queues(self.queues)
@@ -194,7 +217,7 @@ impl House {
             .max_io_bytes(self.max_io_bytes)
             .data_path(self.path)
             .timeout(Duration::from_secs(30));
-        builder.serve_on(kernel, self.target())
+        builder.serve_on(kernel, target)
     }
 }
 
@@ -204,7 +227,9 @@ fn quiet() {
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if panic.payload().downcast_ref() != Some(&"a whim") {
+            let looks = "an operation is using the request's data";
+            let said = panic.payload().downcast_ref();
+            if said != Some(&"a whim") && said != Some(&looks) {
                 usual(panic);
             }
         }));
@@ -214,6 +239,3 @@ fn quiet() {
 /// All kinds of durability.
 pub const DURABILITIES: [Durability; 3] =
     [Durability::WriteThrough, Durability::Flush, Durability::FlushAndFua];
-
-/// Ways for data to move that need no files.
-pub const PATHS: [DataPath; 3] = [DataPath::Copy, DataPath::GetData, DataPath::UserCopy];

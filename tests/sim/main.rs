@@ -7,6 +7,8 @@
 
 mod ends;
 mod failures;
+mod file_disk;
+mod files;
 mod house;
 mod properties;
 mod small;

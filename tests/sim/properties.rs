@@ -1,6 +1,7 @@
 //! Random devices, clients and faults: what must hold for all of them.
 
-use crate::house::{DURABILITIES, House, PATHS, WHIMS};
+use crate::files;
+use crate::house::{DURABILITIES, House, WHIMS};
 use proptest::prelude::*;
 use ublkit::sim::{Choices, Faults, Load, Profile, Sim};
 use ublkit::{Access, Builder, DataPath, Geometry, Memory};
@@ -24,14 +25,18 @@ prop_compose! {
         max_io_pages in 1_u32..9,
         block_shift in 9_u32..13,
         durability in proptest::sample::select(&DURABILITIES[..]),
-        path in proptest::sample::select(&PATHS[..]),
-        access in prop_oneof![Just(Access::Slices), Just(Access::Regions)],
+        path in proptest::sample::select(DataPath::ALL),
+        access in proptest::sample::select(
+            &[Access::Slices, Access::Operations, Access::Regions][..],
+        ),
         bearable: bool,
     ) -> House {
         let mut geometry = Geometry::new(1 << 20);
         geometry.logical_block_bytes = 1 << block_shift;
         geometry.physical_block_bytes = 4096;
         geometry.durability = durability;
+        let path = if files::has(profile, path) { path } else { DataPath::Copy };
+        let access = if path == DataPath::ZeroCopy { Access::Operations } else { access };
         let faults = if bearable { Faults::bearable() } else { Faults::default() };
         House {
             profile,
@@ -47,7 +52,7 @@ prop_compose! {
     }
 }
 
-fn load(requests: u64) -> Load {
+pub fn load(requests: u64) -> Load {
     let mut load = Load::new(requests);
     load.span_bytes = 64 << 10;
     load

@@ -145,7 +145,7 @@ fn a_whim_at_every_point() {
         &[Whim::Fail(Errno::ENOSPC), Whim::Serve],
         &[Whim::Serve, Whim::Panic],
         &[Whim::Panic, Whim::Serve],
-        &[Whim::Delay(1), Whim::FailWhileDelayed],
+        &[Whim::Delay(1), Whim::FailUnderWay],
         &[Whim::WaitForNothing, Whim::Delay(2)],
     ];
     for whims in WHIMS {

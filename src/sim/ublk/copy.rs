@@ -41,7 +41,7 @@ impl World {
         data: &Destination<'_>,
     ) -> Result<usize, Errno> {
         let (asking, at, len_bytes) = self.find_data(device, offset, sys::UBLK_IO_OP_WRITE)?;
-        let count = len_bytes.min(data.len_bytes());
+        let count = self.copyable(len_bytes.min(data.len_bytes()));
         let asking = self.clients.askings.get(&asking).ok_or(Errno::EINVAL)?;
         let copied = user::copy_out(address(data.start()), &asking.data[at..at + count]);
         Ok(self.copied(copied, data.len_bytes()))
@@ -55,10 +55,15 @@ impl World {
         data: Source<'_>,
     ) -> Result<usize, Errno> {
         let (asking, at, len_bytes) = self.find_data(device, offset, sys::UBLK_IO_OP_READ)?;
-        let count = len_bytes.min(data.len_bytes());
+        let count = self.copyable(len_bytes.min(data.len_bytes()));
         let asking = self.clients.askings.get_mut(&asking).ok_or(Errno::EINVAL)?;
         let copied = user::copy_in(address(data.start()), &mut asking.data[at..at + count]);
         Ok(self.copied(copied, data.len_bytes()))
+    }
+
+    /// How much of `len_bytes` is copied, where less would be told.
+    fn copyable(&mut self, len_bytes: usize) -> usize {
+        if self.profile.has(Rule::CopyCountsBytes) { self.shortened(len_bytes) } else { len_bytes }
     }
 
     /// What is answered when `count` of the `wanted` bytes were there.

@@ -49,7 +49,7 @@ impl super::Devices {
                 });
             for (index, queue) in (0..).zip(&device.queues) {
                 let parks = parked || queue.canceling && device.parks() && !device.force_abort;
-                let has_tag = || queue.slots.iter().any(|slot| slot.request.is_none());
+                let has_tag = || queue.slots.iter().any(Slot::is_free);
                 if !queue.waiting.is_empty() && !parks && has_tag() {
                     list(place, index);
                 }
@@ -63,8 +63,7 @@ impl super::Devices {
     pub(in crate::sim) fn has_room(&mut self, name: SlotName, data_bytes: usize) -> bool {
         let device = &mut self.all[name.device];
         let most = device.info.max_io_buf_bytes as usize;
-        let is_free = |slot: &mut Slot| slot.request.is_none();
-        data_bytes <= most && device.slot(name.queue, name.tag).is_some_and(is_free)
+        data_bytes <= most && device.slot(name.queue, name.tag).is_some_and(|slot| slot.is_free())
     }
 }
 
@@ -83,11 +82,8 @@ impl World {
             return;
         }
         let slots = &device.queues[usize::from(queue)].slots;
-        let free: Vec<u16> = (0..)
-            .zip(slots)
-            .filter(|(_, slot)| slot.request.is_none())
-            .map(|(tag, _)| tag)
-            .collect();
+        let free: Vec<u16> =
+            (0..).zip(slots).filter(|(_, slot)| slot.is_free()).map(|(tag, _)| tag).collect();
         let tag = free[self.choices.below(free.len())];
         self.give_tag(SlotName { device: place, queue, tag }, id);
     }
@@ -109,6 +105,11 @@ impl World {
 
     /// Writes the descriptor of a slot's request.
     fn describe(&mut self, name: SlotName) {
+        self.describe_with(name, 0);
+    }
+
+    /// The same, with more flags.
+    fn describe_with(&mut self, name: SlotName, flags: u32) {
         let device = &mut self.devices.all[name.device];
         let stride = device.stride_bytes();
         let Some(slot) = device.slot(name.queue, name.tag) else { return };
@@ -117,7 +118,7 @@ impl World {
             return;
         };
         let descriptor = ublksrv_io_desc {
-            op_flags: u32::from(request.op) | request.flags,
+            op_flags: u32::from(request.op) | request.flags | flags,
             nr_sectors: request.sectors,
             start_sector: request.sector,
             addr,
@@ -200,7 +201,8 @@ impl World {
         slot.task
     }
 
-    /// The data of a write is copied to the server, and its command completes.
+    /// The data of a write is copied to the server, or a request's pages are put into its ring's
+    /// table, and its command completes.
     pub(super) fn deliver_data(&mut self, name: SlotName) {
         let Some(slot) = self.devices.all[name.device].slot(name.queue, name.tag) else { return };
         let (Some(id), Some(pending), addr) = (slot.request, slot.pending, slot.addr) else {
@@ -225,8 +227,14 @@ impl World {
                 }
             }
         }
-        self.describe(name);
+        let registered = self.register_automatically(name);
+        self.describe_with(name, registered.unwrap_or(0));
         let Some(slot) = self.devices.all[name.device].slot(name.queue, name.tag) else { return };
+        if let Err(errno) = registered {
+            slot.request = None; // the server learns nothing of it
+            self.end_request(id, Err(errno));
+            return;
+        }
         slot.state = State::Owned;
         slot.pending = None;
         self.audit.delivered += 1;

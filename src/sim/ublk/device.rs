@@ -53,10 +53,29 @@ pub(super) struct Slot {
     pub(super) addr: u64,
     /// The request that has its tag.
     pub(super) request: Option<u64>,
+    /// The request that had its tag, and the server's result, while somebody uses its pages.
+    pub(super) answered: Option<(u64, i32)>,
+    /// The ring and the place where the request's pages were put by themselves.
+    pub(super) registered: Option<(FileId, u16)>,
 }
 
-pub(super) const NEW: Slot =
-    Slot { state: State::New, aborted: false, pending: None, task: None, addr: 0, request: None };
+pub(super) const NEW: Slot = Slot {
+    state: State::New,
+    aborted: false,
+    pending: None,
+    task: None,
+    addr: 0,
+    request: None,
+    answered: None,
+    registered: None,
+};
+
+impl Slot {
+    /// Whether its tag can be given to a request.
+    pub(super) fn is_free(&self) -> bool {
+        self.request.is_none() && self.answered.is_none()
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -214,13 +233,14 @@ impl Device {
     /// Whether a request has a tag.
     pub(super) fn has_tagged(&self) -> bool {
         let mut slots = self.queues.iter().flat_map(|queue| &queue.slots);
-        slots.any(|slot| slot.request.is_some())
+        slots.any(|slot| !slot.is_free())
     }
 
     /// Requests that have a tag or wait for one.
     pub(super) fn requests(&self) -> Vec<u64> {
         let of_queue = |queue: &Queue| {
-            let tagged = queue.slots.iter().filter_map(|slot| slot.request);
+            let answered = |slot: &Slot| slot.answered.map(|(request, _)| request);
+            let tagged = queue.slots.iter().filter_map(|slot| slot.request.or(answered(slot)));
             let rest = queue.waiting.iter().chain(&queue.parked);
             tagged.chain(rest.copied()).collect::<Vec<_>>()
         };
@@ -260,7 +280,7 @@ impl Device {
             queue.task = None;
             queue.canceling = false;
             for slot in &mut queue.slots {
-                *slot = Slot { request: slot.request, ..NEW };
+                *slot = Slot { request: slot.request, answered: slot.answered, ..NEW };
             }
         }
         self.ready = false;

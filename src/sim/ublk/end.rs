@@ -218,7 +218,9 @@ impl World {
         let device = &mut self.devices.all[place];
         for queue in &mut device.queues {
             queue.waiting.clear();
-            queue.slots.iter_mut().for_each(|slot| slot.request = None);
+            for slot in &mut queue.slots {
+                (slot.request, slot.answered) = (None, None);
+            }
         }
         self.clients.loads.end(place);
     }

@@ -9,10 +9,12 @@ mod end;
 pub(super) mod info;
 mod life;
 pub(super) mod limits;
+mod pages;
 pub(super) mod params;
 mod slots;
 
 pub(super) use device::SlotName;
+pub(super) use pages::{PageUses, Part};
 
 use self::control::Control;
 use self::device::{Device, Open};

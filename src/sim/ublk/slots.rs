@@ -92,16 +92,13 @@ impl World {
             Audit::note(&mut self.audit.unmodelled, "batch I/O".into());
             return Err(Errno::EOPNOTSUPP);
         }
-        let is_page = sent.number == UNREGISTER || sent.number == REGISTER;
-        if is_page && device.has(sys::UBLK_F_SUPPORT_ZERO_COPY) {
-            Audit::note(&mut self.audit.unmodelled, "registering a request's pages".into());
-            return Err(Errno::EINVAL);
+        // Since then pages may be registered by any task, and unregistered whatever the slot.
+        let by_any_task = profile.features() & sys::UBLK_F_BUF_REG_OFF_DAEMON != 0;
+        let ring = sent.pending.ring;
+        let ublksrv_io_cmd { q_id: queue, tag, addr, .. } = sent.io;
+        if sent.number == UNREGISTER && by_any_task {
+            return self.unregister_by_hand(place, ring, addr).map(|()| Outcome::Done(0));
         }
-        let knows_pages = profile.features() & sys::UBLK_F_SUPPORT_ZERO_COPY != 0;
-        if sent.number == UNREGISTER && knows_pages {
-            return Err(Errno::EINVAL);
-        }
-        let ublksrv_io_cmd { q_id: queue, tag, .. } = sent.io;
         let name = SlotName { device: place, queue, tag };
         let owner = device.queues.get(usize::from(queue)).and_then(|queue| queue.task);
         let slot = *device.slot(queue, tag).ok_or(Errno::EINVAL)?;
@@ -110,6 +107,9 @@ impl World {
                 return self.fetch(name, sent);
             }
             if slot.task != Some(sent.task) {
+                if sent.number == REGISTER && by_any_task {
+                    return self.register_by_hand(name, ring, addr).map(|()| Outcome::Done(0));
+                }
                 return Err(Errno::EINVAL);
             }
         } else {
@@ -133,6 +133,8 @@ impl World {
             FETCH => self.fetch(name, sent),
             COMMIT_AND_FETCH => self.commit(name, sent),
             GET_DATA => self.give_data(name, sent),
+            REGISTER => self.register_by_hand(name, ring, addr).map(|()| Outcome::Done(0)),
+            UNREGISTER => self.unregister_by_hand(place, ring, addr).map(|()| Outcome::Done(0)),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -216,7 +218,14 @@ impl World {
         self.audit.committed += 1;
         self.hold(sent.pending.file);
         self.scribble(name);
-        self.answer_request(name, id, sent.io.result);
+        self.unregister_automatically(name, sent.pending.ring);
+        if self.page_uses.any(id) {
+            if let Some(slot) = self.devices.all[name.device].slot(name.queue, name.tag) {
+                slot.answered = Some((id, sent.io.result));
+            }
+        } else {
+            self.answer_request(name, id, sent.io.result);
+        }
         Ok(Outcome::Pending)
     }
 

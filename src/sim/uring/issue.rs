@@ -3,7 +3,7 @@
 use super::{Work, cqe};
 use crate::errno::Errno;
 use crate::sim::user;
-use crate::sim::world::{Audit, FileId, Kind, World};
+use crate::sim::world::{Audit, FileId, Kind, Named, World};
 use core::time::Duration;
 use ublkit_sys::abi::{as_bytes, from_bytes};
 use ublkit_sys::io_uring::*;
@@ -82,6 +82,11 @@ impl World {
             IORING_OP_POLL_ADD => self.poll(issuer, head),
             IORING_OP_TIMEOUT => self.timeout(issuer, head),
             IORING_OP_URING_CMD => self.command(issuer, sqe),
+            IORING_OP_READ | IORING_OP_READ_FIXED | IORING_OP_WRITE | IORING_OP_WRITE_FIXED => {
+                self.transfer(issuer, head)
+            }
+            IORING_OP_FSYNC => self.sync(issuer, head),
+            IORING_OP_FALLOCATE => self.allocate(issuer, head),
             other => {
                 Audit::note(&mut self.audit.unmodelled, format!("an SQE with opcode {other}"));
                 Err(Errno::EINVAL)
@@ -90,26 +95,26 @@ impl World {
     }
 
     /// The file that an SQE names.
-    fn named(&mut self, issuer: Issuer, sqe: &io_uring_sqe) -> Result<FileId, Errno> {
+    pub(super) fn file_of(&mut self, issuer: Issuer, sqe: &io_uring_sqe) -> Result<Named, Errno> {
         if sqe.flags & IOSQE_FIXED_FILE != 0 {
             let ring = self.ring(issuer.ring).ok_or(Errno::EBADF)?;
             let index = usize::try_from(sqe.fd).map_err(|_| Errno::EBADF)?;
-            return ring.fixed.as_ref().and_then(|files| *files.get(index)?).ok_or(Errno::EBADF);
+            let file = ring.fixed.as_ref().and_then(|files| files.get(index)?.clone());
+            return file.ok_or(Errno::EBADF);
         }
         let process = self.tasks[issuer.task].process;
-        self.file(process, sqe.fd).map(|_| sqe.fd)
+        self.named(process, sqe.fd)
     }
 
     fn poll(&mut self, issuer: Issuer, sqe: &io_uring_sqe) -> Result<Outcome, Errno> {
         if sqe.buf_index != 0 || sqe.off != 0 || sqe.addr != 0 || sqe.len != 0 {
             return Err(Errno::EINVAL);
         }
-        let file = self.named(issuer, sqe);
-        let file = match file {
+        let file = match self.file_of(issuer, sqe) {
             Ok(file) => file,
             Err(errno) => return Ok(Outcome::Done(-errno.number())),
         };
-        self.hold(file);
+        self.hold_named(&file);
         if let Some(ring) = self.ring(issuer.ring) {
             ring.polls.push((file, sqe.user_data));
         }
@@ -144,8 +149,9 @@ impl World {
         if head.op_flags & IORING_URING_CMD_FIXED != 0 {
             return Err(Errno::EINVAL);
         }
-        let file = match self.named(issuer, head) {
-            Ok(file) => file,
+        let file = match self.file_of(issuer, head) {
+            Ok(Named::Inside(file)) => file,
+            Ok(Named::Outside(_)) => return Ok(Outcome::Done(-libc::EOPNOTSUPP)),
             Err(errno) => return Ok(Outcome::Done(-errno.number())),
         };
         let is_long =

@@ -2,6 +2,7 @@
 
 mod enter;
 mod issue;
+mod operate;
 mod register;
 mod setup;
 
@@ -9,10 +10,11 @@ pub(super) use enter::{Entered, Name};
 pub(super) use issue::{FileCommand, Issuer, Outcome};
 
 use super::user::Pages;
-use super::world::{Chore, FileId, Kind, World};
+use super::world::{Chore, FileId, Kind, Named, World};
 use core::sync::atomic::Ordering;
 use core::time::Duration;
-use std::collections::VecDeque;
+use operate::Operation;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use ublkit_sys::io_uring::{IORING_SETUP_DEFER_TASKRUN, IORING_SQ_CQ_OVERFLOW, io_uring_cqe};
 
@@ -51,11 +53,14 @@ pub(super) struct Ring {
     overflow: VecDeque<io_uring_cqe>,
     /// Done when the ring's task comes by.
     pub(super) work: VecDeque<Work>,
-    fixed: Option<Vec<Option<FileId>>>,
-    /// Places for requests' pages: how many.
-    buffers: Option<u32>,
+    fixed: Option<Vec<Option<Named>>>,
+    /// The table of requests' pages: whose are where.
+    pub(super) table: Option<Vec<Option<u64>>>,
     timeouts: Vec<(Duration, u64)>,
-    polls: Vec<(FileId, u64)>,
+    polls: Vec<(Named, u64)>,
+    /// Operations on files that are under way.
+    operations: BTreeMap<u64, Operation>,
+    next_operation: u64,
 }
 
 /// Work that waits for the ring's task.
@@ -162,14 +167,10 @@ impl World {
         let Some(Kind::Ring(ring)) = self.files.get(&id).map(|file| &file.kind) else {
             return true;
         };
-        let readable = |event: &FileId| match self.files.get(event).map(|file| &file.kind) {
-            Some(Kind::Event(readable)) => *readable,
-            _ => false,
-        };
         ring.ready() >= want
             || !ring.work.is_empty()
             || !ring.overflow.is_empty() && ring.ready() < ring.cq_entries
-            || ring.polls.iter().any(|(event, _)| readable(event))
+            || ring.polls.iter().any(|(file, _)| self.is_readable(file))
     }
 
     /// When the timeouts of all rings are due.
@@ -201,33 +202,34 @@ impl World {
         }
     }
 
-    /// Completes the polls of events that are readable.
+    /// Completes the polls of files that are readable.
     fn fire_polls(&mut self, id: FileId) {
         let Some(ring) = self.ring(id) else { return };
-        for (event, user_data) in std::mem::take(&mut ring.polls) {
-            let readable = match self.files.get(&event).map(|file| &file.kind) {
-                Some(Kind::Event(readable)) => *readable,
-                _ => true,
-            };
+        for (file, user_data) in std::mem::take(&mut ring.polls) {
             let poll_in = i32::from(libc::POLLIN);
-            if readable {
-                self.let_go(event);
+            if self.is_readable(&file) {
+                self.let_go_named(file);
                 self.post(id, cqe(user_data, poll_in));
             } else if let Some(ring) = self.ring(id) {
-                ring.polls.push((event, user_data));
+                ring.polls.push((file, user_data));
             }
         }
     }
 
-    /// A closed ring ends: its commands are cancelled, what it holds is let go.
+    /// A closed ring ends: its commands are cancelled, its operations are done or not, what it
+    /// holds is let go.
     pub(super) fn tear_down(&mut self, id: FileId) {
         self.cancel_commands(id);
         self.do_work(id);
+        self.end_operations(id);
         let Some(file) = self.files.remove(&id) else { return };
         let Kind::Ring(ring) = file.kind else { return };
-        let polled = ring.polls.iter().map(|(event, _)| *event);
-        for held in ring.fixed.iter().flatten().flatten().copied().chain(polled) {
-            self.let_go(held);
+        for request in ring.table.into_iter().flatten().flatten() {
+            self.put_pages(request);
+        }
+        let polled = ring.polls.into_iter().map(|(file, _)| file);
+        for held in ring.fixed.into_iter().flatten().flatten().chain(polled) {
+            self.let_go_named(held);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::errno::Errno;
 use crate::kernel::Registration;
-use crate::sim::world::{FileId, Kind, World};
+use crate::sim::world::{FileId, Named, World};
 
 /// Rings that a task can register.
 const MAX_RINGS: u32 = 16;
@@ -27,13 +27,13 @@ impl World {
             Registration::Files(numbers) => self.register_files(process, id, numbers),
             Registration::Buffers(count) => {
                 let ring = self.ring(id).ok_or(Errno::EBADF)?;
-                if ring.buffers.is_some() {
+                if ring.table.is_some() {
                     return Err(Errno::EBUSY);
                 }
                 if count == 0 || count > MAX_BUFFERS {
                     return Err(Errno::EINVAL);
                 }
-                ring.buffers = Some(count);
+                ring.table = Some(vec![None; count as usize]);
                 Ok(0)
             }
             Registration::MaxWorkers(_) => Ok(0),
@@ -76,14 +76,16 @@ impl World {
                 files.push(None);
                 continue;
             }
-            let file = self.file(process, *number)?;
-            if matches!(file.kind, Kind::Ring(_)) {
+            let file = self.named(process, *number)?;
+            if let Named::Inside(id) = file
+                && self.ring(id).is_some()
+            {
                 return Err(Errno::EBADF);
             }
-            files.push(Some(*number));
+            files.push(Some(file));
         }
         for file in files.iter().flatten() {
-            self.hold(*file);
+            self.hold_named(file);
         }
         if let Some(ring) = self.ring(id) {
             ring.fixed = Some(files);

@@ -8,7 +8,7 @@ use crate::errno::Errno;
 use crate::sim::user::Pages;
 use crate::sim::world::{Audit, FileId, Kind, World};
 use core::sync::atomic::Ordering;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use ublkit_sys::io_uring::*;
 
@@ -154,9 +154,11 @@ impl World {
             overflow: VecDeque::new(),
             work: VecDeque::new(),
             fixed: None,
-            buffers: None,
+            table: None,
             timeouts: Vec::new(),
             polls: Vec::new(),
+            operations: BTreeMap::new(),
+            next_operation: 0,
         };
         self.tasks[task].has_rings = true;
         let process = self.tasks[task].process;
