@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::io::Write;
 use ublkit::sys::ublk as sys;
 use ublkit::sys::ublk::ublk_params;
-use ublkit::{Control, DeviceInfo, Features, Linux};
+use ublkit::{Control, DeviceInfo, Features, Linux, DataPath};
 
 /// Lists all devices.
 pub(super) fn list(output: Output) -> Result<(), Failure> {
@@ -93,6 +93,11 @@ impl Device {
         1_u64.checked_shl(self.params.basic.logical_bs_shift.into()).unwrap_or(0)
     }
 
+    /// How data moves, if it is a way that ublkit knows.
+    fn data_path(&self) -> Option<&'static str> {
+        DataPath::of(self.info.features).map(DataPath::name)
+    }
+
     fn row(&self) -> [String; 6] {
         [
             self.path(),
@@ -118,6 +123,7 @@ impl Device {
             ("FUA", yes(sys::UBLK_ATTR_FUA)),
             ("queues", queues),
             ("depth", depth),
+            ("data path", self.data_path().map_or_else(|| "none of ublkit's".into(), str::to_owned)),
             ("largest request", show_size(info.max_io_bytes.into())),
             ("server", server),
             ("owner", format!("uid {}, gid {}", info.owner_uid, info.owner_gid)),
@@ -142,6 +148,7 @@ impl Device {
             "fua": self.attr(sys::UBLK_ATTR_FUA),
             "queues": info.queues,
             "depth": info.depth,
+            "data_path": self.data_path(),
             "max_io_bytes": info.max_io_bytes,
             "server_pid": self.server,
             "owner_uid": info.owner_uid,

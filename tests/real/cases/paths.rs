@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::data::{memory, stamp_all, verify};
-use crate::tools;
+use crate::tools::{self, Serving};
 use ublkit::{Blocking, Builder, DataPath, Features, File, FileOptions, Geometry, Linux, Null};
 
 /// What all disks here hold.
@@ -106,6 +106,10 @@ pub fn chosen(context: Context) {
     let server = Builder::new().serve(file()).unwrap();
     assert_eq!(server.data_path(), chosen("zero-copy"));
     drop(server);
+    let serving = Serving::start(&["memory", "--size", "64M", "--data", "user-copy"]);
+    let shown = tools::run(tools::UBLKIT, &["show", &serving.path]);
+    assert!(shown.lines().any(|line| line.split_whitespace().eq(["data", "path:", "user-copy"])));
+    serving.stop();
     if !context.features.contains(Features::AUTO_BUF_REG) {
         let refused = Builder::new().data_path(DataPath::ZeroCopy).serve(file());
         let said = refused.expect_err("this kernel cannot").to_string();
