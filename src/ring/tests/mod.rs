@@ -1,6 +1,7 @@
 //! Rings in ordinary memory, where a test plays the kernel.
 #![expect(unsafe_code, reason = "plays the shared memory; docs/safety.md, in tests")]
 
+mod asked;
 mod orderings;
 mod stress;
 
