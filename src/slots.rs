@@ -316,18 +316,63 @@ mod tests {
     }
 
     #[test]
-    fn lent_buffers_are_leaked() {
-        let mut slots = Slots::new(1, 4096).unwrap();
-        let address = slots.lend(0, 0).get();
-        drop(slots);
-        let path = "/proc/self/maps";
-        let maps = std::fs::read_to_string(path).unwrap();
-        let mapped = maps.lines().any(|line| {
+    fn tags_below_the_depth_exist() {
+        let slots = Slots::new(2, 4096).unwrap();
+        assert_eq!([0, 1, 2, u16::MAX].map(|tag| slots.exists(tag)), [true, true, false, false]);
+    }
+
+    #[test]
+    fn each_delay_has_a_time_of_its_own() {
+        let mut slots = Slots::new(3, 4096).unwrap();
+        let mut places = [0; 3];
+        for (tag, place) in (0..).zip(&mut places) {
+            slots.lend(tag, 0);
+            assert!(slots.take(tag, 1));
+            *place = slots.begin_delay(tag, Duration::from_millis(3), 0, 1).unwrap().get();
+        }
+        assert_eq!([places[1] - places[0], places[2] - places[1]], [16, 16]);
+        slots.check();
+        // One that could not be queued never was.
+        slots.drop_delay(1);
+        assert_eq!((slots.delayed(1), slots.delayed(2), slots.lent), (false, true, 2));
+        slots.drop_delay(1);
+        slots.check();
+        slots.begin_delay(1, Duration::ZERO, 0, 1).unwrap();
+        // What an abandoned one names is the kernel's for ever.
+        slots.abandon_delay(1);
+        assert_eq!((slots.delayed(1), slots.lent), (false, 3));
+    }
+
+    /// How much of the process's memory from `address` on is mapped.
+    fn mapped_bytes(address: u64, len_bytes: u64) -> u64 {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let inside = |line: &str| {
             let (start, rest) = line.split_once('-').unwrap();
             let end = rest.split(' ').next().unwrap();
             let hex = |digits| u64::from_str_radix(digits, 16).unwrap();
-            (hex(start)..hex(end)).contains(&address)
-        });
-        assert!(mapped, "{address:#x} is not in {path}");
+            hex(end).min(address + len_bytes).saturating_sub(hex(start).max(address))
+        };
+        maps.lines().map(inside).sum()
+    }
+
+    /// So large that what other threads map meanwhile does not fill its place.
+    const LARGE: u64 = 1 << 30;
+
+    #[test]
+    fn lent_buffers_are_leaked() {
+        let mut slots = Slots::new(1, 1 << 30).unwrap();
+        let address = slots.lend(0, 0).get();
+        drop(slots);
+        assert_eq!(mapped_bytes(address, LARGE), LARGE);
+    }
+
+    #[test]
+    fn other_buffers_are_given_back() {
+        let mut slots = Slots::new(1, 1 << 30).unwrap();
+        let address = slots.lend(0, 0).get();
+        assert!(slots.gone(0, 1));
+        assert_eq!(mapped_bytes(address, LARGE), LARGE);
+        drop(slots);
+        assert!(mapped_bytes(address, LARGE) < LARGE / 2);
     }
 }
