@@ -95,3 +95,23 @@ impl fmt::Debug for Io<'_> {
         f.debug_struct("Io").field("tag", &self.tag).field("request", &self.request()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Operation;
+    use crate::ring::fake_submissions;
+
+    /// What a handler that panics prints.
+    #[test]
+    fn an_io_prints_what_is_asked() {
+        let mut slots = Slots::new(4, 4096).unwrap();
+        slots.lend(3, 0);
+        assert!(slots.take(3, 1));
+        let operation = Operation::Write { fua: true };
+        slots.set_request(3, Request { operation, offset: 512, len_bytes: 1024 });
+        let io = Io { slots: &mut slots, submissions: &mut fake_submissions(), tag: 3 };
+        let text = format!("{io:?}");
+        assert!(text.starts_with("Io { tag: 3, request: Request { operation: Write"), "{text}");
+    }
+}
