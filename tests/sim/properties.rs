@@ -2,8 +2,8 @@
 
 use crate::house::{DURABILITIES, House, WHIMS};
 use proptest::prelude::*;
-use ublkit::Geometry;
 use ublkit::sim::{Choices, Faults, Load, Profile};
+use ublkit::{Geometry, QueueStats};
 
 /// How many cases each property has.
 pub fn cases() -> ProptestConfig {
@@ -71,6 +71,13 @@ proptest! {
         prop_assert_eq!(audit.aborted, audit.fetched, "P15, P19");
         let served: u64 = stats.iter().map(|s| s.reads + s.writes + s.others + s.errors).sum();
         prop_assert_eq!(served, audit.committed, "P79");
+        // None is shorter than a block, none longer than the largest.
+        for s in &stats {
+            let block = u64::from(house.geometry.logical_block_bytes);
+            let most = u64::from(house.max_io_bytes);
+            prop_assert!((s.reads * block..=s.reads * most).contains(&s.read_bytes), "{:?}", s);
+            prop_assert!((s.writes * block..=s.writes * most).contains(&s.written_bytes));
+        }
     }
 
     /// P16, P17, P29, P31: errors, panics, delays, a wait for nothing: each request is answered,
@@ -90,6 +97,11 @@ proptest! {
         prop_assert!(tally.failed.keys().all(|errno| expected.contains(errno)), "{:?}", tally);
         let panics: u64 = stats.iter().map(|stats| stats.panics).sum();
         prop_assert!(panics > 0 || tally.failed.is_empty() || house.depth > 30);
+        let served = |s: &QueueStats| s.reads + s.writes + s.others + s.errors;
+        prop_assert_eq!(stats.iter().map(served).sum::<u64>(), sim.audit().committed, "P79");
+        let errors: u64 = stats.iter().map(|stats| stats.errors).sum();
+        let failed: u64 = tally.failed.values().sum();
+        prop_assert!(errors >= failed.max(panics), "P79: {:?} {:?}", tally, stats);
         prop_assert_eq!(sim.audit().delivered, sim.audit().committed, "P17");
     }
 }
