@@ -1,6 +1,6 @@
 //! Random devices, clients and faults: what must hold for all of them.
 
-use crate::house::{DURABILITIES, House, WHIMS};
+use crate::house::{DURABILITIES, House, WHIMS, Whim};
 use proptest::prelude::*;
 use ublkit::sim::{Choices, Faults, Load, Profile};
 use ublkit::{Geometry, QueueStats};
@@ -104,6 +104,20 @@ proptest! {
         prop_assert!(errors >= failed.max(panics), "P79: {:?} {:?}", tally, stats);
         prop_assert_eq!(sim.audit().delivered, sim.audit().committed, "P17");
     }
+}
+
+/// P29: who waits and then serves has served.
+#[test]
+fn delays_cost_nothing_but_time() {
+    let whims = &[Whim::Delay(1), Whim::Serve, Whim::Delay(3)];
+    let house = House { whims, faults: Faults::bearable(), ..House::new() };
+    let sim = house.sim(Choices::seed(1));
+    let server = house.serve(sim.task()).unwrap();
+    let clients = sim.load(server.id(), load(300));
+    sim.until_answered();
+    server.stop().unwrap();
+    sim.assert_clean();
+    assert_eq!(sim.tally(clients).succeeded, 300);
 }
 
 /// The same seed gives the same run, to the last count; another seed another one.
