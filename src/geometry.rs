@@ -209,6 +209,26 @@ mod tests {
         assert_eq!(params.discard.max_write_zeroes_sectors, 0);
     }
 
+    #[test]
+    fn parameters_name_what_they_hold() {
+        let plain = Geometry { physical_block_bytes: 4096, ..Geometry::new(1 << 30) };
+        let params = plain.params(1 << 19);
+        assert_eq!((params.len, params.types), (152, sys::UBLK_PARAM_TYPE_BASIC));
+        let ublk_param_basic { logical_bs_shift, physical_bs_shift, .. } = params.basic;
+        let hints = (params.basic.io_min_shift, params.basic.io_opt_shift);
+        assert_eq!((logical_bs_shift, physical_bs_shift, hints), (9, 12, (12, 12)));
+
+        let zeroes = Geometry { write_zeroes: true, ..plain }.params(1 << 19);
+        assert_eq!(zeroes.types, sys::UBLK_PARAM_TYPE_BASIC | sys::UBLK_PARAM_TYPE_DISCARD);
+        let ublk_param_discard { max_discard_sectors, max_write_zeroes_sectors, .. } =
+            zeroes.discard;
+        assert_eq!((max_discard_sectors, max_write_zeroes_sectors), (0, 1 << 18));
+        let discard = Geometry { discard_bytes: 4096, ..plain }.params(1 << 19).discard;
+        assert_eq!((discard.max_discard_sectors, discard.max_discard_segments), (1 << 22, 1));
+        let read_only = Geometry { read_only: true, ..plain }.params(1 << 19);
+        assert_eq!(read_only.basic.attrs, sys::UBLK_ATTR_READ_ONLY);
+    }
+
     /// Whatever disk [`Geometry::check`] lets pass, every kernel takes, and makes the same of it.
     #[cfg(feature = "sim")]
     #[test]

@@ -327,3 +327,71 @@ impl fmt::Debug for Io<'_> {
         f.debug_struct("Io").field("tag", &self.tag()).field("request", &self.request()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Operation as Asked;
+    use crate::ring::fake_submissions;
+
+    struct Nobody;
+
+    impl Mover for Nobody {
+        fn fetch(&self, _: u16, _: Destination<'_>) -> Result<(), Errno> {
+            Err(Errno::EIO)
+        }
+
+        fn give(&self, _: u16, _: Source<'_>) -> Result<(), Errno> {
+            Err(Errno::EIO)
+        }
+    }
+
+    /// Has a handler's view of a write of 1024 bytes on tag 3.
+    fn with_io<T>(look: impl FnOnce(&mut Io<'_>) -> T) -> T {
+        let mut slots = Slots::new(DataPath::Copy, 4, 4096, 1, Vec::new()).unwrap();
+        slots.lend(3, 0);
+        assert!(slots.take(3, 1));
+        let operation = Asked::Write { fua: true };
+        let request = Request { operation, offset: 512, len_bytes: 1024 };
+        slots.set_request(3, request, Where::Buffer);
+        let char_device = FileName::Number(3);
+        look(&mut Io {
+            slots: &mut slots,
+            submissions: &mut fake_submissions(),
+            slot: ring::Slot { char_device, queue: 0, tag: 3, registers: false },
+            files: &[FileName::Fixed(1)],
+            path: DataPath::Copy,
+            mover: &Nobody,
+        })
+    }
+
+    /// What a handler that panics prints.
+    #[test]
+    fn an_io_prints_what_is_asked() {
+        let text = with_io(|io| format!("{io:?}"));
+        assert!(text.starts_with("Io { tag: 3, request: Request { operation: Write"), "{text}");
+    }
+
+    #[test]
+    fn operations_that_cannot_be_are_refused() {
+        let file = FileIndex(0);
+        for part in [0..1025, 1024..1025, Range { start: 2, end: 1 }] {
+            assert_eq!(with_io(|io| io.read(file, 0, part, 0)), Err(Errno::EINVAL));
+        }
+        let end = i64::MAX as u64;
+        assert_eq!(with_io(|io| io.write(file, end, 0..1, false, 0)), Err(Errno::EINVAL));
+        assert_eq!(with_io(|io| io.write(file, end - 1, 0..1, false, 0)), Ok(()));
+        assert_eq!(with_io(|io| io.read(FileIndex(1), 0, 0..512, 0)), Err(Errno::EBADF));
+        assert_eq!(with_io(|io| io.sync(FileIndex(1), true, 0)), Err(Errno::EBADF));
+        let backwards = Range { start: 2, end: 1 };
+        let refused = with_io(|io| io.allocate(file, Space::Zeroed, backwards, 0));
+        assert_eq!(refused, Err(Errno::EINVAL));
+        let twice = with_io(|io| {
+            io.delay(Duration::ZERO, 0).unwrap();
+            io.sync(file, true, 1)
+        });
+        assert_eq!(twice, Err(Errno::EBUSY));
+        let stores = with_io(|io| io.store(RegionIndex(0), 0, 0));
+        assert_eq!(stores, Step::Done(Err(Errno::EINVAL)), "there is no region");
+    }
+}

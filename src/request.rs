@@ -144,6 +144,7 @@ mod tests {
     fn ranges_are_checked_without_overflow() {
         let read = |start, count| decode(0, start, count);
         assert_eq!(read(2047, 1).map(|r| r.offset), Ok(2047 * 512));
+        assert_eq!(read(0, 128).map(|r| r.success()), Ok(64 << 10), "the largest");
         for (start, count) in
             [(2048, 1), (2047, 2), (0, 0), (0, 129), (u64::MAX, 1), (u64::MAX / 512, u32::MAX)]
         {
@@ -195,5 +196,6 @@ mod tests {
         assert!(read(8, 8).is_ok());
         assert_eq!(read(4, 8), Err(Errno::EINVAL));
         assert_eq!(read(8, 4), Err(Errno::EINVAL));
+        assert_eq!(read(4, 4), Err(Errno::EINVAL));
     }
 }

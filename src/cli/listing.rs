@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::io::Write;
 use ublkit::sys::ublk as sys;
 use ublkit::sys::ublk::ublk_params;
-use ublkit::{Control, DeviceInfo, Features, Linux, DataPath};
+use ublkit::{Control, DataPath, DeviceInfo, Features, Linux};
 
 /// Lists all devices.
 pub(super) fn list(output: Output) -> Result<(), Failure> {
@@ -123,7 +123,10 @@ impl Device {
             ("FUA", yes(sys::UBLK_ATTR_FUA)),
             ("queues", queues),
             ("depth", depth),
-            ("data path", self.data_path().map_or_else(|| "none of ublkit's".into(), str::to_owned)),
+            (
+                "data path",
+                self.data_path().map_or_else(|| "none of ublkit's".into(), str::to_owned),
+            ),
             ("largest request", show_size(info.max_io_bytes.into())),
             ("server", server),
             ("owner", format!("uid {}, gid {}", info.owner_uid, info.owner_gid)),

@@ -170,6 +170,41 @@ mod tests {
     }
 
     #[test]
+    fn a_wish_is_told_word_for_word() {
+        let features = Features::IO_DESC_SIZE | Features::UPDATE_SIZE;
+        let wish = DeviceInfo {
+            id: Some(7),
+            features,
+            server_word: 0xfeed,
+            descriptor_bytes: 32,
+            ..DeviceInfo::wish(4, 128, 1 << 19)
+        };
+        let raw = wish.to_sys();
+        assert_eq!((raw.dev_id, raw.ublksrv_pid), (7, -1));
+        assert_eq!((raw.nr_hw_queues, raw.queue_depth, raw.max_io_buf_bytes), (4, 128, 1 << 19));
+        assert_eq!((raw.flags, raw.ublksrv_flags), (features.bits(), 0xfeed));
+        assert_eq!(raw.io_desc_size, 32);
+        assert_eq!(DeviceInfo::from_sys(&raw), wish);
+        let plain = DeviceInfo { id: None, features: Features::empty(), ..wish }.to_sys();
+        assert_eq!((plain.dev_id, plain.io_desc_size), (u32::MAX, 0), "what was not asked for");
+    }
+
+    #[test]
+    fn states_have_names() {
+        let named = [
+            (UBLK_S_DEV_DEAD, "dead"),
+            (UBLK_S_DEV_LIVE, "live"),
+            (UBLK_S_DEV_QUIESCED, "quiesced"),
+            (UBLK_S_DEV_FAIL_IO, "fail-io"),
+            (9, "state 9"),
+        ];
+        for (state, name) in named {
+            let info = ublksrv_ctrl_dev_info { state, ..Default::default() };
+            assert_eq!(DeviceInfo::from_sys(&info).state.to_string(), name);
+        }
+    }
+
+    #[test]
     fn a_pid_that_is_none() {
         for (raw, pid) in [(-1, None), (0, None), (7, Some(7))] {
             let info = ublksrv_ctrl_dev_info { ublksrv_pid: raw, ..Default::default() };

@@ -9,7 +9,7 @@ use crate::geometry::Geometry;
 use crate::handler::{Completion, Handler, Io, Step};
 use crate::kernel::Kernel;
 use crate::needs::Needs;
-use crate::queue::{Queue, QueueError, QueuePlan, Turn};
+use crate::queue::{Queue, QueueError, QueuePlan, QueueStats, Turn};
 use crate::request::{Limits, Operation};
 use crate::ring::RingError;
 use crate::sim::user::{self, Pages};
@@ -47,6 +47,7 @@ fn run(bytes: &[u8]) -> Option<End> {
         slots: vec![Slot::default(); depth.into()],
         max_io_bytes,
         due: None,
+        told: QueueStats::default(),
     };
     let kernel = Scripted::new(part, input);
     let handler = Player { kernel: kernel.clone(), plays };
@@ -87,9 +88,18 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
         let may_starve = machine.no_progress >= 100;
         assert!(end == expected || starved && may_starve, "{end:?}, not {expected:?}");
     }
+    // When nothing new comes meanwhile, a queue that ends well has answered all that it was asked.
+    let is_told_all = machine.script.is_empty() && !machine.lied && machine.fatal.is_none();
     drop(machine);
     queue.check();
     queue.fail_all();
+    let truth = truth.lock();
+    if is_told_all && end.is_ok() {
+        let left = |slot: &Slot| slot.owner == Owner::Server;
+        assert!(!truth.part.slots.iter().any(left), "a request was not answered");
+        assert_eq!(queue.stats(), truth.part.told);
+    }
+    drop(truth);
     queue.take_all_back();
     Some(end)
 }
@@ -136,6 +146,8 @@ struct Slots {
     max_io_bytes: u32,
     /// How the queue must end, by what it was told first.
     due: Option<End>,
+    /// What it has told of its requests.
+    told: QueueStats,
 }
 
 /// What a command's user_data says: kind, cookie, tag.
@@ -182,7 +194,7 @@ impl Slots {
             Slot { owner: Owner::Driver, buffer: Some(addr), answer: None, ..slot };
     }
 
-    fn committed(&self, tag: u16, slot: &Slot, result: i32) {
+    fn committed(&mut self, tag: u16, slot: &Slot, result: i32) {
         match slot.answer {
             Some(answer) => assert_eq!(result, answer, "not what the handler said: {slot:?}"),
             None => assert!((-4095..0).contains(&result), "{result} for what nobody served"),
@@ -192,6 +204,19 @@ impl Slots {
             let mut data = vec![0; result.unsigned_abs() as usize];
             user::read(slot.buffer.unwrap_or(0), &mut data).expect("a mapped buffer");
             assert!(data.iter().all(|byte| *byte == pattern(tag)), "another request's data");
+        }
+        let told = &mut self.told;
+        match (u64::try_from(result), sys::op(slot.request.op_flags)) {
+            (Err(_), _) => told.errors += 1,
+            (Ok(bytes), sys::UBLK_IO_OP_READ) => {
+                told.reads += 1;
+                told.read_bytes += bytes;
+            }
+            (Ok(bytes), sys::UBLK_IO_OP_WRITE) => {
+                told.writes += 1;
+                told.written_bytes += bytes;
+            }
+            _ => told.others += 1,
         }
     }
 
@@ -382,17 +407,15 @@ mod tests {
         let [write, read, flush] = [asks(1, 8), asks(0, 8), asks(2, 1)];
         let (one, two) = (takes(1), takes(2));
         let errno = |number: u8| [0, number, 0];
+        let first = |op: u8| [0, 0, op, 7, 8]; // once the poll is over
+        let halves: &[&[u8]] = &[&two, &write, &read, &[1, 1, 0], &[1, 0, 0], &one, &flush];
         let stopped = "Ok(Stopped)";
         let seeds: &[(&str, Vec<u8>, &str)] = &[
             ("serves", seed(&[DONE; 9], &[&two, &write, &read, &two, &flush, &read]), stopped),
             ("fails", seed(&[5 << 3 | 3, 7], &[&two, &write, &read]), stopped),
             ("delays", seed(&[0, 0, 1, 2], &[&two, &write, &read, &[6, 2, 0, 1, 0, 1]]), stopped),
             ("strange", seed(&[DONE], &[&one, &[0, 1, 0xff, 9, 9, 9, 9, 9, 9]]), stopped),
-            (
-                "short",
-                seed(&[DONE; 4], &[&two, &write, &read, &[1, 1, 0], &[1, 0, 0], &one, &flush]),
-                stopped,
-            ),
+            ("short", seed(&[DONE; 4], halves), stopped),
             ("time", seed(&[DONE], &[&[4, 0], &one, &write]), stopped),
             ("signal", seed(&[DONE], &[&errno(0), &one, &write, &errno(0)]), stopped),
             ("memory", seed(&[DONE], &[&[5, 98], &one, &write]), stopped),
@@ -402,6 +425,10 @@ mod tests {
             ("refused", seed(&[DONE], &[&one, &[5, 1, 0xea, 0xff, 0xff, 0xff]]), "Err(Refused"),
             ("positive", seed(&[DONE], &[&one, &[5, 1, 1, 0, 0, 0]]), "Err(Unexpected"),
             ("woken", seed(&[DONE], &[&two, &write, &[0, 0]]), "Ok(Woken)"),
+            ("woken-first", seed(&[DONE], &[&takes(3), &[0, 0], &first(1), &first(0)]), "Ok(Woken"),
+            ("woken-delayed", seed(&[0], &[&one, &write, &one, &[0, 0]]), "Ok(Woken)"),
+            ("failed-wake", seed(&[DONE], &[&one, &[6, 1, 3, 0, 0, 0, 9, 9, 9, 255]]), "Err(Unex"),
+            ("no-tag-delay", seed(&[DONE], &[&one, &[6, 0, 2, 0, 9, 0]]), "Err(Unexpected"),
             ("no-tag", seed(&[DONE], &[&one, &[6, 0, 1, 0, 9, 0]]), "Err(Unexpected"),
             ("nonsense", seed(&[DONE], &[&one, &[7, 0, 9, 9, 9, 9, 9, 9, 9, 9]]), "Err(Unex"),
             ("no-delay", seed(&[DONE], &[&one, &[6, 0, 2, 7, 0, 0]]), "Err(Unexpected"),

@@ -79,3 +79,16 @@ impl From<RingError> for QueueError {
         Self::Ring(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_say_what_was_refused() {
+        let refused = QueueError::Refused { tag: 7, errno: Errno::EBUSY }.to_string();
+        assert!(refused.starts_with("the driver refused a command for tag 7 with EBUSY"));
+        let odd = QueueError::Unexpected { user_data: 0xff, result: -5 }.to_string();
+        assert_eq!(odd, "a completion fits nothing: user_data 0xff, result -5");
+    }
+}

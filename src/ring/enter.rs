@@ -73,21 +73,22 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
             }
             // A signal, or the timer, with nothing to submit.
             Err(Errno::EINTR | Errno::ETIME) if queued == 0 => {}
-            // No memory for requests, or (old kernels) a backlog of completions: reap first. With
-            // something to submit neither a signal nor the timer can be the answer, but who knows.
-            Err(
-                errno
-                @ (Errno::EAGAIN | Errno::EBUSY | Errno::ENOMEM | Errno::EINTR | Errno::ETIME),
-            ) => {
-                *tries += 1;
-                if *tries == TRIES {
-                    return Err(RingError::Starved(errno));
-                }
+            // With something to submit neither can be the answer, but who knows.
+            Err(errno @ (Errno::EINTR | Errno::ETIME)) => self.try_again(errno, tries)?,
+            // No memory for requests, or (old kernels) a backlog of completions: reap first.
+            Err(errno @ (Errno::EAGAIN | Errno::EBUSY | Errno::ENOMEM)) => {
+                self.try_again(errno, tries)?;
                 self.kernel.sleep(PAUSE);
             }
             // EBADR, EBADFD, EEXIST, EOWNERDEAD, EFAULT, EINVAL, …: see RingError::remedy.
             Err(errno) => return Err(RingError::Enter(errno)),
         }
         Ok(())
+    }
+
+    /// Counts a call that made no progress.
+    fn try_again(&self, errno: Errno, tries: &mut u32) -> Result<(), RingError> {
+        *tries += 1;
+        if *tries == TRIES { Err(RingError::Starved(errno)) } else { Ok(()) }
     }
 }

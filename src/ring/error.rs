@@ -69,3 +69,41 @@ impl fmt::Display for RingError {
 }
 
 impl std::error::Error for RingError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What can be done is said for each errno that says what is wrong, and a report asked for
+    /// otherwise.
+    #[test]
+    fn remedies_fit_their_errors() {
+        use RingError::{Enter, Map, Setup, Starved};
+        let remedies = [
+            (Setup(Errno::EPERM), "kernel.io_uring_disabled"),
+            (Setup(Errno::ENOSYS), "without io_uring"),
+            (Setup(Errno::ENOMEM), "ulimit -l"),
+            (Map(Errno::ENOMEM), "ulimit -l"),
+            (Map(Errno::EAGAIN), "ulimit -l"),
+            (Setup(Errno::EMFILE), "ulimit -n"),
+            (Setup(Errno::ENFILE), "ulimit -n"),
+            (Setup(Errno::EINVAL), "6.4 is the least"),
+            (Enter(Errno::EBADR), "dropped completions"),
+            (Enter(Errno::EEXIST), "does not own it"),
+            (Enter(Errno::EBADFD), "never enabled"),
+            (Enter(Errno::EACCES), "security policy"),
+            (Enter(Errno::EPERM), "security policy"),
+            (Starved(Errno::EAGAIN), "no memory to accept"),
+            (RingError::SubmissionsFull, "please report it"),
+            (RingError::CompletionsOverrun, "please report it"),
+            (RingError::Impossible("it is odd"), "please report it"),
+            (Enter(Errno::EINVAL), "please report it"),
+        ];
+        for (error, remedy) in remedies {
+            assert!(error.remedy().contains(remedy), "{error:?}: {}", error.remedy());
+            assert!(error.to_string().ends_with(error.remedy()), "{error}");
+        }
+        let starved = Starved(Errno::EAGAIN).to_string();
+        assert!(starved.contains("EAGAIN") && starved.contains("again and again"), "{starved}");
+    }
+}

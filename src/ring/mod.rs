@@ -17,6 +17,8 @@ pub use error::RingError;
 pub(crate) use queues::{Cqe, Entry, SubmissionQueue};
 pub(crate) use setup::RingPlan;
 pub(crate) use sqe::{Address, Data, FileName, Slot, Sqe, Sqe128};
+#[cfg(test)]
+pub(crate) use tests::fake_submissions;
 
 use crate::kernel::{Kernel, Registration, RingName};
 use queues::CompletionQueue;

@@ -282,6 +282,24 @@ mod tests {
     }
 
     #[test]
+    fn a_timeout_and_a_poll_have_their_fields_and_zeros() {
+        let mut expected = [0_u8; 64];
+        expected[0] = 11; // IORING_OP_TIMEOUT
+        expected[4..8].copy_from_slice(&(-1_i32).to_le_bytes());
+        expected[16..24].copy_from_slice(&0x1122_3344_5566_7788_u64.to_le_bytes());
+        expected[24] = 1; // one time
+        expected[32..40].copy_from_slice(&0xabcd_u64.to_le_bytes());
+        assert_eq!(bytes(&Sqe::timeout(Address(0x1122_3344_5566_7788), 0xabcd)), expected);
+
+        let mut expected = [0_u8; 64];
+        expected[0] = 6; // IORING_OP_POLL_ADD
+        expected[4] = 5;
+        expected[28] = 1; // POLLIN
+        expected[32..40].copy_from_slice(&0xabcd_u64.to_le_bytes());
+        assert_eq!(bytes(&Sqe::poll_readable(FileName::Number(5), 0xabcd)), expected);
+    }
+
+    #[test]
     fn a_control_command_ends_at_byte_80() {
         let command = ublksrv_ctrl_cmd {
             dev_id: 7,

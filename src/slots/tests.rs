@@ -142,17 +142,68 @@ fn pages_of_the_kernels_are_filled_before_a_success() {
 }
 
 #[test]
-fn lent_buffers_are_leaked() {
-    let mut slots = slots(DataPath::Copy, 1);
-    let address = slots.lend(0, 0).get();
-    drop(slots);
-    let path = "/proc/self/maps";
-    let maps = std::fs::read_to_string(path).unwrap();
-    let mapped = maps.lines().any(|line| {
+fn tags_below_the_depth_exist() {
+    let slots = slots(DataPath::Copy, 2);
+    assert_eq!([0, 1, 2, u16::MAX].map(|tag| slots.exists(tag)), [true, true, false, false]);
+}
+
+#[test]
+fn each_delay_has_a_time_of_its_own() {
+    let mut slots = slots(DataPath::Copy, 3);
+    let delay = Operation::new(Action::Delay(Duration::ZERO), 0);
+    let mut places = [0; 3];
+    for (tag, place) in (0..).zip(&mut places) {
+        slots.lend(tag, 0);
+        assert!(slots.take(tag, 1));
+        let index = slots.begin(tag, delay, 1).unwrap();
+        *place = slots.delay(tag, index, Duration::from_millis(3)).get();
+    }
+    assert_eq!([places[1] - places[0], places[2] - places[1]], [16, 16]);
+    slots.check();
+    // One that could not be queued never was.
+    slots.drop_unqueued(1, 0);
+    assert_eq!((slots.is_waiting(1), slots.is_waiting(2)), (false, true));
+    slots.drop_unqueued(1, 0);
+    slots.check();
+    slots.begin(1, delay, 1).unwrap();
+    // What an abandoned one names is the kernel's for ever.
+    slots.abandon_operations(1);
+    assert_eq!((slots.is_waiting(1), slots.operations.lent), (false, 3));
+}
+
+/// How much of the process's memory from `address` on is mapped.
+fn mapped_bytes(address: u64, len_bytes: u64) -> u64 {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let inside = |line: &str| {
         let (start, rest) = line.split_once('-').unwrap();
         let end = rest.split(' ').next().unwrap();
         let hex = |digits| u64::from_str_radix(digits, 16).unwrap();
-        (hex(start)..hex(end)).contains(&address)
-    });
-    assert!(mapped, "{address:#x} is not in {path}");
+        hex(end).min(address + len_bytes).saturating_sub(hex(start).max(address))
+    };
+    maps.lines().map(inside).sum()
+}
+
+/// So large that what other threads map meanwhile does not fill its place.
+const LARGE: u64 = 1 << 30;
+
+fn large() -> Slots {
+    Slots::new(DataPath::Copy, 1, 1 << 30, 0, Vec::new()).unwrap()
+}
+
+#[test]
+fn lent_buffers_are_leaked() {
+    let mut slots = large();
+    let address = slots.lend(0, 0).get();
+    drop(slots);
+    assert_eq!(mapped_bytes(address, LARGE), LARGE);
+}
+
+#[test]
+fn other_buffers_are_given_back() {
+    let mut slots = large();
+    let address = slots.lend(0, 0).get();
+    assert!(slots.gone(0, 1));
+    assert_eq!(mapped_bytes(address, LARGE), LARGE);
+    drop(slots);
+    assert!(mapped_bytes(address, LARGE) < LARGE / 2);
 }

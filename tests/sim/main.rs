@@ -1,10 +1,12 @@
-//! The driver, unchanged, over the simulated kernel: properties, failures, all schedules of small
-//! worlds. docs/testing.md has the table of the protocol's properties and their tests.
+//! The driver, unchanged, over the simulated kernel: properties, failures, control commands, all
+//! schedules of small worlds. docs/testing.md has the table of the protocol's properties and their
+//! tests.
 //!
 //! A failure prints its seed. `UBLKIT_SIM_CASES` says how many cases each random property has.
 
 #![allow(unreachable_pub, reason = "a program: nobody else sees it")]
 
+mod commands;
 mod ends;
 mod failures;
 mod file_disk;

@@ -1,10 +1,10 @@
 //! Random devices, clients and faults: what must hold for all of them.
 
 use crate::files;
-use crate::house::{DURABILITIES, House, WHIMS};
+use crate::house::{DURABILITIES, House, WHIMS, Whim};
 use proptest::prelude::*;
 use ublkit::sim::{Choices, Faults, Load, Profile, Sim};
-use ublkit::{Access, Builder, DataPath, Geometry, Memory};
+use ublkit::{Access, Builder, DataPath, Geometry, Memory, QueueStats};
 
 /// How many cases each property has.
 pub fn cases() -> ProptestConfig {
@@ -81,6 +81,13 @@ proptest! {
         prop_assert_eq!(audit.aborted, audit.fetched, "P15, P19");
         let served: u64 = stats.iter().map(|s| s.reads + s.writes + s.others + s.errors).sum();
         prop_assert_eq!(served, audit.committed, "P79");
+        // None is shorter than a block, none longer than the largest.
+        for s in &stats {
+            let block = u64::from(house.geometry.logical_block_bytes);
+            let most = u64::from(house.max_io_bytes);
+            prop_assert!((s.reads * block..=s.reads * most).contains(&s.read_bytes), "{:?}", s);
+            prop_assert!((s.writes * block..=s.writes * most).contains(&s.written_bytes));
+        }
     }
 
     /// P16, P17, P29, P31: errors, panics, delays, a wait for nothing: each request is answered,
@@ -100,6 +107,11 @@ proptest! {
         prop_assert!(tally.failed.keys().all(|errno| expected.contains(errno)), "{:?}", tally);
         let panics: u64 = stats.iter().map(|stats| stats.panics).sum();
         prop_assert!(panics > 0 || tally.failed.is_empty() || house.depth > 30);
+        let served = |s: &QueueStats| s.reads + s.writes + s.others + s.errors;
+        prop_assert_eq!(stats.iter().map(served).sum::<u64>(), sim.audit().committed, "P79");
+        let errors: u64 = stats.iter().map(|stats| stats.errors).sum();
+        let failed: u64 = tally.failed.values().sum();
+        prop_assert!(errors >= failed.max(panics), "P79: {:?} {:?}", tally, stats);
         prop_assert_eq!(sim.audit().delivered, sim.audit().committed, "P17");
     }
 }
@@ -130,6 +142,20 @@ fn what_was_granted_is_served() {
         }
         sim.assert_clean();
     }
+}
+
+/// P29: who waits and then serves has served.
+#[test]
+fn delays_cost_nothing_but_time() {
+    let whims = &[Whim::Delay(1), Whim::Serve, Whim::Delay(3)];
+    let house = House { whims, faults: Faults::bearable(), ..House::new() };
+    let sim = house.sim(Choices::seed(1));
+    let server = house.serve(sim.task()).unwrap();
+    let clients = sim.load(server.id(), load(300));
+    sim.until_answered();
+    server.stop().unwrap();
+    sim.assert_clean();
+    assert_eq!(sim.tally(clients).succeeded, 300);
 }
 
 /// The same seed gives the same run, to the last count; another seed another one.

@@ -1,9 +1,11 @@
 //! Rings in ordinary memory, where a test plays the kernel.
 #![expect(unsafe_code, reason = "plays the shared memory; docs/safety.md, in tests")]
 
+mod asked;
 mod orderings;
 mod stress;
 
+use super::{Sqe, SubmissionQueue};
 use crate::kernel::Memory;
 use crate::memory::Pages;
 use core::ptr::NonNull;
@@ -67,4 +69,9 @@ pub(super) fn indices(start: u32) -> Arc<Fake> {
         word(&memory, offset).store(start, Ordering::Relaxed);
     }
     memory
+}
+
+/// A queue of four SQEs that nobody takes.
+pub(crate) fn fake_submissions() -> SubmissionQueue<Sqe> {
+    SubmissionQueue::new(&indices(0), &fake(4096), &params(4)).unwrap()
 }
