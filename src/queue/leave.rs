@@ -10,13 +10,17 @@ use crate::ring::Cqe;
 use crate::slots::Where;
 use ublkit_sys::ublk::{UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK};
 
+/// How often it is looked again for writes whose data had to be fetched first. Once is enough,
+/// unless the kernel has them fetched anew.
+const ROUNDS: u32 = 3;
+
 impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Sends what was answered, and answers all else that the server has with `EIO`, as far as the
     /// ring still works. The driver does that too once the char device is closed, but not while
     /// somebody holds what it needs for it (seen on 6.12: a START_DEV that scans for partitions).
     pub(crate) fn fail_all(&mut self) {
         let mut fail = || -> Result<(), QueueError> {
-            loop {
+            for _ in 0..ROUNDS {
                 while let Some(Cqe { user_data, result }) = self.ring.pop()? {
                     if let Some(Id::Command { tag }) = Id::decode(user_data)
                         && self.slots.exists(tag)
@@ -40,9 +44,10 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 // server is gone when no slot has a command.
                 self.ring.submit()?;
                 if !fetches {
-                    return Ok(()); // else once more: those writes can be answered now
+                    break; // else once more: those writes can be answered now
                 }
             }
+            Ok(())
         };
         let _ = fail(); // what could not be answered is left to the driver
     }
@@ -51,6 +56,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     fn taken_to_fail(&mut self, tag: u16, result: i32) {
         let taken = self.ring.taken();
         let asks = self.plan.path == DataPath::GetData;
+        // Whatever it says, it brings no data any more that the slot would have to wait for.
+        self.slots.end_fetching(tag);
         let _ = match result {
             UBLK_IO_RES_NEED_GET_DATA if asks => {
                 self.slots.take(tag, taken) && {
@@ -58,10 +65,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                     true
                 }
             }
-            UBLK_IO_RES_OK => {
-                self.slots.end_fetching(tag);
-                self.slots.take(tag, taken)
-            }
+            UBLK_IO_RES_OK => self.slots.take(tag, taken),
             _ => self.slots.gone(tag, taken),
         };
     }

@@ -9,7 +9,7 @@ use ublkit::sys::io_uring::{
     IORING_SETUP_SINGLE_ISSUER,
 };
 use ublkit::sys::ublk as sys;
-use ublkit::{Access, Control, DataPath, Errno, Error};
+use ublkit::{Access, Control, DataPath, Durability, Errno, Error, Geometry};
 
 /// A short life: started, asked, stopped.
 fn live(house: &House, sim: &Sim) -> Result<(), Error> {
@@ -159,5 +159,38 @@ proptest! {
         let held = |line: &String| !line.ends_with("is not deleted");
         let left: Vec<String> = left.into_iter().filter(held).collect();
         prop_assert_eq!(left, Vec::<String>::new(), "{:?}", result);
+    }
+}
+
+/// P14: a kernel asked once more where a write's data is to go, when it had been told and the queue
+/// was leaving: the queue waited for that data for ever, and looked without end.
+#[test]
+fn data_that_is_asked_for_twice_is_not_waited_for() {
+    let mut geometry = Geometry::new(1 << 20);
+    geometry.logical_block_bytes = 2048;
+    geometry.physical_block_bytes = 4096;
+    geometry.durability = Durability::FlushAndFua;
+    let faults = Faults { lies: 8, ..Faults::default() };
+    let house = House {
+        profile: Profile::OLDEST,
+        depth: 32,
+        max_io_bytes: 24 << 10,
+        geometry,
+        path: DataPath::GetData,
+        access: Access::Regions,
+        faults,
+        whims: SHORT_WHIMS,
+        ..House::new()
+    };
+    // The last seed is the one that found it.
+    for seed in (0..200).chain([7_033_852_702_701_597_961]) {
+        let sim = house.sim(Choices::seed(seed));
+        let result = house.serve(sim.task()).and_then(|server| {
+            sim.load(server.id(), Load::new(200));
+            (0..200).for_each(|_| sim.give_way());
+            server.stop()
+        });
+        sim.until_answered();
+        assert_eq!(sim.failure(), None, "seed {seed}: {result:?}");
     }
 }

@@ -83,7 +83,7 @@ impl<T: Target> Target for Slow<T> {
     }
 
     fn needs(&self) -> Needs {
-        self.0.needs()
+        Needs { operations: 1, ..self.0.needs() }
     }
 
     fn handler(&self, queue: &QueueInfo) -> Result<Slow<T::Handler>, Errno> {

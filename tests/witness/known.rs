@@ -26,8 +26,6 @@ const fn of(script: &'static str, line: &'static str, reason: &'static str) -> N
 
 const UNUSED: &str = "a way of io_uring that no server of this library takes";
 
-const PAGES: &str = "requests' pages in a ring's table";
-
 /// All of it.
 pub const NOT_MODELLED: &[NotModelled] = &[
     of("ring: setup flags", "flags 0x1 =>", UNUSED),
@@ -43,8 +41,6 @@ pub const NOT_MODELLED: &[NotModelled] = &[
         "which sectors are looked at: only the first",
     ),
     of("ring: SQEs that are refused", "nop flags=2 =>", "IOSQE_IO_DRAIN"),
-    of("zero copy: ", "", PAGES),
-    of("automatic buffers: no room in the table", "", PAGES),
     of("shared memory: ", "", "REG_BUF and UNREG_BUF; the verdict says so"),
     of("batch: ", " op=0xc010752", "batch I/O; the verdict says so"),
 ];
