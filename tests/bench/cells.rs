@@ -1,5 +1,6 @@
 //! What is measured, as data: each new mode, contender or cell is a line.
 
+use crate::fio::Seen;
 use serde_json::{Value, json};
 use ublkit::Features;
 
@@ -230,7 +231,7 @@ pub fn counted() -> Vec<Group> {
 pub struct Sample {
     /// The group's name, the cell's and the contender's.
     pub key: [String; 3],
-    pub round: u32,
+    pub round: usize,
     pub iops: f64,
     pub bytes_per_second: f64,
     /// Completion latencies: median, 99 % and 99.9 %.
@@ -240,6 +241,11 @@ pub struct Sample {
 }
 
 impl Sample {
+    pub fn new(key: [String; 3], round: usize, seen: &Seen) -> Self {
+        let Seen { iops, bytes_per_second, latency_ns, cpu_ns_per_io } = *seen;
+        Self { key, round, iops, bytes_per_second, latency_ns, cpu_ns_per_io }
+    }
+
     pub fn to_json(&self) -> Value {
         json!({
             "group": self.key[0], "cell": self.key[1], "contender": self.key[2],
@@ -253,7 +259,7 @@ impl Sample {
         let latency = |index: usize| value["latency_ns"][index].as_f64();
         Some(Self {
             key: [text("group")?, text("cell")?, text("contender")?],
-            round: u32::try_from(value["round"].as_u64()?).ok()?,
+            round: usize::try_from(value["round"].as_u64()?).ok()?,
             iops: value["iops"].as_f64()?,
             bytes_per_second: value["bytes_per_second"].as_f64()?,
             latency_ns: [latency(0)?, latency(1)?, latency(2)?],

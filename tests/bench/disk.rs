@@ -70,16 +70,6 @@ impl Disk {
         Ok(disk)
     }
 
-    /// The server's time on CPUs so far, all threads, in ns.
-    pub fn cpu_ns(&self) -> Option<u64> {
-        let pid = self.pid?;
-        let of = |thread: &String| {
-            let stat = tools::read(&format!("/proc/{pid}/task/{thread}/schedstat"));
-            stat.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0)
-        };
-        Some(tools::names(&format!("/proc/{pid}/task")).iter().map(of).sum())
-    }
-
     /// Ends it, whatever it takes.
     pub fn stop(self) {
         match self.end {

@@ -77,8 +77,17 @@ impl Options {
 pub struct Run {
     pub release: String,
     pub missing: Vec<String>,
+    /// Cells that came to nothing: a defect of a contender or of the bench.
+    pub failed: Vec<String>,
     pub samples: Vec<Sample>,
     pub seconds: u64,
+}
+
+impl Run {
+    /// The run fails when a cell did, after all else was told.
+    fn verdict(&self) -> Outcome<()> {
+        if self.failed.is_empty() { Ok(()) } else { Err(self.failed.join("; ")) }
+    }
 }
 
 /// Measures in one boot of one kernel.
@@ -105,6 +114,7 @@ pub fn measure(options: &Options, counts: bool) -> Outcome<Run> {
         release: with("kernel: ").next().ok_or("the inside role did not say its kernel")?,
         missing: with("missing: ").collect(),
         samples: with("sample: ").filter_map(sample).collect(),
+        failed: with("failed: ").collect(),
         seconds: begun.elapsed().as_secs(),
     })
 }
@@ -116,7 +126,7 @@ fn save(run: &Run, name: &str) -> Outcome<PathBuf> {
     let samples: Vec<Value> = run.samples.iter().map(Sample::to_json).collect();
     let text = json!({
         "kernel": run.release, "date": today(), "seconds": run.seconds,
-        "missing": run.missing, "samples": samples,
+        "missing": run.missing, "failed": run.failed, "samples": samples,
     });
     std::fs::create_dir_all(&folder)
         .and_then(|()| std::fs::write(&file, format!("{text:#}\n")))
@@ -154,7 +164,7 @@ pub fn compare(options: &Options) -> Outcome<()> {
         }
         document::rewrite(&root().join("docs/performance.md"), "compared", &text)?;
     }
-    Ok(())
+    run.verdict()
 }
 
 /// Counts instructions, user and kernel, of all contenders.
@@ -166,5 +176,6 @@ pub fn count(options: &Options) -> Outcome<()> {
     if options.bless {
         document::rewrite(&root().join("docs/performance.md"), "counted", &report)?;
     }
-    crate::user::compare_totals(&run, options.bless)
+    crate::user::compare_totals(&run, options.bless)?;
+    run.verdict()
 }

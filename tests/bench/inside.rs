@@ -1,6 +1,6 @@
 //! The inside role: contenders, in turns, on one kernel.
 
-use crate::cells::{self, Contender, Group, Sample};
+use crate::cells::{Cell, Contender, Group, Sample};
 use crate::disk::Disk;
 use crate::fio::{self, Length};
 use crate::tools;
@@ -14,7 +14,7 @@ pub struct Wanted {
     pub length: Length,
 }
 
-/// Prints lines for the host: `kernel: …`, `missing: …` and `sample: …`.
+/// Prints lines for the host: `kernel: …`, `missing: …`, `failed: …` and `sample: …`.
 pub fn run(wanted: &Wanted) {
     println!("kernel: {}", tools::read("/proc/sys/kernel/osrelease").trim());
     for group in &wanted.groups {
@@ -23,15 +23,39 @@ pub fn run(wanted: &Wanted) {
         let disks = started(group, &wanted.contenders);
         for &cell in &group.cells {
             println!("-- {}: {}", group.name(), cell.name());
-            for round in 0..wanted.rounds {
-                for disk in &disks {
-                    let sample = measured(disk, group, cell, round, wanted.length);
-                    println!("sample: {}", sample.to_json());
-                }
+            let able = able(&disks, group, cell);
+            let seen = fio::run(&able, cell, group.queues, wanted.length, wanted.rounds);
+            let seen = seen.unwrap_or_else(|why| {
+                println!("failed: {}: {}: {why}", group.name(), cell.name());
+                Vec::new()
+            });
+            for (number, seen) in (0..).zip(seen) {
+                let (round, disk) = (number / able.len(), able[number % able.len()]);
+                let key = [group.name(), cell.name(), disk.name.clone()];
+                println!("sample: {}", Sample::new(key, round, &seen).to_json());
             }
         }
         disks.into_iter().for_each(Disk::stop);
     }
+}
+
+/// The disks that can do what a cell asks.
+fn able<'a>(disks: &'a [Disk], group: &Group, cell: Cell) -> Vec<&'a Disk> {
+    let is_able = |disk: &&Disk| {
+        let name = disk.path.trim_start_matches("/dev/");
+        let limit = |file: &str| -> u32 {
+            let text = tools::read(&format!("/sys/block/{name}/queue/{file}"));
+            text.trim().parse().expect("a number")
+        };
+        // Clients' buffers lie one behind the other, so a request is no less than their alignment.
+        let least = limit("logical_block_size").max(limit("dma_alignment") + 1);
+        if least > cell.bytes {
+            let (group, cell) = (group.name(), cell.name());
+            println!("missing: {group}: {}: no {cell}: it wants {least} B at least", disk.name);
+        }
+        least <= cell.bytes
+    };
+    disks.iter().filter(is_able).collect()
 }
 
 /// The contenders of a group, all at work.
@@ -44,18 +68,4 @@ fn started(group: &Group, contenders: &[Contender]) -> Vec<Disk> {
         }
     }
     disks
-}
-
-fn measured(disk: &Disk, group: &Group, cell: cells::Cell, round: u32, length: Length) -> Sample {
-    let before = disk.cpu_ns();
-    let seen = fio::run(&disk.path, cell, group.queues, length);
-    let used = disk.cpu_ns().zip(before).map(|(after, before)| after - before);
-    Sample {
-        key: [group.name(), cell.name(), disk.name.clone()],
-        round,
-        iops: seen.iops,
-        bytes_per_second: seen.bytes_per_second,
-        latency_ns: seen.latency_ns,
-        cpu_ns_per_io: used.map(|used| used as f64 / seen.requests),
-    }
 }
