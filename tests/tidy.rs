@@ -128,7 +128,13 @@ fn every_module_is_on_the_map() {
 #[test]
 fn links_of_the_documents_lead_somewhere() {
     let mut broken = Vec::new();
-    let documents = ["README.md", "docs/architecture.md", "docs/safety.md", "docs/testing.md"];
+    let documents = [
+        "README.md",
+        "docs/architecture.md",
+        "docs/safety.md",
+        "docs/testing.md",
+        "docs/performance.md",
+    ];
     for document in documents {
         let folder = Path::new(document).parent().expect("a folder");
         for link in read(document).split("](").skip(1) {

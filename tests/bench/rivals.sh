@@ -1,61 +1,96 @@
 #!/usr/bin/env bash
-# usage: rivals.sh [--build]
-# The other servers that ublkit is measured beside. Prints a line for each: `NAME PATH`, or
-# `NAME - WHY` for one that is not there. With --build, fetches and builds what is missing, into
-# target/bench/rivals; as root on Debian it installs what they need, too.
+# usage: rivals.sh [NAME...]
+# Fetches and builds the other servers that ublkit is measured beside, into target/bench/rivals:
+# kublk, rublk, libublk, or those that are named. One that is there already is left alone. What
+# cannot be had is said, and is missing in the tables. As root on Debian it installs what they are
+# built with.
 set -euo pipefail
 here=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd -P -- "$here/../.." && pwd)
 rivals=$repo/target/bench/rivals
+fetch=$repo/sys/tests/witness/fetch.sh
 export CARGO_TARGET_DIR=$rivals/target
-jobs=${JOBS:-$(nproc)}
+mkdir -p "$rivals/bin"
 
 say() { printf 'rivals.sh: %s\n' "$*" >&2; }
 
-# Headers and libraries that they are built with.
-needs=(liburing-dev libclang-dev clang)
-
-install_needs() {
+# The compiler's library that rublk's bindings are made with, and a C compiler.
+needs() {
   local missing=() package
-  for package in "${needs[@]}"; do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  for package in gcc libclang-dev clang; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
+      missing+=("$package")
   done
-  ((${#missing[@]} == 0)) && return
+  ((${#missing[@]})) || return 0
   if ((EUID != 0)); then
-    echo "needs packages: sudo apt-get install -y --no-install-recommends ${missing[*]}"
+    say "missing: sudo apt-get install -y --no-install-recommends ${missing[*]}"
     return 1
   fi
-  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" \
-    >"$rivals/apt.log" 2>&1 || { echo "${missing[*]} could not be installed; see $rivals/apt.log"; return 1; }
+  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" >&2
 }
 
-# rublk, from the crate registry, without its parts for graphics memory.
-build_rublk() {
-  cargo install --quiet --locked --jobs "$jobs" --root "$rivals" --no-default-features rublk
+# From the crate registry; without its parts for graphics memory.
+rublk() {
+  cargo install --quiet --locked --no-track --force --root "$rivals" --no-default-features rublk
 }
 
-# libublk's examples: its crate, fetched as the dependency of an empty one, and built apart.
-build_libublk() {
-  local fetch=$rivals/fetch source=$rivals/libublk manifest
-  mkdir -p "$fetch/src"
-  : >"$fetch/src/lib.rs"
-  printf '[package]\nname = "fetch"\nversion = "0.0.0"\n[dependencies]\nlibublk = "*"\n[workspace]\n' >"$fetch/Cargo.toml"
-  manifest=$(cd "$fetch" && cargo metadata --quiet --format-version 1 |
+# The examples of libublk: its crate, fetched as the dependency of an empty one, and built apart.
+libublk() {
+  local stub=$rivals/stub source=$rivals/libublk manifest
+  mkdir -p "$stub/src"
+  : >"$stub/src/lib.rs"
+  printf '%s\n' '[package]' 'name = "stub"' 'version = "0.0.0"' 'edition = "2021"' \
+    '[dependencies]' 'libublk = "*"' '[workspace]' >"$stub/Cargo.toml"
+  manifest=$(cd "$stub" && cargo metadata --quiet --format-version 1 |
     grep -oE '"manifest_path":"[^"]*/libublk-[0-9][^"]*"' | head -n 1 | cut -d'"' -f4)
   rm -rf -- "$source"
   cp -r -- "$(dirname -- "$manifest")" "$source"
   printf '\n[workspace]\n' >>"$source/Cargo.toml"
-  (cd "$source" && cargo build --quiet --release --jobs "$jobs" --example null --example ramdisk)
-  cp -- "$CARGO_TARGET_DIR"/release/examples/null "$rivals/bin/libublk-null"
-  cp -- "$CARGO_TARGET_DIR"/release/examples/ramdisk "$rivals/bin/libublk-ramdisk"
+  (cd "$source" && cargo build --quiet --release --example null --example ramdisk)
+  cp -- "$CARGO_TARGET_DIR/release/examples/ramdisk" "$rivals/bin/libublk-ramdisk"
+  cp -- "$CARGO_TARGET_DIR/release/examples/null" "$rivals/bin/libublk-null"
 }
 
-# The kernel's own selftest server, from Debian's source package of the newest kernel.
-build_kublk() {
-  local source=$rivals/linux
-  if ! [[ -d $source/tools/testing/selftests/ublk ]]; then
-    "$here/../vm/kernels.sh" --source newest "$source" tools/testing/selftests/ublk \
-      tools/testing/selftests/lib.mk include/uapi tools/include
-  fi
-  make --quiet --no-print-directory -C "$source/tools/testing/selftests/ublk" -j"$jobs"
+# The selftest server of the newest kernel, from Debian's source package, with that kernel's headers
+# and a liburing that is new enough, which is linked in.
+kublk() {
+  local include uring name tar source=$rivals/linux/tools/testing/selftests/ublk
+  include=$("$fetch" "$rivals/headers" trixie-backports linux-libc-dev linux-source | head -n 1)
+  name=$(dpkg-deb -f "$rivals"/headers/apt/download/linux-source_*.deb Depends |
+    grep -oE 'linux-source-[0-9.]+' | head -n 1)
+  "$fetch" "$rivals/source" trixie-backports "$name" >/dev/null
+  uring=$("$fetch" "$rivals/uring" trixie liburing-dev | head -n 1)
+  tar=$rivals/source/unpacked/usr/src/$name.tar.xz
+  mkdir -p "$rivals/linux"
+  tar -xf "$tar" -C "$rivals/linux" --strip-components=1 --wildcards '*/selftests/ublk/*'
+  rm -rf -- "$rivals/source"
+  gcc -O3 -D_GNU_SOURCE -o "$rivals/bin/kublk" \
+    "$source"/{kublk,null,file_backed,common,stripe,batch,fault_inject}.c \
+    -isystem "$uring" -isystem "$include" -isystem "$include/x86_64-linux-gnu" \
+    "$uring"/../lib/x86_64-linux-gnu/liburing.a -lpthread
 }
+
+# A process of its own for each, which its first step that fails ends.
+if [[ ${1:-} == --one ]]; then
+  needs
+  "$2"
+  exit
+fi
+
+names=("$@")
+((${#names[@]})) || names=(kublk libublk rublk)
+missing=0
+for name in "${names[@]}"; do
+  case $name in
+    libublk) program=$rivals/bin/libublk-null ;;
+    kublk | rublk) program=$rivals/bin/$name ;;
+    *) say "there is no $name"; exit 2 ;;
+  esac
+  if ! [[ -x $program ]] && ! "${BASH_SOURCE[0]}" --one "$name"; then
+    say "$name could not be had"
+    missing=1
+    continue
+  fi
+  echo "$name: $program"
+done
+exit "$missing"

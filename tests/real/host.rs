@@ -1,10 +1,10 @@
 //! The host's role: kernels, boots, verdicts.
 
+use crate::guest::{self, Guest, Kernel, Outcome, root};
 use crate::support::{self, Verdict};
 use crate::{Depth, Wanted, kernels};
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::path::Path;
+use std::process::ExitCode;
 use std::time::Instant;
 
 /// How long all cases of one kernel may take, inside.
@@ -13,8 +13,6 @@ const FULL_SECONDS: u32 = 3600;
 
 /// Kernels unless said otherwise: the oldest and the newest that are served.
 const KERNELS: [&str; 2] = ["6.12", "newest"];
-
-pub type Outcome<T> = Result<T, String>;
 
 /// Runs the cases on every wanted kernel.
 pub fn run(wanted: &Wanted) -> ExitCode {
@@ -37,15 +35,6 @@ fn finish(outcome: Outcome<()>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// A kernel to run on.
-#[derive(Debug)]
-enum Kernel {
-    /// The machine's own.
-    Native,
-    /// One to boot: its release and its image.
-    Vm(String, PathBuf),
 }
 
 fn all(wanted: &Wanted) -> Outcome<()> {
@@ -112,58 +101,14 @@ fn verdict(lines: &[String], all: bool, seconds: u64) -> Outcome<Verdict> {
     Ok(Verdict { release, passed, absent, seconds })
 }
 
-/// The repository.
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn script(name: &str) -> Command {
-    let mut command = Command::new(root().join("tests/vm").join(name));
-    command.stdin(Stdio::null());
-    command
-}
-
-/// What a script prints.
-fn said(name: &str, words: &[String]) -> Outcome<String> {
-    let output = script(name).args(words).stderr(Stdio::inherit()).output();
-    let output = output.map_err(|error| format!("{name}: {error}"))?;
-    if !output.status.success() {
-        return Err("the kernels could not be had; see the line above".into());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Whether this machine can serve ublk devices itself.
-fn native() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    let node = Path::new("/dev/ublk-control");
-    let quiet = |command: &mut Command| {
-        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
-    };
-    root && (node.exists() || (quiet(Command::new("modprobe").arg("ublk_drv")) && node.exists()))
-}
-
 fn kernels(wanted: &Wanted, default: &[&str]) -> Outcome<Vec<Kernel>> {
-    if wanted.kernels.is_empty() && native() || wanted.kernels == ["native"] {
+    if wanted.kernels.is_empty() && guest::is_native() || wanted.kernels == ["native"] {
         return Ok(vec![Kernel::Native]);
     }
-    let prepared = script("prepare.sh").status().map_err(|error| format!("prepare.sh: {error}"))?;
-    if !prepared.success() {
-        return Err("this machine cannot boot kernels; see the line above".into());
+    if wanted.kernels.is_empty() {
+        return guest::kernels(&default.iter().map(|&name| name.into()).collect::<Vec<_>>());
     }
-    let names: Vec<String> = if wanted.every() {
-        said("kernels.sh", &["--list".into()])?.lines().map(str::to_owned).collect()
-    } else if wanted.kernels.is_empty() {
-        default.iter().map(|&name| name.into()).collect()
-    } else {
-        wanted.kernels.clone()
-    };
-    let text = said("kernels.sh", &names)?;
-    let kernel = |line: &str| {
-        let (release, image) = line.split_once(' ').ok_or("kernels.sh: what is this?")?;
-        Ok(Kernel::Vm(release.into(), image.into()))
-    };
-    text.lines().map(kernel).collect()
+    guest::kernels(&wanted.kernels)
 }
 
 /// Takes what the witness saw on a kernel as its recording.
@@ -183,49 +128,12 @@ fn bless(seen: &Path) -> Outcome<()> {
 
 /// Runs this program's inside role on a kernel. Prints and returns its lines.
 fn run_inside(kernel: &Kernel, words: &[String], seconds: u32, what: &str) -> Outcome<Vec<String>> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let (mut command, out, release) = match kernel {
-        Kernel::Native => {
-            let mut command = Command::new(program);
-            command.args(words);
-            (command, None, "this machine's kernel".to_string())
-        }
-        Kernel::Vm(release, image) => {
-            let out = root().join(format!("target/vm/out/{what}-{release}"));
-            let mut command = script("boot.sh");
-            command.args(["--cpus", "4", "--memory", "2G", "--timeout"]);
-            command.arg(seconds.to_string()).arg("--out").arg(&out).arg(image).arg("--");
-            command.env("UBLKIT_OUT", &out); // writable inside, unlike the rest
-            command.arg(program).args(words).arg("--expendable");
-            (command, Some(out), release.clone())
-        }
-    };
-    println!("\n== {what} on {release}");
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("cannot run on {release}: {error}"))?;
-    let mut lines = Vec::new();
-    for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
-        let line = line.map_err(|error| error.to_string())?;
-        println!("{line}");
-        let _ = std::io::stdout().flush();
-        lines.push(line);
+    let guest = Guest { what, cpus: 4, counts: false, seconds };
+    let lines = guest.run(kernel, words);
+    if let Some(out) = guest.out(kernel)
+        && std::env::var_os("UBLKIT_BLESS").is_some()
+    {
+        bless(&out.join("recorded"))?;
     }
-    let status = child.wait().map_err(|error| error.to_string())?;
-    if let Some(out) = out {
-        if std::env::var_os("UBLKIT_BLESS").is_some() {
-            bless(&out.join("recorded"))?;
-        }
-        let log = script("kernel-log.sh").arg(out.join("dmesg")).status();
-        if !log.is_ok_and(|status| status.success()) {
-            return Err(format!("the log of kernel {release} reports trouble; see above"));
-        }
-    }
-    if status.success() {
-        return Ok(lines);
-    }
-    let which = lines.iter().rev().find(|line| line.contains(" failed: "));
-    let why = which.map_or_else(|| status.to_string(), Clone::clone);
-    Err(format!("{what} failed on {release}: {why}"))
+    lines
 }

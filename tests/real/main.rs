@@ -17,6 +17,8 @@ mod dice;
 mod disk;
 #[path = "../vm/document.rs"]
 mod document;
+#[path = "../vm/guest.rs"]
+mod guest;
 mod host;
 mod inside;
 mod kernels;

@@ -1,7 +1,7 @@
 //! The support table: which kernels passed what, in `target/vm/support.md` and in README.
 
 use crate::document;
-use crate::host::{Outcome, root};
+use crate::guest::{Outcome, root};
 use std::fmt;
 
 /// What came of one kernel.

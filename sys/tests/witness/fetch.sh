@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Fetches linux-libc-dev from Debian, without touching the machine's own package state, and unpacks
 # it into DEST. Prints two lines: the include directory, and the package's upstream version.
-# Use: fetch.sh DEST [SUITE]        (SUITE: trixie-backports, the newest headers that Debian offers)
+# Use: fetch.sh DEST [SUITE [PACKAGE...]]
+# (SUITE: trixie-backports, the newest headers that Debian offers; PACKAGE: others instead)
 # The mirror is the one that this machine's apt uses, or $UBLKIT_MIRROR.
 set -euo pipefail
 
 if [ $# -lt 1 ]; then
-    echo "use: fetch.sh DEST [SUITE]" >&2
+    echo "use: fetch.sh DEST [SUITE [PACKAGE...]]" >&2
     exit 2
 fi
 for tool in apt-get apt-cache dpkg dpkg-deb; do
@@ -19,6 +20,8 @@ done
 mkdir -p "$1"
 dest=$(cd "$1" && pwd)
 suite=${2-trixie-backports}
+packages=("${@:3}")
+[ ${#packages[@]} -gt 0 ] || packages=(linux-libc-dev)
 
 # The first Debian mirror in a one-line (deb [options] URI suite) or a deb822 (URIs: URI) file; not
 # the archives beside it (security, debug) and not other people's repositories.
@@ -56,9 +59,11 @@ options=(
 )
 [ "$(id -u)" != 0 ] || options+=(-o APT::Sandbox::User=root)
 apt-get "${options[@]}" update >&2
-(cd "$root/download" && apt-get "${options[@]}" download linux-libc-dev >&2)
-deb=$(echo "$root"/download/linux-libc-dev_*.deb)
-dpkg -x "$deb" "$dest/unpacked"
+(cd "$root/download" && apt-get "${options[@]}" download "${packages[@]}" >&2)
+for deb in "$root"/download/*.deb; do
+    dpkg -x "$deb" "$dest/unpacked"
+done
+deb=$(echo "$root/download/${packages[0]}"_*.deb)
 version=$(dpkg-deb -f "$deb" Version)
 version=${version#*:}
 echo "$dest/unpacked/usr/include"

@@ -8,10 +8,11 @@ mod kernel;
 mod profile;
 mod served;
 
+pub use budget::compare_totals;
 pub use served::run as served;
 
 use crate::document;
-use crate::host::{Outcome, root};
+use crate::guest::{Outcome, root};
 use profile::Place;
 use served::Cell;
 use std::collections::BTreeMap;
@@ -39,6 +40,18 @@ pub struct Wanted {
     pub self_test: bool,
     /// Print the dearest lines of the sources, too.
     pub lines: bool,
+}
+
+impl Wanted {
+    pub fn parse(words: &[String]) -> Self {
+        let has = |flag: &str| words.iter().any(|word| word == flag);
+        Self {
+            check: has("--check"),
+            bless: has("--bless"),
+            self_test: has("--self-test"),
+            lines: has("--lines"),
+        }
+    }
 }
 
 /// Counts all cells and prints what came of it.
