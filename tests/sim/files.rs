@@ -6,9 +6,10 @@ use crate::file_disk::{FileDisk, Mistake};
 use crate::house::{DURABILITIES, House, WHIMS, Whim};
 use crate::properties::{cases, load, profiles};
 use proptest::prelude::*;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use ublkit::sim::{Ask, Audit, Choices, Faults, Profile};
-use ublkit::{Access, DataPath, Durability, Errno, Geometry};
+use ublkit::{Access, DataPath, Durability, Errno, FileOptions, Geometry, Target};
 
 fn geometry(durability: Durability) -> Geometry {
     let mut geometry = Geometry::new(1 << 20);
@@ -123,14 +124,25 @@ fn mistakes_under_way_cost_an_error() {
     }
 }
 
-/// A server with clients is killed, and the power cut; what its clients were promised.
+/// A server with clients is killed, and the power cut; how many sectors its clients were promised,
+/// and how many writes were lost.
 fn cut(house: &House, seed: u64, moments: u32, mistake: Mistake) -> (Result<u64, String>, u64) {
+    let disk = FileDisk::new(house, mistake);
+    cut_of(house, seed, moments, disk.clone(), &disk)
+}
+
+/// The same of any target that keeps its data in the file of `disk`.
+fn cut_of(
+    house: &House,
+    seed: u64,
+    moments: u32,
+    target: impl Target,
+    disk: &FileDisk,
+) -> (Result<u64, String>, u64) {
     let house = *house;
     let sim = house.sim(Choices::seed(seed));
     sim.may_lose_power();
-    let disk = FileDisk::new(&house, mistake);
-    let serves = disk.clone();
-    let victim = Victim::start(&sim, move |kernel| house.serve_target(kernel, serves));
+    let victim = Victim::start(&sim, move |kernel| house.serve_target(kernel, target));
     let load = victim.keep_busy(&sim, moments);
     sim.kill(&victim.process);
     sim.until_answered();
@@ -186,6 +198,28 @@ proptest! {
         let expected = [libc::EIO, libc::ENOSPC, libc::EREMOTEIO];
         prop_assert!(tally.failed.keys().all(|errno| expected.contains(errno)), "{:?}", tally);
     }
+}
+
+/// P35, P36: so does the file backend, on every path.
+#[test]
+fn the_file_backend_keeps_its_promises() {
+    let (mut promised, mut losses) = (0, 0);
+    for &path in DataPath::ALL {
+        for seed in 0..20 {
+            let house = House {
+                geometry: geometry(Durability::FlushAndFua),
+                ..house(Profile::NEWEST, path)
+            };
+            let disk = FileDisk::new(&house, Mistake::None);
+            let name = format!("/proc/self/fd/{}", disk.file.as_raw_fd());
+            let target = FileOptions::new(name).open().unwrap();
+            let (kept, lost) = cut_of(&house, seed, 500, target, &disk);
+            promised += kept.unwrap_or_else(|why| panic!("{path}, seed {seed}: {why}"));
+            losses += lost;
+        }
+    }
+    println!("{promised} sectors promised and kept, {losses} writes lost");
+    assert!(promised > 0 && losses > 0);
 }
 
 /// Controls of the power cut: handlers that forget to make something durable are found, and there
