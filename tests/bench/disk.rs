@@ -113,7 +113,7 @@ fn server(contender: &Contender, command: &str, file: &str, queues: u16) -> Outc
     let mut words = command.split_whitespace();
     let program = words.next().unwrap_or_default();
     if program.contains('/') && !Path::new(program).exists() {
-        return Err("it was not built: see tests/bench/rivals.sh --build".into());
+        return Err("it was not built: see tests/bench/rivals.sh".into());
     }
     if command.contains(file) {
         fill(file);

@@ -24,6 +24,9 @@ pub fn run(wanted: &Wanted) {
         for &cell in &group.cells {
             println!("-- {}: {}", group.name(), cell.name());
             let able = able(&disks, group, cell);
+            if able.is_empty() {
+                continue;
+            }
             let seen = fio::run(&able, cell, group.queues, wanted.length, wanted.rounds);
             let seen = seen.unwrap_or_else(|why| {
                 println!("failed: {}: {}: {why}", group.name(), cell.name());

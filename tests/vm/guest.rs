@@ -39,7 +39,7 @@ fn script(name: &str) -> Command {
 }
 
 /// What a script prints.
-pub fn said(name: &str, words: &[String]) -> Outcome<String> {
+fn said(name: &str, words: &[String]) -> Outcome<String> {
     let output = script(name).args(words).stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| format!("{name}: {error}"))?;
     if !output.status.success() {
