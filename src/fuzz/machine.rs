@@ -63,7 +63,7 @@ pub(super) struct Machine<P> {
     /// Taken and not completed.
     under_way: Vec<io_uring_sqe128>,
     /// How often `io_uring_enter` still answers EAGAIN.
-    stubborn: u8,
+    pub(super) stubborn: u8,
     /// Whether the two sides cannot agree any more: a count or an index was a lie.
     pub(super) lied: bool,
     /// The errno of `io_uring_enter` that does not pass, once it was answered.

@@ -172,6 +172,7 @@ impl Slots {
     #[inline]
     pub(crate) fn lend(&mut self, tag: u16, sqe: u64) -> Address {
         self.hand_over(tag, sqe);
+        self.slot(tag).answer = None; // the next request has its own, also if nobody looks at it
         if self.lends { self.address(tag) } else { Address::NONE }
     }
 
@@ -274,7 +275,7 @@ impl Slots {
         let data_bytes = request.data_bytes();
         assert!(data_bytes as usize <= self.buffer_bytes, "decoded against the device");
         let slot = self.slot(tag);
-        (slot.request, slot.data, slot.answer) = (request, data, None);
+        (slot.request, slot.data) = (request, data);
         (slot.data_bytes, slot.filled_bytes) = (data_bytes, 0);
     }
 

@@ -57,7 +57,6 @@ fn an_answer_waits_for_operations() {
     assert!(!slots.is_waiting(0));
     slots.lend(0, 2);
     assert!(slots.take(0, 3));
-    slots.set_request(0, read(512), Where::Buffer);
     assert_eq!(slots.answer(0), None, "the next request has its own");
     slots.lend(0, 3);
     assert!(slots.gone(0, 4));
