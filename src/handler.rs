@@ -4,7 +4,7 @@ use crate::data_path::DataPath;
 use crate::errno::Errno;
 use crate::id::Id;
 use crate::kernel::{Destination, Source};
-use crate::request::Request;
+use crate::request::{Operation as Asked, Request};
 use crate::ring::{self, FileName, Sqe, SubmissionQueue};
 use crate::slots::{Action, Operation, Slots, Transfer, Where};
 use core::fmt;
@@ -214,12 +214,17 @@ impl Io<'_> {
 
     /// Answers a read with what a region holds from `offset` on, without a copy in between where
     /// the device's data path allows: `return io.load(…)`.
+    ///
+    /// The answer is `EINVAL` when the request is no read, or there is no such range.
     pub fn load(&mut self, region: RegionIndex, offset: u64) -> Step {
         Step::Done(self.loaded(region, offset))
     }
 
     fn loaded(&mut self, region: RegionIndex, offset: u64) -> Result<(), Errno> {
         let tag = self.slot.tag;
+        if self.request().operation != Asked::Read {
+            return Err(Errno::EINVAL);
+        }
         let range = self.slots.range(tag, region.0, offset)?;
         match (self.path, self.slots.place(tag)) {
             (_, Where::Buffer | Where::Copy) => self.slots.load(tag, region.0, range.start),
@@ -236,6 +241,9 @@ impl Io<'_> {
 
     /// Puts what a write brings into a region, from `offset` on, as [`load`](Self::load) does.
     /// Where that ends later, the request is resumed with `cookie`.
+    ///
+    /// The answer is `EINVAL` when the request is no write, or there is no such range, and `EBUSY`
+    /// when it waits for something else and the data is still to be brought.
     pub fn store(&mut self, region: RegionIndex, offset: u64, cookie: u8) -> Step {
         match self.stored(region, offset, cookie) {
             Ok(step) => step,
@@ -245,10 +253,16 @@ impl Io<'_> {
 
     fn stored(&mut self, region: RegionIndex, offset: u64, cookie: u8) -> Result<Step, Errno> {
         let tag = self.slot.tag;
+        if !matches!(self.request().operation, Asked::Write { .. }) {
+            return Err(Errno::EINVAL);
+        }
         let range = self.slots.range(tag, region.0, offset)?;
         match (self.path, self.slots.place(tag)) {
             (_, Where::Buffer | Where::Copy) => self.slots.store(tag, region.0, range.start),
             (DataPath::GetData, _) => {
+                if self.slots.is_waiting(tag) {
+                    return Err(Errno::EBUSY); // the slot is the kernel's meanwhile, and no more
+                }
                 self.fetch_data(Some((region.0, range.start)), cookie)?;
                 return Ok(Step::Pending);
             }
@@ -331,7 +345,6 @@ impl fmt::Debug for Io<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Operation as Asked;
     use crate::ring::fake_submissions;
 
     struct Nobody;
