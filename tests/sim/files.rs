@@ -222,6 +222,39 @@ fn the_file_backend_keeps_its_promises() {
     assert!(promised > 0 && losses > 0);
 }
 
+/// What the file backend is told to forget, or to zero without keeping its space, takes none any
+/// more, and reads as zeros.
+#[test]
+fn discarded_ranges_become_holes() {
+    const MIB: u32 = 1 << 20;
+    for &path in DataPath::ALL {
+        let house = House { max_io_bytes: MIB, ..house(Profile::NEWEST, path) };
+        let disk = FileDisk::new(&house, Mistake::None);
+        let blocks = || rustix::fs::fstat(&disk.file).unwrap().st_blocks * 512;
+        let name = format!("/proc/self/fd/{}", disk.file.as_raw_fd());
+        let sim = house.sim(Choices::first());
+        let server =
+            house.serve_target(sim.task(), FileOptions::new(name).open().unwrap()).unwrap();
+        let asked = |ask| {
+            let asking = sim.ask(server.id(), 0, ask).unwrap();
+            sim.until_answered();
+            sim.answer(asking).unwrap()
+        };
+        let write = Ask::Write { offset: 0, data: vec![7; MIB as usize], fua: false };
+        assert_eq!(asked(write), Ok(vec![]), "{path}");
+        let half = u64::from(MIB / 2);
+        assert_eq!(blocks(), i64::from(MIB), "{path}");
+        assert_eq!(asked(Ask::Discard { offset: 0, len_bytes: half }), Ok(vec![]), "{path}");
+        assert_eq!(blocks(), i64::from(MIB / 2), "{path}");
+        let zero = Ask::WriteZeroes { offset: half, len_bytes: half, no_unmap: false };
+        assert_eq!(asked(zero), Ok(vec![]), "{path}");
+        assert_eq!(blocks(), 0, "{path}");
+        assert_eq!(asked(Ask::Read { offset: 0, len_bytes: MIB }), Ok(vec![0; MIB as usize]));
+        server.stop().unwrap();
+        sim.assert_clean();
+    }
+}
+
 /// Controls of the power cut: handlers that forget to make something durable are found, and there
 /// is something to lose and something promised.
 #[test]
