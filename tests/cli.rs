@@ -17,6 +17,7 @@ const HELP: &[&[&str]] = &[
     &["stop", "--help"],
     &["delete", "--help"],
     &["replay", "--help"],
+    &["doctor", "--help"],
     &["features", "--help"],
     &["abi", "--help"],
 ];
@@ -62,6 +63,7 @@ const WRONG: &[&[&str]] = &[
     &["delete", "0", "--all"],
     &["delete", "/dev/sda"],
     &["list", "0"],
+    &["doctor", "0"],
     &["abi", "ublk", "--check"],
     &["abi", "--btf", "vmlinux"],
     &["abi", "--check", "--btf-module", "ublk_drv"],

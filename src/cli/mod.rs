@@ -3,6 +3,7 @@
 mod abi;
 mod delete;
 mod devices;
+mod doctor;
 mod exit;
 #[cfg(all(any(test, fuzzing), feature = "sim"))]
 pub(crate) mod fuzz;
@@ -90,6 +91,13 @@ enum Command {
         #[arg(long, value_parser = number::size)]
         size: Option<u64>,
     },
+    /// Says whether this machine can serve, and what to do if it cannot
+    ///
+    /// Looks at the kernel, the driver, permissions, limits and devices that were left behind.
+    /// Changes nothing. The exit code is 0 if devices can be served, perhaps with notes, 3 if only
+    /// permissions are lacking, and 4 otherwise.
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(Output),
     /// Lists the driver's features: which this kernel has and which this ublkit can serve
     #[command(after_help = "Example:\n  ublkit features")]
     Features(Output),
@@ -116,6 +124,10 @@ const REPLAY_EXAMPLES: &str = "Example:
 const DELETE_EXAMPLES: &str = "Examples:
   ublkit delete 0
   ublkit delete --all";
+
+const DOCTOR_EXAMPLES: &str = "Examples:
+  sudo ublkit doctor
+  ublkit doctor --json | jq '.findings[] | select(.verdict != \"ok\")'";
 
 const ABI_EXAMPLES: &str = "Examples:
   ublkit abi ublksrv_io UBLK_F
@@ -217,6 +229,7 @@ pub(crate) fn run() -> ExitCode {
         }
         Command::Delete { id: None, force, patience, .. } => delete::all(force, patience.timeout()),
         Command::Replay { path, backend, size } => replay::run(&path, backend, size),
+        Command::Doctor(output) => doctor::run(output),
         Command::Features(output) => listing::features(output),
         Command::Abi(abi) => abi::run(&abi),
     };

@@ -35,7 +35,7 @@ pub const SERIES: &[Series] = &[
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
         quirks: &[Quirk::AnyOpener],
-        cases: 71,
+        cases: 75,
     },
     Series {
         name: "6.16",
@@ -43,9 +43,9 @@ pub const SERIES: &[Series] = &[
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
         quirks: &[Quirk::TinyRequests],
-        cases: 72,
+        cases: 76,
     },
-    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 76 },
+    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 80 },
 ];
 
 /// The row for a kernel's release, such as `6.12.107+deb13-amd64`: the last that is not newer.

@@ -3,6 +3,7 @@
 mod abi;
 mod control;
 mod data;
+mod doctor;
 mod errors;
 mod fs;
 pub mod kill;
@@ -127,6 +128,10 @@ pub const CASES: &[Case] = &[
     Case { name: "errors: no driver", needs: NOTHING, run: errors::no_driver },
     Case { name: "errors: no io_uring", needs: NOTHING, run: errors::no_io_uring },
     Case { name: "errors: unwritable output", needs: NOTHING, run: errors::unwritable },
+    Case { name: "doctor: a machine that is well", needs: NOTHING, run: doctor::well },
+    Case { name: "doctor: a poor process", needs: NOTHING, run: doctor::poor_process },
+    Case { name: "doctor: closed to somebody", needs: NOTHING, run: doctor::closed },
+    Case { name: "doctor: no driver", needs: NOTHING, run: doctor::no_driver },
     Case { name: "abi: agrees with the running kernel", needs: NOTHING, run: abi::agrees },
     Case { name: "witness: control commands", needs: NOTHING, run: witness::control },
     Case { name: "witness: parameters", needs: NOTHING, run: witness::params },
