@@ -1,7 +1,7 @@
 //! `stop` and `delete`: also of devices that other servers left behind.
 
-use super::devices;
 use super::exit::{Failure, say};
+use super::{devices, state};
 use core::time::Duration;
 use ublkit::ErrorKind;
 
@@ -25,7 +25,9 @@ pub(super) fn one(id: u32, force: bool, timeout: Duration) -> Result<(), Failure
             ),
         ));
     }
-    Ok(devices::commands(&mut control, id, &info).within(timeout).delete()?)
+    devices::commands(&mut control, id, &info).within(timeout).delete()?;
+    state::gone(&info);
+    Ok(())
 }
 
 /// Deletes all devices that no process serves, or all. Goes on after a failure and answers with the

@@ -11,6 +11,7 @@ mod listing;
 mod number;
 mod replay;
 mod serve;
+mod state;
 mod trace;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -198,6 +199,9 @@ struct Serve {
     /// Refuse writes
     #[arg(long)]
     read_only: bool,
+    /// What the device shall be called: 'by-name/NAME' in the state directory leads to its disk
+    #[arg(long, value_parser = state::name)]
+    name: Option<String>,
     #[command(flatten)]
     patience: Patience,
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! `serve`: one device, in the foreground.
 
 use super::exit::{self, Failure, say};
+use super::state::{self, FileName, Kept, Record};
 use super::{BackendName, Serve};
 use core::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -42,21 +43,46 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
 
 fn serve_target(serve: &Serve, signals: &Signals, target: impl Target) -> Result<(), Failure> {
     let builder = builder(serve)?;
-    let Some(trace) = serve.tracing.begin()? else {
-        return until_stopped(serve, signals, builder.serve(target)?);
+    let trace = serve.tracing.begin()?;
+    let mut kept = Kept::begin(record_of(serve)?, serve.name.is_some())?;
+    let builder = builder.tag(kept.tag());
+    let result = match &trace {
+        None => {
+            let server = builder.serve(target).map_err(Failure::from);
+            server.and_then(|server| until_stopped(serve, signals, server, &mut kept))
+        }
+        Some(trace) => {
+            let kernel = trace.kernel();
+            let target = kernel.watch(target);
+            let server = builder.serve_on(kernel, target).map_err(Failure::from);
+            server.and_then(|server| until_stopped(serve, signals, server, &mut kept))
+        }
     };
-    let kernel = trace.kernel();
-    let target = kernel.watch(target);
-    let server = builder.serve_on(kernel, target).map_err(Failure::from);
-    let result = server.and_then(|server| until_stopped(serve, signals, server));
-    trace.finish();
+    kept.forget();
+    if let Some(trace) = trace {
+        trace.finish();
+    }
     result
 }
 
-fn until_stopped<K>(serve: &Serve, signals: &Signals, server: Server<K>) -> Result<(), Failure>
+/// What another server would need to know.
+fn record_of(serve: &Serve) -> Result<Record, Failure> {
+    let words = std::env::args_os().skip(2); // without the program and 'serve'
+    let arguments = words.map(|word| word.to_string_lossy().into_owned()).collect();
+    let file = serve.path.as_deref().and_then(FileName::of);
+    Ok(Record { arguments, file, ..state::new_record(serve.name.clone())? })
+}
+
+fn until_stopped<K>(
+    serve: &Serve,
+    signals: &Signals,
+    server: Server<K>,
+    kept: &mut Kept,
+) -> Result<(), Failure>
 where
     K: Kernel<File: AsFd>,
 {
+    kept.is_live(server.info());
     let mut out = std::io::stdout();
     let told = writeln!(out, "{}", server.block_path()).and_then(|()| out.flush());
     if let Err(error) = told {

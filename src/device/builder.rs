@@ -42,6 +42,7 @@ pub struct Builder {
     max_io_bytes: u32,
     features: Features,
     data_path: Option<DataPath>,
+    tag: Option<u64>,
     timeout: Duration,
 }
 
@@ -61,6 +62,7 @@ impl Builder {
             max_io_bytes: 512 << 10,
             features: Features::empty(),
             data_path: None,
+            tag: None,
             timeout: Duration::from_secs(30),
         }
     }
@@ -111,6 +113,14 @@ impl Builder {
         self
     }
 
+    /// A word by which the device can be known again: the kernel keeps it, and does not look at it
+    /// ([`DeviceInfo::server_word`]). Without one it is made from the process and the time.
+    #[must_use]
+    pub const fn tag(mut self, tag: u64) -> Self {
+        self.tag = Some(tag);
+        self
+    }
+
     /// How long starting and stopping may take, 30 seconds unless said otherwise.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
@@ -141,7 +151,8 @@ impl Builder {
         let insists = self.data_path.is_some();
         // The driver keeps this word and does not look at it: by it we know our device again.
         let begun_ns = u64::try_from(control.kernel().now().as_nanos()).unwrap_or(u64::MAX);
-        let server_word = u64::from(control.kernel().process()).rotate_right(16) ^ begun_ns;
+        let own = u64::from(control.kernel().process()).rotate_right(16) ^ begun_ns;
+        let server_word = self.tag.unwrap_or(own);
         let wish = DeviceInfo {
             id: self.id,
             features: self.features | path.features(),
