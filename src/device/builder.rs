@@ -42,6 +42,7 @@ pub struct Builder {
     max_io_bytes: u32,
     features: Features,
     data_path: Option<DataPath>,
+    metered: bool,
     tag: Option<u64>,
     timeout: Duration,
 }
@@ -62,6 +63,7 @@ impl Builder {
             max_io_bytes: 512 << 10,
             features: Features::empty(),
             data_path: None,
+            metered: false,
             tag: None,
             timeout: Duration::from_secs(30),
         }
@@ -121,6 +123,14 @@ impl Builder {
         self
     }
 
+    /// Whether each queue has a [`Meter`](crate::Meter), which others may read while it serves. Not
+    /// unless asked for: it costs a little each time that a queue wakes up.
+    #[must_use]
+    pub const fn metered(mut self, metered: bool) -> Self {
+        self.metered = metered;
+        self
+    }
+
     /// How long starting and stopping may take, 30 seconds unless said otherwise.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
@@ -159,7 +169,8 @@ impl Builder {
             server_word,
             ..DeviceInfo::wish(self.queues, self.depth, self.max_io_bytes)
         };
-        let plan = Plan { geometry, needs, path, insists, timeout: self.timeout };
+        let Self { metered, timeout, .. } = *self;
+        let plan = Plan { geometry, needs, path, insists, metered, timeout };
         Server::start(control, &wish, plan, target)
     }
 

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::geometry::Geometry;
 use crate::kernel::{Kernel, Linux};
 use crate::needs::Needs;
-use crate::queue::{QueueError, QueuePlan, QueueStats};
+use crate::queue::{Meter, QueueError, QueuePlan, QueueStats};
 use crate::request::Limits;
 use core::time::Duration;
 use std::ffi::CString;
@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub(super) path: DataPath,
     /// Whether no other path will do.
     pub(super) insists: bool,
+    /// Whether the queues have meters.
+    pub(super) metered: bool,
     pub(super) timeout: Duration,
 }
 
@@ -53,6 +55,7 @@ pub struct Server<K: Kernel = Linux> {
     info: DeviceInfo,
     timeout: Duration,
     workers: Option<Workers<K>>,
+    meters: Vec<Arc<Meter>>,
     /// Whether START_DEV was sent, so that there may be clients.
     started: bool,
     finished: bool,
@@ -74,7 +77,8 @@ impl<K: Kernel> Server<K> {
             return Err(Error::Impossible("a device was added without a number".into()));
         };
         let (started, finished) = (false, false);
-        let mut server = Self { control, id, info, timeout, workers: None, started, finished };
+        let (workers, meters) = (None, Vec::new());
+        let mut server = Self { control, id, info, timeout, workers, meters, started, finished };
         match server.bring_up(wish, plan, deadline, target) {
             Ok(()) => Ok(server),
             Err(first) => match server.finish() {
@@ -95,7 +99,7 @@ impl<K: Kernel> Server<K> {
         if !self.info.is_grant_of(wish) {
             return Err(Error::Impossible(format!("it granted {:?} for {wish:?}", self.info)));
         }
-        let Plan { geometry, needs, path: wanted, insists, .. } = plan;
+        let Plan { geometry, needs, path: wanted, insists, metered, .. } = plan;
         let granted = DataPath::of(self.info.features).filter(|path| path.suits(needs.access));
         let path = granted.filter(|path| !insists || *path == wanted).ok_or_else(|| {
             let features = self.info.features;
@@ -111,6 +115,9 @@ impl<K: Kernel> Server<K> {
         let target = Arc::new(target);
         let kernel = self.control.kernel().task();
         let workers = self.workers.insert(Workers::new(kernel, self.id, queues)?);
+        if metered {
+            self.meters = (0..queues).map(|_| Arc::default()).collect();
+        }
         for queue in 0..queues {
             let plan = QueuePlan {
                 device: self.id,
@@ -123,6 +130,7 @@ impl<K: Kernel> Server<K> {
                 char_device: Arc::clone(&char_device),
                 wake: workers.wake(queue),
                 leave: workers.leave(),
+                meter: self.meters.get(usize::from(queue)).cloned(),
             };
             workers.spawn(plan, Arc::clone(&target))?;
         }
@@ -168,6 +176,12 @@ impl<K: Kernel> Server<K> {
     /// What the driver granted and says of the device.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    /// Of a [metered](crate::Builder::metered) device: its queues' meters, in their order. They may
+    /// be read at any time, also after the device's end.
+    pub fn meters(&self) -> &[Arc<Meter>] {
+        &self.meters
     }
 
     /// How data moves.

@@ -19,8 +19,7 @@ use std::sync::Arc;
 use ublkit_sys::io_uring::{
     IORING_OP_POLL_ADD, IORING_OP_TIMEOUT, IORING_OP_URING_CMD, io_uring_sqe128,
 };
-use ublkit_sys::ublk as sys;
-use ublkit_sys::ublk::ublksrv_io_desc;
+use ublkit_sys::ublk::{self as sys, ublksrv_io_desc};
 
 const QUEUE: u16 = 0;
 
@@ -72,6 +71,7 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
         path: DataPath::Copy,
         needs: Needs { operations: 1, ..Needs::default() },
         char_device: Arc::new(kernel.open(c"/dev/ublkc0").ok()?),
+        meter: Some(Arc::default()),
         leave: Arc::default(),
         wake: Arc::new(kernel.event().ok()?),
     };

@@ -7,11 +7,13 @@
 mod descriptors;
 mod error;
 mod leave;
+mod meter;
 mod mover;
 mod paths;
 mod stats;
 
 pub use error::QueueError;
+pub use meter::{Meter, Reading};
 pub use stats::QueueStats;
 
 use crate::data_path::DataPath;
@@ -26,6 +28,7 @@ use crate::slots::{Action, Next, Slots, Where};
 use core::marker::PhantomData;
 use core::time::Duration;
 use descriptors::Descriptors;
+use meter::Metering;
 use mover::CharDevice;
 use static_assertions::assert_not_impl_any;
 use std::os::fd::AsRawFd;
@@ -46,6 +49,8 @@ pub(crate) struct QueuePlan<F> {
     pub(crate) path: DataPath,
     pub(crate) needs: Needs,
     pub(crate) char_device: Arc<F>,
+    /// Where it says what it does, if anywhere.
+    pub(crate) meter: Option<Arc<Meter>>,
     /// Set when the queue shall leave although its slots are live,
     pub(crate) leave: Arc<AtomicBool>,
     /// and then signalled.
@@ -93,6 +98,7 @@ pub(crate) struct Queue<K: Kernel, H> {
     files: Box<[FileName]>,
     plan: QueuePlan<K::File>,
     stats: QueueStats,
+    metering: Option<Box<Metering>>,
     // Dropped last: the driver has all back before a stranger's code runs.
     handler: H,
     _of_this_thread: PhantomData<*mut ()>,
@@ -129,6 +135,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if plan.path == DataPath::ZeroCopy {
             ring.make_table(plan.depth);
         }
+        let has_operations = plan.needs.operations > 0;
+        let metering = plan.meter.clone();
+        let metering = metering.map(|meter| Metering::new(meter, plan.depth, has_operations));
         Ok(Self {
             ring,
             slots,
@@ -137,6 +146,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             files: names[1..].into(),
             plan,
             stats: QueueStats::default(),
+            metering: metering.map(Box::new),
             handler,
             _of_this_thread: PhantomData,
         })
@@ -166,10 +176,16 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// or without end) and handles all that there are.
     pub(crate) fn turn(&mut self, deadline: Option<Duration>) -> Result<Turn, QueueError> {
         self.ring.wait(deadline)?;
+        if let Some(metering) = &mut self.metering {
+            metering.begin(self.ring.ready(), self.ring.kernel());
+        }
         let mut woken = false;
         while !woken && let Some(cqe) = self.ring.pop()? {
             // A batch of slow requests is not finished first; what is left of it fails.
             woken = self.complete(cqe)? || self.plan.leave.load(Ordering::Relaxed);
+        }
+        if let Some(metering) = &mut self.metering {
+            metering.end(&self.stats, self.ring.kernel());
         }
         if woken {
             return Ok(Turn::Woken);
@@ -195,6 +211,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
     /// Gives the driver and the ring back, and leaves the handler.
     pub(crate) fn into_handler(self) -> H {
+        if let Some(metering) = self.metering {
+            metering.finish(&self.stats);
+        }
         self.handler
     }
 
@@ -212,7 +231,10 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 let fetched = self.slots.end_fetching(tag);
                 match (self.slots.take(tag, taken), fetched) {
                     (false, _) => return Ok(false),
-                    (true, Some(cookie)) => self.fetched(tag, cookie)?,
+                    (true, Some(cookie)) => {
+                        self.fetched(tag, cookie)?;
+                        self.tell_meter(tag);
+                    }
                     (true, None) => self.start(tag, false)?,
                 }
                 Ok(true)
@@ -278,6 +300,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 Err(errno) => Step::Done(Err(errno)),
             })?,
         }
+        self.tell_meter(tag);
         Ok(true)
     }
 
@@ -309,7 +332,10 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         };
         let answer = match catch_unwind(AssertUnwindSafe(|| call(handler, &mut io))) {
             Ok(Step::Done(answer)) => answer,
-            Ok(Step::Pending) if self.slots.is_waiting(tag) => return Ok(()),
+            Ok(Step::Pending) if self.slots.is_waiting(tag) => {
+                self.tell_meter(tag);
+                return Ok(());
+            }
             Ok(Step::Pending) => Err(Errno::EIO), // on nothing: for ever
             Err(panic) => {
                 std::mem::forget(panic); // its own drop might panic again
@@ -319,9 +345,20 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         };
         if self.slots.is_waiting(tag) {
             self.slots.settle(tag, answer);
+            self.tell_meter(tag);
             return Ok(());
         }
         self.commit(tag, answer)
+    }
+
+    /// Tells the meter of a request that waits, or has waited.
+    fn tell_meter(&mut self, tag: u16) {
+        if let Some(metering) = &mut self.metering {
+            match self.slots.is_servers(tag) || self.slots.is_fetching(tag) {
+                true => metering.waits(tag),
+                false => metering.ended(tag),
+            }
+        }
     }
 
     /// Answers the request if its answer is settled and it does not wait for anything.

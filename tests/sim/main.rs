@@ -13,5 +13,6 @@ mod failures;
 mod file_disk;
 mod files;
 mod house;
+mod meters;
 mod properties;
 mod small;
