@@ -11,6 +11,7 @@ mod listing;
 mod number;
 mod replay;
 mod serve;
+mod stat;
 mod state;
 mod trace;
 
@@ -99,6 +100,14 @@ enum Command {
     /// permissions are lacking, and 4 otherwise.
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(Output),
+    /// Shows what a device's queues do: requests, data, latencies and errors
+    ///
+    /// A server that is ublkit tells for each of its queues, by a socket that only its user can
+    /// reach. Latencies are the server's part, from when it was told of a request until it had
+    /// answered, of a sample, exact to 6.25 %. Of devices that other programs serve, what the
+    /// kernel counts is shown.
+    #[command(after_help = STAT_EXAMPLES)]
+    Stat(stat::Stat),
     /// Lists the driver's features: which this kernel has and which this ublkit can serve
     #[command(after_help = "Example:\n  ublkit features")]
     Features(Output),
@@ -125,6 +134,11 @@ const REPLAY_EXAMPLES: &str = "Example:
 const DELETE_EXAMPLES: &str = "Examples:
   ublkit delete 0
   ublkit delete --all";
+
+const STAT_EXAMPLES: &str = "Examples:
+  ublkit stat 0 --watch
+  ublkit stat 0 --interval 10 --json | jq .all.latency_ns
+  ublkit stat --prometheus";
 
 const DOCTOR_EXAMPLES: &str = "Examples:
   sudo ublkit doctor
@@ -199,6 +213,9 @@ struct Serve {
     /// Refuse writes
     #[arg(long)]
     read_only: bool,
+    /// Do not count and time requests for 'ublkit stat'
+    #[arg(long)]
+    no_meter: bool,
     /// What the device shall be called: 'by-name/NAME' in the state directory leads to its disk
     #[arg(long, value_parser = state::name)]
     name: Option<String>,
@@ -233,6 +250,7 @@ pub(crate) fn run() -> ExitCode {
         }
         Command::Delete { id: None, force, patience, .. } => delete::all(force, patience.timeout()),
         Command::Replay { path, backend, size } => replay::run(&path, backend, size),
+        Command::Stat(stat) => stat::run(&stat),
         Command::Doctor(output) => doctor::run(output),
         Command::Features(output) => listing::features(output),
         Command::Abi(abi) => abi::run(&abi),

@@ -1,6 +1,7 @@
 //! `serve`: one device, in the foreground.
 
 use super::exit::{self, Failure, say};
+use super::stat::Teller;
 use super::state::{self, FileName, Kept, Record};
 use super::{BackendName, Serve};
 use core::time::Duration;
@@ -83,6 +84,7 @@ where
     K: Kernel<File: AsFd>,
 {
     kept.is_live(server.info());
+    let _teller = Teller::begin(kept.tag(), server.meters());
     let mut out = std::io::stdout();
     let told = writeln!(out, "{}", server.block_path()).and_then(|()| out.flush());
     if let Err(error) = told {
@@ -143,6 +145,7 @@ pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
         .queues(serve.queues.unwrap_or(queues))
         .depth(serve.depth)
         .max_io_bytes(max_io_bytes)
+        .metered(!serve.no_meter)
         .timeout(serve.patience.timeout());
     let builder = match serve.id {
         Some(id) => builder.id(id),

@@ -35,7 +35,7 @@ pub const SERIES: &[Series] = &[
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
         quirks: &[Quirk::AnyOpener],
-        cases: 75,
+        cases: 79,
     },
     Series {
         name: "6.16",
@@ -43,9 +43,9 @@ pub const SERIES: &[Series] = &[
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
         quirks: &[Quirk::TinyRequests],
-        cases: 76,
+        cases: 80,
     },
-    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 80 },
+    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 84 },
 ];
 
 /// The row for a kernel's release, such as `6.12.107+deb13-amd64`: the last that is not newer.

@@ -41,6 +41,7 @@ fn forget(directory: &Directory, record: &Record) {
     if let (Some(name), Ok(names)) = (&record.name, Names::open(directory)) {
         names.remove(name);
     }
+    directory.remove_socket(record.tag); // of a server that was killed
     directory.remove(record.tag);
 }
 

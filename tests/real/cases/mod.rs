@@ -11,6 +11,7 @@ mod life;
 mod ops;
 mod paths;
 mod speed;
+mod stat;
 mod trace;
 mod witness;
 
@@ -128,6 +129,10 @@ pub const CASES: &[Case] = &[
     Case { name: "errors: no driver", needs: NOTHING, run: errors::no_driver },
     Case { name: "errors: no io_uring", needs: NOTHING, run: errors::no_io_uring },
     Case { name: "errors: unwritable output", needs: NOTHING, run: errors::unwritable },
+    Case { name: "stat: each request is counted", needs: NOTHING, run: stat::counts },
+    Case { name: "stat: a busy disk", needs: NOTHING, run: stat::busy },
+    Case { name: "stat: watched", needs: NOTHING, run: stat::watched },
+    Case { name: "stat: other servers", needs: NOTHING, run: stat::of_others },
     Case { name: "doctor: a machine that is well", needs: NOTHING, run: doctor::well },
     Case { name: "doctor: a poor process", needs: NOTHING, run: doctor::poor_process },
     Case { name: "doctor: closed to somebody", needs: NOTHING, run: doctor::closed },
