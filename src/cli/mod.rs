@@ -9,10 +9,13 @@ mod exit;
 pub(crate) mod fuzz;
 mod listing;
 mod number;
+#[cfg(test)]
+mod pages;
 mod replay;
 mod serve;
 mod stat;
 mod state;
+mod supervise;
 mod trace;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -125,6 +128,7 @@ const SERVE_EXAMPLES: &str = "Examples:
   ublkit serve null --size 250G --block-size 4096
   ublkit serve file disk.img --size 10G
   ublkit serve file /dev/sdb --direct
+  ublkit serve file disk.img --background
   ublkit serve memory --size 1G --trace
   ublkit serve memory --size 1G --trace=talk.jsonl --trace-format json";
 
@@ -222,7 +226,15 @@ struct Serve {
     #[command(flatten)]
     patience: Patience,
     #[command(flatten)]
+    supervision: supervise::Supervision,
+    #[command(flatten)]
     tracing: trace::Tracing,
+}
+
+impl Serve {
+    fn is_in_background(&self) -> bool {
+        self.supervision.in_background
+    }
 }
 
 /// The backends that the command line knows.
@@ -240,6 +252,7 @@ enum BackendName {
 pub(crate) fn run() -> ExitCode {
     // Wrong usage ends here with a sentence and code 2; --help and --version with code 0.
     let cli = Cli::parse();
+    let in_background = matches!(&cli.command, Command::Serve(serve) if serve.is_in_background());
     let result = match cli.command {
         Command::Serve(serve) => serve::run(&serve),
         Command::List(output) => listing::list(output),
@@ -255,7 +268,11 @@ pub(crate) fn run() -> ExitCode {
         Command::Features(output) => listing::features(output),
         Command::Abi(abi) => abi::run(&abi),
     };
-    exit::code(result)
+    let code = exit::code(result);
+    if in_background {
+        supervise::ended(code);
+    }
+    ExitCode::from(code)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::exit::{self, Failure, say};
 use super::stat::Teller;
 use super::state::{self, FileName, Kept, Record};
+use super::supervise::{self, Notify};
 use super::{BackendName, Serve};
 use core::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -12,7 +13,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -32,7 +33,15 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     if serve.backend != BackendName::File && (serve.path.is_some() || serve.direct) {
         return Err(refused("only the backend 'file' has a path and '--direct'".into()));
     }
-    let signals = Signals::catch()?;
+    if serve.supervision.background {
+        if serve.tracing.is_mixed() {
+            let sentence = "in the background there is no standard error: give '--trace' a FILE";
+            return Err(refused(sentence.into()));
+        }
+        return supervise::start();
+    }
+    serve.supervision.begin()?;
+    let signals = Signals::catch(serve.is_in_background())?;
     match serve.backend {
         BackendName::Null => {
             serve_target(serve, &signals, Blocking::new(Null::new(geometry(serve)?)))
@@ -44,6 +53,9 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
 
 fn serve_target(serve: &Serve, signals: &Signals, target: impl Target) -> Result<(), Failure> {
     let builder = builder(serve)?;
+    let folders = [state::place(), serve.tracing.file()];
+    let folders: Vec<&Path> = folders.iter().flatten().map(PathBuf::as_path).collect();
+    serve.supervision.settle(&folders)?;
     let trace = serve.tracing.begin()?;
     let mut kept = Kept::begin(record_of(serve)?, serve.name.is_some())?;
     let builder = builder.tag(kept.tag());
@@ -69,6 +81,7 @@ fn serve_target(serve: &Serve, signals: &Signals, target: impl Target) -> Result
 /// What another server would need to know.
 fn record_of(serve: &Serve) -> Result<Record, Failure> {
     let words = std::env::args_os().skip(2); // without the program and 'serve'
+    let words = words.filter(|word| !supervise::is_about_background(word));
     let arguments = words.map(|word| word.to_string_lossy().into_owned()).collect();
     let file = serve.path.as_deref().and_then(FileName::of);
     Ok(Record { arguments, file, ..state::new_record(serve.name.clone())? })
@@ -91,8 +104,14 @@ where
         server.stop()?; // a device that nobody was told of is not left running
         return Err(Failure::Output(error));
     }
-    let path = server.block_path();
-    if !signals.wait(&server)? {
+    if serve.is_in_background() {
+        supervise::let_go();
+    }
+    let (path, manager) = (server.block_path(), Notify::of_environment());
+    manager.ready(&path);
+    let was_signal = signals.wait(&server)?;
+    manager.stopping(&path);
+    if !was_signal {
         server.stop()?;
         say(&format!("somebody stopped {path}"));
     } else if stop_from_outside(server.id(), serve.patience.timeout()) {
@@ -116,6 +135,7 @@ fn stop_from_outside(id: u32, timeout: Duration) -> bool {
         .args(["stop", &id.to_string(), "--timeout", &timeout_s])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
+        .env_remove(supervise::NOTIFY_VARIABLE)
         .process_group(0) // a second Ctrl-C is for us alone
         .spawn();
     let Ok(mut stopper) = stopper else { return true }; // then from inside, all the same
@@ -214,12 +234,18 @@ struct Signals {
 }
 
 impl Signals {
-    fn catch() -> Result<Self, Failure> {
+    /// In the background, SIGHUP is none of them: it comes from terminals, and is not heeded.
+    fn catch(in_background: bool) -> Result<Self, Failure> {
         let failed =
             |error| Failure::Said(ErrorKind::Failed, format!("cannot catch signals: {error}"));
         let (noted, note) = UnixStream::pair().map_err(failed)?;
         let armed = Arc::new(AtomicBool::new(false));
-        for signal in SIGNALS.into_iter().filter(|signal| !is_ignored(*signal)) {
+        let mut stopping = SIGNALS.to_vec();
+        if in_background {
+            stopping.retain(|signal| *signal != SIGHUP);
+            signal_hook::flag::register(SIGHUP, Arc::default()).map_err(failed)?;
+        }
+        for signal in stopping.into_iter().filter(|signal| !is_ignored(*signal)) {
             // A signal's actions are taken in this order: the first finds it not armed yet.
             let first = Arc::clone(&armed);
             register_conditional_shutdown(signal, 128 + signal, first).map_err(failed)?;

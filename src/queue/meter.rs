@@ -55,6 +55,7 @@ impl Meter {
         }
     }
 
+    #[inline]
     fn publish(&self, stats: &QueueStats, in_flight: u32) {
         for (shared, count) in self.counts.iter().zip(stats.counts()) {
             shared.store(count, Ordering::Relaxed);
@@ -94,15 +95,16 @@ pub(super) struct Metering {
     /// own would be seen on one side alone.
     until_timed: u64,
     dice: u64,
-    /// Requests answered before this turn,
+    /// Requests answered before the last turn that was timed began,
     answered: u64,
-    /// and those answered in it that had come before.
+    /// and those answered since that had waited.
     late: u64,
     /// The timed ones among them: since when. Never longer than the queue is deep.
     ended: Vec<Duration>,
     /// For each slot, since when its request waits.
     since: Box<[Since]>,
     waiting: u32,
+    depth: u32,
     /// Whether a turn's completions are all requests, none an operation of one.
     only_requests: bool,
 }
@@ -123,44 +125,52 @@ impl Metering {
             ended: Vec::with_capacity(depth.into()),
             since: vec![Since::Answered; depth.into()].into(),
             waiting: 0,
+            depth: depth.into(),
             only_requests: !has_operations,
         }
     }
 
     /// A turn begins, with so many completions to handle.
     #[inline]
-    pub(super) fn begin(&mut self, completions: u32, kernel: &impl Kernel) {
+    pub(super) fn begin(&mut self, completions: u32, stats: &QueueStats, kernel: &impl Kernel) {
         self.until_timed -= 1;
         if self.until_timed == 0 {
-            self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            self.until_timed = 1 + (self.dice >> 32) % MOST_UNTIMED;
-            self.began = Some(kernel.now());
+            self.begin_timed(stats, kernel);
         }
         if self.only_requests {
             // A backend that is stuck in its call is seen to have them.
-            let most = u32::try_from(self.since.len()).unwrap_or(u32::MAX);
-            let in_flight = (self.waiting + completions).min(most);
+            let in_flight = (self.waiting + completions).min(self.depth);
             self.meter.in_flight.store(in_flight, Ordering::Relaxed);
         }
+    }
+
+    #[cold]
+    fn begin_timed(&mut self, stats: &QueueStats, kernel: &impl Kernel) {
+        self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.until_timed = 1 + (self.dice >> 32) % MOST_UNTIMED;
+        (self.answered, self.late) = (stats.answered(), 0);
+        self.began = Some(kernel.now());
     }
 
     /// The turn is over: what was answered in it is about to be told to the kernel.
     #[inline]
     pub(super) fn end(&mut self, stats: &QueueStats, kernel: &impl Kernel) {
-        let answered = stats.answered();
-        let fresh = answered - self.answered - self.late;
-        (self.answered, self.late) = (answered, 0);
-        let began = self.began.take().filter(|_| fresh > 0);
-        if began.is_some() || !self.ended.is_empty() {
-            let now = kernel.now();
-            if let Some(began) = began {
-                self.meter.took(now.saturating_sub(began), fresh);
-            }
-            for since in self.ended.drain(..) {
-                self.meter.took(now.saturating_sub(since), 1);
-            }
+        if self.began.is_some() || !self.ended.is_empty() {
+            self.end_timed(stats, kernel);
         }
         self.meter.publish(stats, self.waiting);
+    }
+
+    #[cold]
+    fn end_timed(&mut self, stats: &QueueStats, kernel: &impl Kernel) {
+        let now = kernel.now();
+        if let Some(began) = self.began.take() {
+            let fresh = stats.answered() - self.answered - self.late;
+            self.meter.took(now.saturating_sub(began), fresh);
+        }
+        for since in self.ended.drain(..) {
+            self.meter.took(now.saturating_sub(since), 1);
+        }
     }
 
     /// The queue is over, and whatever it had was answered.

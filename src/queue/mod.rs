@@ -177,7 +177,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     pub(crate) fn turn(&mut self, deadline: Option<Duration>) -> Result<Turn, QueueError> {
         self.ring.wait(deadline)?;
         if let Some(metering) = &mut self.metering {
-            metering.begin(self.ring.ready(), self.ring.kernel());
+            metering.begin(self.ring.ready(), &self.stats, self.ring.kernel());
         }
         let mut woken = false;
         while !woken && let Some(cqe) = self.ring.pop()? {

@@ -60,7 +60,7 @@ impl Wanted {
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1).peekable();
-    let roles = ["inside", "cases", "demo", "stops-itself"];
+    let roles = ["inside", "cases", "demo", "stops-itself", "hog"];
     let role = words.next_if(|word| roles.contains(&word.as_str()));
     let mut wanted = Wanted {
         depth: Depth::Slice,
@@ -83,6 +83,7 @@ fn main() -> ExitCode {
     match role.as_deref() {
         Some("inside") => inside::run(),
         Some("cases") => inside::cases(&wanted),
+        Some("hog") => cases::supervise::hog(),
         Some("stops-itself") => cases::kill::serve_and_stop_itself(),
         Some(_) => host::demo(&wanted),
         None => host::run(&wanted),

@@ -37,7 +37,7 @@ pub(in crate::cli) struct Directory {
 
 impl Directory {
     /// Where it is: `/run/ublkit` for root, `$XDG_RUNTIME_DIR/ublkit` for others.
-    fn place() -> Result<PathBuf, Failure> {
+    pub(super) fn place() -> Result<PathBuf, Failure> {
         if let Some(path) = std::env::var_os(OVERRIDE).filter(|path| !path.is_empty()) {
             return Ok(path.into());
         }

@@ -12,6 +12,7 @@ mod ops;
 mod paths;
 mod speed;
 mod stat;
+pub mod supervise;
 mod trace;
 mod witness;
 
@@ -129,6 +130,12 @@ pub const CASES: &[Case] = &[
     Case { name: "errors: no driver", needs: NOTHING, run: errors::no_driver },
     Case { name: "errors: no io_uring", needs: NOTHING, run: errors::no_io_uring },
     Case { name: "errors: unwritable output", needs: NOTHING, run: errors::unwritable },
+    Case { name: "supervise: in the background", needs: NOTHING, run: supervise::background },
+    Case { name: "supervise: it cannot", needs: NOTHING, run: supervise::background_fails },
+    Case { name: "supervise: readiness", needs: NOTHING, run: supervise::readiness },
+    Case { name: "supervise: memory and OOM", needs: NOTHING, run: supervise::settings },
+    Case { name: "supervise: its own mounts", needs: NOTHING, run: supervise::own_mounts },
+    Case { name: "supervise: swap", needs: NOTHING, run: supervise::swap },
     Case { name: "stat: each request is counted", needs: NOTHING, run: stat::counts },
     Case { name: "stat: a busy disk", needs: NOTHING, run: stat::busy },
     Case { name: "stat: watched", needs: NOTHING, run: stat::watched },
@@ -151,10 +158,17 @@ pub const CASES: &[Case] = &[
     Case { name: "witness: servers that go", needs: NOTHING, run: witness::server },
 ];
 
-/// What leaves a device and a process behind that nothing can remove: run after all others, and
-/// only in a guest that is thrown away then.
-pub const LAST: Case = Case {
-    name: "life: control: a server that stops itself stays",
-    needs: NOTHING,
-    run: kill::stops_itself,
-};
+/// What leaves devices and processes behind that nothing can remove: run after all others, and only
+/// in a guest that is thrown away then.
+pub const LAST: &[Case] = &[
+    Case {
+        name: "life: control: a server that stops itself stays",
+        needs: NOTHING,
+        run: kill::stops_itself,
+    },
+    Case {
+        name: "supervise: control: a server that shares its mounts stays",
+        needs: NOTHING,
+        run: supervise::shares_its_mounts,
+    },
+];
