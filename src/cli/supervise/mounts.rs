@@ -3,7 +3,7 @@
 //! When the last process of a mount namespace ends, it is that process which unmounts what is
 //! mounted there, and writes what is dirty. If that lies on a disk that the process itself serves,
 //! it waits for its own answers, before its char device is closed and the driver could fail them:
-//! for ever, and nobody can end it (`supervise: control: a server that shares its mounts stays`).
+//! for ever, and nobody can end it (`supervise: control: a server that shares its mounts`).
 //! So a server has a namespace that knows nothing of mounts that are made later.
 
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};

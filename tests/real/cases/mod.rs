@@ -167,7 +167,7 @@ pub const LAST: &[Case] = &[
         run: kill::stops_itself,
     },
     Case {
-        name: "supervise: control: a server that shares its mounts stays",
+        name: "supervise: control: a server that shares its mounts",
         needs: NOTHING,
         run: supervise::shares_its_mounts,
     },
