@@ -37,8 +37,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                         self.slots.settle(tag, Err(Errno::EIO));
                         self.slots.abandon_operations(tag);
                         self.commit_if_settled(tag)?;
-                        fetches |= self.slots.is_fetching(tag);
                     }
+                    // Begun just now or before: the driver has the data put there at once.
+                    fetches |= self.slots.is_fetching(tag);
                 }
                 // Nothing new may come: an old driver does not notice for half a minute that a
                 // server is gone when no slot has a command.
