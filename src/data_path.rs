@@ -170,7 +170,19 @@ mod tests {
         assert_eq!(choose(None, Access::Slices, None, all), Ok(DataPath::Copy));
         assert_eq!(choose(None, Access::Regions, None, none), Ok(DataPath::Copy));
         let lacking = choose(Some(DataPath::UserCopy), Access::Slices, None, none).unwrap_err();
+        assert!(lacking.starts_with("user-copy cannot be"), "{lacking}");
         assert!(lacking.contains("lacks USER_COPY"), "{lacking}");
-        assert!(choose(Some(DataPath::ZeroCopy), Access::Slices, None, all).is_err());
+        for access in [Access::Slices, Access::Regions] {
+            assert!(choose(Some(DataPath::ZeroCopy), access, None, all).is_err(), "{access:?}");
+        }
+        for path in DataPath::ALL {
+            assert_eq!(choose(Some(*path), Access::Operations, None, all), Ok(*path));
+        }
+    }
+
+    #[test]
+    fn memory_is_named_where_the_driver_copies() {
+        let named: Vec<_> = DataPath::ALL.iter().filter(|path| path.names_memory()).collect();
+        assert_eq!(named, [&DataPath::Copy, &DataPath::GetData]);
     }
 }

@@ -45,8 +45,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                         self.slots.settle(tag, Err(Errno::EIO));
                         self.slots.abandon_operations(tag);
                         self.commit_if_settled(tag)?;
-                        goes_on |= self.slots.is_fetching(tag);
                     }
+                    // Begun just now or before: the driver has the data put there at once.
+                    goes_on |= self.slots.is_fetching(tag);
                 }
                 // Nothing new may come: an old driver does not notice for half a minute that a
                 // server is gone when no slot has a command.

@@ -397,3 +397,16 @@ impl<K: Kernel, H> Queue<K, H> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_have_room_for_all_that_can_be_under_way() {
+        let entries = QueuePlan::<()>::ring_entries;
+        assert_eq!(entries(128, 0), 128 + 1, "a command each, and the event's poll");
+        assert_eq!(entries(128, 3), 3 * 128 + 1, "or its operations");
+        assert_eq!(entries(u16::MAX, u8::MAX), 65535 * 255 + 1);
+    }
+}

@@ -20,7 +20,7 @@ pub(crate) use queues::{Cqe, Entry, SubmissionQueue};
 pub(crate) use setup::RingPlan;
 pub(crate) use sqe::{Address, Data, Elements, FileName, Slot, Sqe, Sqe128};
 #[cfg(test)]
-pub(crate) use tests::fake_submissions;
+pub(crate) use tests::{Played, fake_submissions};
 
 use crate::kernel::{Kernel, Registration, RingName};
 use queues::CompletionQueue;

@@ -140,6 +140,26 @@ fn mistakes_under_way_cost_an_error() {
     }
 }
 
+/// What a short operation leaves is asked for while somebody waits for it, and not for a request
+/// that has failed meanwhile.
+#[test]
+fn nobody_wants_the_rest_of_what_has_failed() {
+    let goes_on = |whims, seed| {
+        let faults = Faults::bearable();
+        let house = House { faults, whims, ..house(Profile::NEWEST, DataPath::Copy) };
+        let sim = house.sim(Choices::seed(seed));
+        let server = house.serve_target(sim.task(), FileDisk::new(&house, Mistake::None)).unwrap();
+        sim.ask(server.id(), 0, Ask::Read { offset: 0, len_bytes: 4096 }).unwrap();
+        sim.until_answered();
+        server.stop().unwrap();
+        sim.assert_clean();
+        let Audit { operated, committed, .. } = sim.audit();
+        operated > committed
+    };
+    assert!((0..50).any(|seed| goes_on(&[Whim::Serve], seed)), "some are short");
+    assert!((0..50).all(|seed| !goes_on(&[Whim::FailUnderWay], seed)));
+}
+
 /// A server with clients is killed, and the power cut; how many sectors its clients were promised,
 /// and how many writes were lost.
 fn cut(house: &House, seed: u64, moments: u32, mistake: Mistake) -> (Result<u64, String>, u64) {
