@@ -171,8 +171,12 @@ pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
         Some(id) => builder.id(id),
         None => builder,
     };
-    Ok(match serve.data {
+    let builder = match serve.data {
         Some(path) => builder.data_path(path),
+        None => builder,
+    };
+    Ok(match serve.batches {
+        Some(batches) => builder.batches(batches),
         None => builder,
     })
 }

@@ -13,6 +13,11 @@ use crate::queue::QueuePlan;
 use core::time::Duration;
 use ublkit_sys::ublk::{UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH};
 
+/// What a device needs to be served in batches.
+fn batch_features(batches: bool) -> Features {
+    if batches { Features::BATCH_IO } else { Features::empty() }
+}
+
 /// The largest request that can be chosen.
 const MAX_IO_BYTES: u32 = 32 << 20;
 
@@ -42,6 +47,7 @@ pub struct Builder {
     max_io_bytes: u32,
     features: Features,
     data_path: Option<DataPath>,
+    batches: Option<bool>,
     metered: bool,
     tag: Option<u64>,
     timeout: Duration,
@@ -63,6 +69,7 @@ impl Builder {
             max_io_bytes: 512 << 10,
             features: Features::empty(),
             data_path: None,
+            batches: None,
             metered: false,
             tag: None,
             timeout: Duration::from_secs(30),
@@ -115,6 +122,15 @@ impl Builder {
         self
     }
 
+    /// Whether one command shall answer and offer many slots (`BATCH_IO`, since 7.0), which is
+    /// faster with many requests under way and slower with one. Without a wish it does not;
+    /// [`Server::batches`] says what came of it.
+    #[must_use]
+    pub const fn batches(mut self, batches: bool) -> Self {
+        self.batches = Some(batches);
+        self
+    }
+
     /// A word by which the device can be known again: the kernel keeps it, and does not look at it
     /// ([`DeviceInfo::server_word`]). Without one it is made from the process and the time.
     #[must_use]
@@ -157,34 +173,39 @@ impl Builder {
         let needs = target.needs();
         geometry.check().and_then(|()| self.check(&needs)).map_err(Error::Refused)?;
         let mut control = Control::open(kernel)?;
-        let path = self.choose(&mut control, needs.access)?;
-        let insists = self.data_path.is_some();
+        let (path, batches) = self.choose(&mut control, needs.access)?;
+        let insists = self.data_path.is_some() || self.batches.is_some();
         // The driver keeps this word and does not look at it: by it we know our device again.
         let begun_ns = u64::try_from(control.kernel().now().as_nanos()).unwrap_or(u64::MAX);
         let own = u64::from(control.kernel().process()).rotate_right(16) ^ begun_ns;
         let server_word = self.tag.unwrap_or(own);
         let wish = DeviceInfo {
             id: self.id,
-            features: self.features | path.features(),
+            features: self.features | path.features() | batch_features(batches),
             server_word,
             ..DeviceInfo::wish(self.queues, self.depth, self.max_io_bytes)
         };
         let Self { metered, timeout, .. } = *self;
-        let plan = Plan { geometry, needs, path, insists, metered, timeout };
+        let plan = Plan { geometry, needs, path, batches, insists, metered, timeout };
         Server::start(control, &wish, plan, target)
     }
 
-    /// The data path to take: `Copy` without asking where nothing else can be.
+    /// The data path to take, and whether one command shall do for many slots: neither kernel is
+    /// asked where nothing but the plainest can be.
     fn choose<K: Kernel>(
         &self,
         control: &mut Control<K>,
         access: Access,
-    ) -> Result<DataPath, Error> {
+    ) -> Result<(DataPath, bool), Error> {
         let asks = self.data_path.map_or(access != Access::Slices, |path| path != DataPath::Copy);
+        let asks = asks || self.batches == Some(true);
         // Before 6.5 nobody can ask; then there is nothing to choose from.
         let asked = if asks { control.features()? } else { None };
         let offered = asked.unwrap_or_default();
-        DataPath::choose(self.data_path, access, offered).map_err(Error::Refused)
+        let path = DataPath::choose(self.data_path, access, self.batches, offered);
+        let path = path.map_err(Error::Refused)?;
+        let batches = path.batches(self.batches, self.depth, offered).map_err(Error::Refused)?;
+        Ok((path, batches))
     }
 
     fn check(&self, needs: &Needs) -> Result<(), String> {
@@ -213,9 +234,11 @@ impl Builder {
                 self.depth, needs.operations
             ));
         }
-        let of_a_path = self.features & DataPath::any_features();
+        let of_a_path = self.features & (DataPath::any_features() | Features::BATCH_IO);
         if !of_a_path.is_empty() {
-            return Err(format!("{of_a_path} belongs to a data path: choose that instead"));
+            return Err(format!(
+                "{of_a_path} belongs to a data path, or to batches: choose that instead"
+            ));
         }
         let unserved = self.features - Features::SERVED;
         if !unserved.is_empty() {

@@ -6,6 +6,7 @@ use crate::control::{Control, DeviceControl, DeviceInfo};
 use crate::data_path::DataPath;
 use crate::errno::Errno;
 use crate::error::Error;
+use crate::features::Features;
 use crate::geometry::Geometry;
 use crate::kernel::{Kernel, Linux};
 use crate::needs::Needs;
@@ -38,7 +39,9 @@ pub(super) struct Plan {
     pub(super) geometry: Geometry,
     pub(super) needs: Needs,
     pub(super) path: DataPath,
-    /// Whether no other path will do.
+    /// Whether one command shall do for many slots.
+    pub(super) batches: bool,
+    /// Whether no other path will do, and no other number of slots to a command.
     pub(super) insists: bool,
     /// Whether the queues have meters.
     pub(super) metered: bool,
@@ -99,7 +102,7 @@ impl<K: Kernel> Server<K> {
         if !self.info.is_grant_of(wish) {
             return Err(Error::Impossible(format!("it granted {:?} for {wish:?}", self.info)));
         }
-        let Plan { geometry, needs, path: wanted, insists, metered, .. } = plan;
+        let Plan { geometry, needs, path: wanted, batches, insists, metered, .. } = plan;
         let granted = DataPath::of(self.info.features).filter(|path| path.suits(needs.access));
         let path = granted.filter(|path| !insists || *path == wanted).ok_or_else(|| {
             let features = self.info.features;
@@ -107,6 +110,15 @@ impl<K: Kernel> Server<K> {
                 "{wanted} cannot be: the driver granted no more than {features}"
             ))
         })?;
+        let granted = self.info.features.contains(Features::BATCH_IO);
+        if granted != batches && (granted || insists) {
+            let wanted = if batches { "" } else { "no " };
+            return Err(Error::Refused(format!(
+                "{wanted}batches cannot be: the driver granted {}",
+                self.info.features
+            )));
+        }
+        let batches = granted;
         let DeviceInfo { queues, depth, max_io_bytes, descriptor_bytes, .. } = self.info;
         let params = geometry.params(max_io_bytes);
         let left = self.until(deadline);
@@ -126,6 +138,7 @@ impl<K: Kernel> Server<K> {
                 descriptor_bytes,
                 limits: Limits { geometry, max_io_bytes },
                 path,
+                batches,
                 needs: needs.clone(),
                 char_device: Arc::clone(&char_device),
                 wake: workers.wake(queue),
@@ -187,6 +200,11 @@ impl<K: Kernel> Server<K> {
     /// How data moves.
     pub fn data_path(&self) -> DataPath {
         DataPath::of(self.info.features).unwrap_or(DataPath::Copy)
+    }
+
+    /// Whether one command does for many slots.
+    pub fn batches(&self) -> bool {
+        self.info.features.contains(Features::BATCH_IO)
     }
 
     /// Where the disk is, `/dev/ublkbN`.
