@@ -13,6 +13,7 @@ mod sqe;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use enter::Woken;
 pub use error::RingError;
 pub(crate) use queues::{Cqe, Entry, SubmissionQueue};
 pub(crate) use setup::RingPlan;

@@ -19,7 +19,7 @@ fn busy(sim: &Sim, id: u32, moments: u32) {
 }
 
 /// Stops and deletes every device, as an operator does.
-fn clear_up(operator: Task) -> Result<(), Error> {
+pub fn clear_up(operator: Task) -> Result<(), Error> {
     let gone_is_fine = |result| match result {
         Err(Error::Command { errno: Errno::ENODEV, .. }) => Ok(()),
         other => other,
@@ -169,6 +169,11 @@ impl Victim {
             }
         }
         clients
+    }
+
+    /// Lets it live for so many moments.
+    pub fn wait(&self, sim: &Sim, moments: u32) {
+        (0..moments).for_each(|_| sim.give_way());
     }
 
     pub fn has_ended(&self) -> bool {
