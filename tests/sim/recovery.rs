@@ -163,9 +163,9 @@ fn orphan(house: &House, sim: &Sim, store: &Store) -> usize {
     clients
 }
 
-/// P40, P48, P55: every call of a recovery fails once, with each of some errnos: it succeeds all the
-/// same, or ends with an error and leaves a device that the next server recovers, and nobody sees
-/// an error.
+/// P40, P48, P55: every call of a recovery fails once, with each of some errnos: it succeeds all
+/// the same, or ends with an error and leaves a device that the next server recovers, and nobody
+/// sees an error.
 #[test]
 fn every_call_of_a_recovery_fails_once() {
     let (mut tried, mut failed) = (0, 0);
