@@ -41,6 +41,7 @@ pub mod kernel;
 mod memory;
 mod needs;
 mod queue;
+mod recovery;
 mod region;
 #[cfg(feature = "replay")]
 pub mod replay;
@@ -64,6 +65,7 @@ pub use handler::{Completion, FileIndex, Handler, Io, RegionIndex, Space, Step};
 pub use kernel::{Kernel, Linux};
 pub use needs::{Access, Needs, QueueInfo};
 pub use queue::{QueueError, QueueStats};
+pub use recovery::Recovery;
 pub use region::Region;
 pub use request::{Operation, Request};
 pub use ring::RingError;

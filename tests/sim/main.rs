@@ -15,4 +15,5 @@ mod file_disk;
 mod files;
 mod house;
 mod properties;
+mod recovery;
 mod small;

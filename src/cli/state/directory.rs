@@ -1,0 +1,200 @@
+//! [`Directory`]: where records of devices are kept, and why what is read there can be believed.
+//!
+//! It belongs to the user who runs ublkit, nobody else may enter it, and no symbolic link is
+//! followed in it. A record is replaced at once or not at all.
+
+use super::Record;
+use crate::cli::exit::Failure;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use ublkit::ErrorKind;
+
+/// Names another directory, for tests.
+const OVERRIDE: &str = "UBLKIT_STATE_DIR";
+
+/// What it is called, in `/run` or the user's own part of it.
+const NAME: &str = "ublkit";
+
+/// How a record's file ends.
+const END: &str = ".json";
+
+/// A record is not longer.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What only its owner may do anything with.
+const PRIVATE: Mode = Mode::RWXU;
+
+/// The directory of records, open.
+#[derive(Debug)]
+pub(in crate::cli) struct Directory {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Directory {
+    /// Where it is: `/run/ublkit` for root, `$XDG_RUNTIME_DIR/ublkit` for others.
+    fn place() -> Result<PathBuf, Failure> {
+        if let Some(path) = std::env::var_os(OVERRIDE).filter(|path| !path.is_empty()) {
+            return Ok(path.into());
+        }
+        if rustix::process::geteuid().is_root() {
+            return Ok(Path::new("/run").join(NAME));
+        }
+        match std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()) {
+            Some(folder) => Ok(Path::new(&folder).join(NAME)),
+            None => Err(Failure::Said(
+                ErrorKind::Failed,
+                format!(
+                    "there is no place for records of devices: XDG_RUNTIME_DIR is not set; log in \
+                     properly, or name a directory of your own in {OVERRIDE}"
+                ),
+            )),
+        }
+    }
+
+    /// Opens it; makes it where it is not there.
+    pub(in crate::cli) fn open() -> Result<Self, Failure> {
+        Self::open_at(Self::place()?)
+    }
+
+    pub(super) fn open_at(path: PathBuf) -> Result<Self, Failure> {
+        match rustix::fs::mkdir(&path, PRIVATE) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(failed("make", &path, error)),
+        }
+        Self::found_at(path.clone())?.ok_or_else(|| failed("open", &path, Errno::NOENT))
+    }
+
+    /// Opens it if it is there.
+    pub(in crate::cli) fn find() -> Result<Option<Self>, Failure> {
+        Self::found_at(Self::place()?)
+    }
+
+    fn found_at(path: PathBuf) -> Result<Option<Self>, Failure> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(failed("open", &path, error)),
+        };
+        let stat = rustix::fs::fstat(&fd).map_err(|error| failed("look at", &path, error))?;
+        trusted(&stat, FileType::Directory, Mode::RWXG | Mode::RWXO).map_err(|why| {
+            let remedy = "make it yours with mode 0700, or remove it";
+            let sentence = format!("{} is not to be believed: {why}; {remedy}", path.display());
+            Failure::Said(ErrorKind::Permission, sentence)
+        })?;
+        Ok(Some(Self { fd, path }))
+    }
+
+    /// Where it is.
+    pub(in crate::cli) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Keeps a record, in place of the one before it.
+    pub(in crate::cli) fn write(&self, record: &Record) -> Result<(), Failure> {
+        let name = file_name(record.tag);
+        let draft = format!(".{name}.{}", std::process::id());
+        let failed = |error| failed("write", &self.path.join(&name), error);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let _ = rustix::fs::unlinkat(&self.fd, &draft, AtFlags::empty());
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = rustix::fs::openat(&self.fd, &draft, flags | OFlags::CLOEXEC, mode);
+        let mut file = File::from(file.map_err(failed)?);
+        let written = file.write_all(record.text().as_bytes());
+        let kept = written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        let kept = kept.and_then(|()| rustix::fs::renameat(&self.fd, &draft, &self.fd, &name));
+        if kept.is_err() {
+            let _ = rustix::fs::unlinkat(&self.fd, &draft, AtFlags::empty());
+        }
+        kept.map_err(failed)
+    }
+
+    /// The record of the device that the kernel knows by this tag, if there is one.
+    pub(in crate::cli) fn read(&self, tag: u64) -> Result<Option<Record>, Failure> {
+        let name = file_name(tag);
+        let path = self.path.join(&name);
+        // A FIFO or a device would otherwise have its say here.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.fd, &name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(failed("open", &path, error)),
+        };
+        let stat = rustix::fs::fstat(&file).map_err(|error| failed("look at", &path, error))?;
+        let unfit = |why: String| {
+            let path = path.display();
+            let remedy = "the device can still be deleted: 'ublkit delete'";
+            Failure::Said(
+                ErrorKind::Failed,
+                format!("the record {path} is no use: {why}; {remedy}"),
+            )
+        };
+        trusted(&stat, FileType::RegularFile, Mode::WGRP | Mode::WOTH).map_err(unfit)?;
+        let mut text = String::new();
+        let read = File::from(file).take(MAX_BYTES).read_to_string(&mut text);
+        read.map_err(|error| unfit(error.to_string()))?;
+        let record = Record::parse(&text).map_err(unfit)?;
+        if record.tag != tag {
+            return Err(unfit("it is another device's".into()));
+        }
+        Ok(Some(record))
+    }
+
+    /// Forgets a record, if it is there.
+    pub(in crate::cli) fn remove(&self, tag: u64) {
+        let _ = rustix::fs::unlinkat(&self.fd, file_name(tag), AtFlags::empty());
+    }
+
+    /// The tags of all records, in order.
+    pub(in crate::cli) fn tags(&self) -> Vec<u64> {
+        let entries = Dir::read_from(&self.fd).into_iter().flatten().flatten();
+        let tag = |name: &str| u64::from_str_radix(name.strip_suffix(END)?, 16).ok();
+        let mut tags: Vec<u64> =
+            entries.filter_map(|entry| tag(entry.file_name().to_str().ok()?)).collect();
+        tags.sort_unstable();
+        tags
+    }
+}
+
+/// The file that a record is in.
+fn file_name(tag: u64) -> String {
+    format!("{tag:016x}{END}")
+}
+
+/// Whether something is what it should be and only we can have made it; the error says why not.
+fn trusted(stat: &Stat, kind: FileType, forbidden: Mode) -> Result<(), String> {
+    if FileType::from_raw_mode(stat.st_mode) != kind {
+        return Err(format!("it is no {}", if kind.is_dir() { "directory" } else { "file" }));
+    }
+    let own = rustix::process::geteuid().as_raw();
+    if stat.st_uid != own {
+        return Err(format!("it belongs to uid {}, not {own}", stat.st_uid));
+    }
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    if mode.intersects(forbidden) {
+        return Err(format!("others may use it (mode {:04o})", mode.as_raw_mode()));
+    }
+    Ok(())
+}
+
+fn failed(what: &str, path: &Path, error: Errno) -> Failure {
+    let errno = ublkit::Errno::from(error);
+    let remedy = match error {
+        Errno::LOOP | Errno::NOTDIR => "; it must be no symbolic link: remove it",
+        Errno::NOENT => "; the folder that it is to be in must be there",
+        _ => "",
+    };
+    let kind = match error {
+        Errno::ACCESS | Errno::PERM => ErrorKind::Permission,
+        _ => ErrorKind::Failed,
+    };
+    Failure::Said(kind, format!("cannot {what} {}: {errno}{remedy}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+use super::*;
+use crate::cli::state::Process;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+/// A folder of the test's own, empty.
+fn folder(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("ublkit-state-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir(&path).unwrap();
+    path
+}
+
+fn record(tag: u64) -> Record {
+    let arguments = ["null", "--size", "1G"].map(String::from).into();
+    let server = Process::own();
+    Record { tag, name: None, server, arguments, folder: "/".into(), file: None, granted: None }
+}
+
+#[track_caller]
+fn why<T>(result: Result<T, Failure>) -> String {
+    match result {
+        Err(Failure::Said(_, sentence)) => sentence,
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("it was believed"),
+    }
+}
+
+#[test]
+fn records_are_kept_replaced_and_forgotten() {
+    let place = folder("kept").join("ublkit");
+    assert!(Directory::found_at(place.clone()).unwrap().is_none(), "looking makes nothing");
+    let directory = Directory::open_at(place.clone()).unwrap();
+    let mode = std::fs::metadata(&place).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    assert_eq!(directory.read(7).unwrap(), None);
+    let mut kept = record(7);
+    directory.write(&kept).unwrap();
+    kept.name = Some("scratch".into());
+    directory.write(&kept).unwrap();
+    directory.write(&record(u64::MAX)).unwrap();
+    assert_eq!(directory.read(7).unwrap(), Some(kept));
+    assert_eq!(directory.tags(), [7, u64::MAX]);
+    assert_eq!(std::fs::read_dir(&place).unwrap().count(), 2, "no drafts are left");
+    directory.remove(7);
+    directory.remove(7);
+    assert_eq!(directory.tags(), [u64::MAX]);
+    std::fs::remove_dir_all(place.parent().unwrap()).unwrap();
+}
+
+#[test]
+fn a_directory_of_others_is_not_believed() {
+    let home = folder("others");
+    let open = home.join("open");
+    std::fs::create_dir(&open).unwrap();
+    for mode in [0o755, 0o710, 0o701] {
+        std::fs::set_permissions(&open, PermissionsExt::from_mode(mode)).unwrap();
+        assert!(why(Directory::open_at(open.clone())).contains("others may use it"), "{mode:o}");
+    }
+    let elsewhere = home.join("elsewhere");
+    symlink(&open, &elsewhere).unwrap();
+    assert!(why(Directory::open_at(elsewhere)).contains("no symbolic link"));
+    assert!(why(Directory::open_at(home.join("a/b"))).contains("must be there"));
+    let file = home.join("file");
+    std::fs::write(&file, "").unwrap();
+    assert!(why(Directory::open_at(file)).contains("ENOTDIR"));
+    if rustix::process::geteuid().is_root() {
+        std::fs::set_permissions(&open, PermissionsExt::from_mode(0o700)).unwrap();
+        std::os::unix::fs::chown(&open, Some(65534), None).unwrap();
+        assert!(why(Directory::open_at(open)).contains("belongs to uid 65534"));
+    }
+    std::fs::remove_dir_all(home).unwrap();
+}
+
+#[test]
+fn a_record_of_others_is_not_believed() {
+    let home = folder("records");
+    let directory = Directory::open_at(home.join("ublkit")).unwrap();
+    let place = |tag| directory.path().join(file_name(tag));
+    directory.write(&record(1)).unwrap();
+    symlink(place(1), place(2)).unwrap();
+    assert!(why(directory.read(2)).contains("no symbolic link"));
+    std::fs::create_dir(place(3)).unwrap();
+    assert!(why(directory.read(3)).contains("it is no file"));
+    std::fs::copy(place(1), place(4)).unwrap();
+    assert!(why(directory.read(4)).contains("another device's"));
+    std::fs::set_permissions(place(1), PermissionsExt::from_mode(0o620)).unwrap();
+    assert!(why(directory.read(1)).contains("others may use it"));
+    std::fs::write(place(5), vec![b' '; 2 << 20]).unwrap();
+    assert!(why(directory.read(5)).contains("is no use"), "endless ones end");
+    // What is written replaces a link, and does not follow it.
+    directory.write(&record(2)).unwrap();
+    assert_eq!(directory.read(2).unwrap(), Some(record(2)));
+    assert!(why(directory.read(1)).contains("others may use it"), "it is as it was");
+    std::fs::remove_dir_all(home).unwrap();
+}

@@ -1,0 +1,127 @@
+//! [`Kept`]: the record of the device that this process serves, from before it is made until it is
+//! gone.
+
+use super::names::Names;
+use super::{Directory, FileName, Granted, Process, Record};
+use crate::cli::exit::{Failure, say};
+use std::io::Read;
+use std::path::Path;
+use ublkit::{DeviceInfo, ErrorKind};
+
+/// The record of the device that this process serves.
+#[derive(Debug)]
+pub(in crate::cli) struct Kept {
+    /// None where records cannot be kept, and need not be.
+    directory: Option<Directory>,
+    record: Record,
+}
+
+impl Kept {
+    /// Keeps the record of a device that is about to be made. Where `must` says so, one that cannot
+    /// be kept is an error, else the device is served without.
+    pub(in crate::cli) fn begin(record: Record, must: bool) -> Result<Self, Failure> {
+        let directory = match Directory::open() {
+            Ok(directory) => directory,
+            Err(failure) if must => return Err(failure),
+            Err(_) => return Ok(Self { directory: None, record }),
+        };
+        super::forget_gone(&directory);
+        let written = directory.write(&record);
+        if must {
+            written?;
+        }
+        let kept = Self { directory: Some(directory), record };
+        // Written first, so that of two at one time at the most one keeps the name.
+        if let Some(why) = kept.rival() {
+            kept.forget();
+            return Err(Failure::Said(ErrorKind::Busy, why));
+        }
+        Ok(kept)
+    }
+
+    /// Keeps the record of a device that is to be served again, by this process.
+    pub(in crate::cli) fn again(record: Record) -> Result<Self, Failure> {
+        let directory = Some(Directory::open()?);
+        Ok(Self { directory, record: Record { server: Process::own(), ..record } })
+    }
+
+    /// The device's contents are in the file at `path`, which was opened: as they were.
+    pub(in crate::cli) fn is_in(&mut self, path: &Path) -> Result<(), Failure> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let found = FileName::of(path);
+        match self.record.file {
+            Some(known) if found == Some(known) => Ok(()),
+            Some(_) => Err(Failure::Said(
+                ErrorKind::Failed,
+                format!(
+                    "{} is another file than the one that was served, and holds other data: put \
+                     that one back, or delete the device",
+                    path.display()
+                ),
+            )),
+            None => {
+                self.record.file = found;
+                directory.write(&self.record)
+            }
+        }
+    }
+
+    /// Another device that has the name.
+    fn rival(&self) -> Option<String> {
+        let (directory, name) = (self.directory.as_ref()?, self.record.name.as_ref()?);
+        let others = directory.tags().into_iter().filter(|tag| *tag != self.record.tag);
+        let records = others.filter_map(|tag| directory.read(tag).ok()?);
+        let rival = records.into_iter().find(|other| other.name.as_ref() == Some(name))?;
+        let device = rival.granted.map(|granted| format!("ublk device {}", granted.id));
+        let device = device.unwrap_or_else(|| "a device that is being made".into());
+        Some(format!("the name '{name}' is taken by {device}: choose another"))
+    }
+
+    /// The word by which the device shall be known.
+    pub(in crate::cli) fn tag(&self) -> u64 {
+        self.record.tag
+    }
+
+    /// The device is live: what was granted is noted, and the name leads to its disk.
+    pub(in crate::cli) fn is_live(&mut self, info: &DeviceInfo) {
+        let Some(directory) = &self.directory else { return };
+        self.record.granted = Granted::of(info);
+        let noted = directory.write(&self.record).and_then(|()| match &self.record.name {
+            Some(name) => Names::open(directory)?.point(name, &block_path(info)),
+            None => Ok(()),
+        });
+        if let Err(Failure::Said(_, sentence)) = noted {
+            say(&sentence); // it is served all the same
+        }
+    }
+
+    /// The device is gone.
+    pub(in crate::cli) fn forget(self) {
+        let Some(directory) = &self.directory else { return };
+        super::forget(directory, &self.record);
+    }
+}
+
+fn block_path(info: &DeviceInfo) -> String {
+    info.id.map_or_else(String::new, |id| format!("/dev/ublkb{id}"))
+}
+
+/// A record of a device that this process will serve, with a tag of its own.
+pub(in crate::cli) fn new_record(name: Option<String>) -> Result<Record, Failure> {
+    let failed = |what: &str, error: std::io::Error| {
+        Failure::Said(ErrorKind::Failed, format!("cannot {what}: {error}"))
+    };
+    let mut tag = [0; 8];
+    let random = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut tag));
+    random.map_err(|error| failed("read /dev/urandom", error))?;
+    let folder = std::env::current_dir().map_err(|error| failed("tell the folder", error))?;
+    Ok(Record {
+        tag: u64::from_ne_bytes(tag),
+        name,
+        server: Process::own(),
+        arguments: Vec::new(),
+        folder,
+        file: None,
+        granted: None,
+    })
+}

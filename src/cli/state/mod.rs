@@ -1,0 +1,60 @@
+//! Records of devices: what a server was told, so that another can take its place.
+//!
+//! A device is known by a tag, a random word that the kernel keeps for it (`ublksrv_flags`). Its
+//! record is found by what the kernel says, never by the device's number, which may be another's by
+//! now; and it is written before the device is made, so that there is none without.
+
+mod directory;
+mod kept;
+mod names;
+mod process;
+mod record;
+
+pub(super) use directory::Directory;
+pub(super) use kept::{Kept, new_record};
+pub(super) use names::name;
+pub(super) use process::Process;
+pub(super) use record::{FileName, Granted, Record};
+
+use super::devices;
+use super::exit::Failure;
+use names::Names;
+use ublkit::DeviceInfo;
+
+/// The record of a device that the kernel told of, if there is one.
+pub(super) fn of(info: &DeviceInfo) -> Result<Option<Record>, Failure> {
+    match Directory::find()? {
+        Some(directory) => directory.read(info.server_word),
+        None => Ok(None),
+    }
+}
+
+/// A device is gone, and so is its record, if there is one.
+pub(super) fn gone(info: &DeviceInfo) {
+    if let (Ok(Some(directory)), Ok(Some(record))) = (Directory::find(), of(info)) {
+        forget(&directory, &record);
+    }
+}
+
+fn forget(directory: &Directory, record: &Record) {
+    // First what needs the record to be found.
+    if let (Some(name), Ok(names)) = (&record.name, Names::open(directory)) {
+        names.remove(name);
+    }
+    directory.remove(record.tag);
+}
+
+/// Forgets the records of devices that the kernel does not have any more. One whose server lives is
+/// kept: it may be about to make its device.
+fn forget_gone(directory: &Directory) {
+    let Ok(mut control) = devices::control() else { return };
+    let infos = devices::ids().into_iter().filter_map(|id| devices::info(&mut control, id).ok());
+    let known: Vec<u64> = infos.map(|info| info.server_word).collect();
+    for tag in directory.tags().into_iter().filter(|tag| !known.contains(tag)) {
+        if let Ok(Some(record)) = directory.read(tag)
+            && !record.server.is_alive()
+        {
+            forget(directory, &record);
+        }
+    }
+}
