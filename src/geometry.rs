@@ -145,6 +145,47 @@ impl Geometry {
             ..ublk_params::default()
         }
     }
+
+    /// Why the disk is another than the one that the kernel has from an earlier server, in half a
+    /// sentence: what clients rely upon must be the same. `self` was checked.
+    pub(crate) fn check_same(&self, params: &ublk_params) -> Result<(), String> {
+        let own = self.params(0); // how large requests are is the kernel's affair
+        let (theirs, ours) = (&params.basic, &own.basic);
+        if theirs.dev_sectors != ours.dev_sectors {
+            let bytes = theirs.dev_sectors.saturating_mul(SECTOR_BYTES);
+            return Err(format!("it has {bytes} bytes, and this one {}", self.size_bytes));
+        }
+        if theirs.logical_bs_shift != ours.logical_bs_shift {
+            let bytes = 1_u64.checked_shl(theirs.logical_bs_shift.into()).unwrap_or(0);
+            let own = self.logical_block_bytes;
+            return Err(format!("its blocks are of {bytes} bytes, and of this one {own}"));
+        }
+        for (attr, name) in [
+            (sys::UBLK_ATTR_READ_ONLY, "read-only"),
+            (sys::UBLK_ATTR_VOLATILE_CACHE, "write-back"),
+            (sys::UBLK_ATTR_FUA, "for FUA"),
+        ] {
+            if (theirs.attrs ^ ours.attrs) & attr != 0 {
+                let not = if theirs.attrs & attr == 0 { "not " } else { "" };
+                return Err(format!("it is {not}{name}, unlike this one"));
+            }
+        }
+        let can = |params: &ublk_params| {
+            let ublk_param_discard { max_discard_sectors, max_write_zeroes_sectors, .. } =
+                params.discard;
+            let has = params.types & sys::UBLK_PARAM_TYPE_DISCARD != 0;
+            (has && max_discard_sectors != 0, has && max_write_zeroes_sectors != 0)
+        };
+        if can(params) != can(&own) {
+            return Err("what it can discard or zero differs".into());
+        }
+        // Older kernels forget what they do not know: then it was not so before either.
+        let aligned = |params: &ublk_params| params.dma.alignment;
+        if params.types & sys::UBLK_PARAM_TYPE_DMA_ALIGN != 0 && aligned(params) < aligned(&own) {
+            return Err("its clients' memory is aligned less than this one needs".into());
+        }
+        Ok(())
+    }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a shift is at most 31")]

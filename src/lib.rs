@@ -42,6 +42,7 @@ mod latency;
 mod memory;
 mod needs;
 mod queue;
+mod recovery;
 mod region;
 #[cfg(feature = "replay")]
 pub mod replay;
@@ -66,6 +67,7 @@ pub use kernel::{Kernel, Linux};
 pub use latency::Latencies;
 pub use needs::{Access, Needs, QueueInfo};
 pub use queue::{Meter, QueueError, QueueStats, Reading};
+pub use recovery::Recovery;
 pub use region::Region;
 pub use request::{Operation, Request};
 pub use ring::RingError;

@@ -34,6 +34,9 @@ _ublkit() {
             ublkit,list)
                 cmd="ublkit__subcmd__list"
                 ;;
+            ublkit,recover)
+                cmd="ublkit__subcmd__recover"
+                ;;
             ublkit,replay)
                 cmd="ublkit__subcmd__replay"
                 ;;
@@ -48,6 +51,12 @@ _ublkit() {
                 ;;
             ublkit,stop)
                 cmd="ublkit__subcmd__stop"
+                ;;
+            ublkit,upgrade)
+                cmd="ublkit__subcmd__upgrade"
+                ;;
+            ublkit,wait)
+                cmd="ublkit__subcmd__wait"
                 ;;
             ublkit__subcmd__help,abi)
                 cmd="ublkit__subcmd__help__subcmd__abi"
@@ -67,6 +76,9 @@ _ublkit() {
             ublkit__subcmd__help,list)
                 cmd="ublkit__subcmd__help__subcmd__list"
                 ;;
+            ublkit__subcmd__help,recover)
+                cmd="ublkit__subcmd__help__subcmd__recover"
+                ;;
             ublkit__subcmd__help,replay)
                 cmd="ublkit__subcmd__help__subcmd__replay"
                 ;;
@@ -82,6 +94,12 @@ _ublkit() {
             ublkit__subcmd__help,stop)
                 cmd="ublkit__subcmd__help__subcmd__stop"
                 ;;
+            ublkit__subcmd__help,upgrade)
+                cmd="ublkit__subcmd__help__subcmd__upgrade"
+                ;;
+            ublkit__subcmd__help,wait)
+                cmd="ublkit__subcmd__help__subcmd__wait"
+                ;;
             *)
                 ;;
         esac
@@ -89,7 +107,7 @@ _ublkit() {
 
     case "${cmd}" in
         ublkit)
-            opts="-h -V --help --version serve list show stop delete replay doctor stat features abi help"
+            opts="-h -V --help --version serve list show stop recover upgrade delete wait replay doctor stat features abi help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -125,7 +143,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__delete)
-            opts="-h --all --force --timeout --help"
+            opts="-h --all --force --no-wait --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -171,7 +189,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__help)
-            opts="serve list show stop delete replay doctor stat features abi help"
+            opts="serve list show stop recover upgrade delete wait replay doctor stat features abi help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -268,6 +286,20 @@ _ublkit() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ublkit__subcmd__help__subcmd__recover)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ublkit__subcmd__help__subcmd__replay)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -338,6 +370,34 @@ _ublkit() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ublkit__subcmd__help__subcmd__upgrade)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ublkit__subcmd__help__subcmd__wait)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ublkit__subcmd__list)
             opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -345,6 +405,32 @@ _ublkit() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ublkit__subcmd__recover)
+            opts="-h --data-lost --timeout --trace --trace-format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --trace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --trace-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -371,7 +457,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__serve)
-            opts="-h --size --direct --data --id --queues --depth --max-io --block-size --read-only --no-meter --name --timeout --background --in-background --lock-memory --oom-score --shared-mounts --trace --trace-format --help null memory file"
+            opts="-h --size --direct --data --batches --id --queues --depth --max-io --block-size --read-only --no-partition-scan --recover --no-meter --name --timeout --background --in-background --lock-memory --oom-score --shared-mounts --trace --trace-format --help null memory file"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -382,6 +468,10 @@ _ublkit() {
                     return 0
                     ;;
                 --data)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --batches)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -402,6 +492,10 @@ _ublkit() {
                     return 0
                     ;;
                 --block-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recover)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -465,7 +559,51 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__stop)
-            opts="-h --timeout --help"
+            opts="-h --if-unused --timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ublkit__subcmd__upgrade)
+            opts="-h --timeout --trace --trace-format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --trace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --trace-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ublkit__subcmd__wait)
+            opts="-h --live --gone --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -7,10 +7,12 @@ use crate::geometry::{Durability, Geometry};
 use crate::handler::{Completion, FileIndex, Handler, Io, Space, Step};
 use crate::needs::{Access, Needs, QueueInfo};
 use crate::request::Operation;
+use core::time::Duration;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, StatxFlags};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A disk in a regular file, or on another block device.
 ///
@@ -31,7 +33,11 @@ pub struct FileOptions {
     direct: bool,
     read_only: bool,
     block_bytes: Option<u32>,
+    patience: Duration,
 }
+
+/// Between two looks whether another server has let go.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The only file.
 const ALL: FileIndex = FileIndex(0);
@@ -43,7 +49,8 @@ impl FileOptions {
     /// The file at `path`, as large as it is, through the page cache.
     pub fn new(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref().to_owned();
-        Self { path, size_bytes: None, direct: false, read_only: false, block_bytes: None }
+        let (direct, read_only, patience) = (false, false, Duration::ZERO);
+        Self { path, size_bytes: None, direct, read_only, block_bytes: None, patience }
     }
 
     /// Makes a sparse file of that size where there is none. One that is there must have it.
@@ -70,8 +77,15 @@ impl FileOptions {
         self
     }
 
+    /// How long another server may take to let go of the file; not at all unless said otherwise.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Opens the file, and locks it (`flock`): two servers cannot write the same one, nor one while
-    /// others read it. Blocks as `open(2)` does.
+    /// others read it. The lock of a server that died is there until all that it had under way has
+    /// ended. Blocks as `open(2)` does, and for its patience.
     ///
     /// # Errors
     ///
@@ -82,7 +96,8 @@ impl FileOptions {
         let failed = |errno| Error::File { path: self.path.display().to_string(), errno };
         let failed_call = |error: rustix::io::Errno| failed(error.into());
         let refused = |why: String| Error::Refused(format!("{}: {why}", self.path.display()));
-        let (file, is_new) = self.open_file().map_err(failed_call)?;
+        let opened = self.patiently(rustix::io::Errno::BUSY, || self.open_file());
+        let (file, is_new) = opened.map_err(failed_call)?;
         let found = Found::of(&file).map_err(failed_call)?;
         if !found.is_regular && !found.is_block_device {
             return Err(refused("it is neither a regular file nor a block device".into()));
@@ -92,7 +107,7 @@ impl FileOptions {
         } else {
             FlockOperation::NonBlockingLockExclusive
         };
-        match rustix::fs::flock(&file, lock) {
+        match self.patiently(rustix::io::Errno::WOULDBLOCK, || rustix::fs::flock(&file, lock)) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 return Err(refused("another server has it: it is locked".into()));
@@ -114,6 +129,23 @@ impl FileOptions {
         };
         let geometry = self.geometry(&found, size_bytes).map_err(refused)?;
         Ok(File { file: Arc::new(file), geometry })
+    }
+
+    /// Tries until it is not `busy` any more, or patience ends.
+    fn patiently<T>(
+        &self,
+        busy: rustix::io::Errno,
+        mut attempt: impl FnMut() -> Result<T, rustix::io::Errno>,
+    ) -> Result<T, rustix::io::Errno> {
+        let begun = Instant::now();
+        loop {
+            match attempt() {
+                Err(error) if error == busy && begun.elapsed() < self.patience => {
+                    std::thread::sleep(PAUSE);
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Opens what is there, or makes it; whether it was made.

@@ -3,17 +3,96 @@
 use super::exit::{Failure, say};
 use super::{devices, state};
 use core::time::Duration;
-use ublkit::ErrorKind;
+use std::fs::File;
+use std::sync::mpsc::channel;
+use std::time::Instant;
+use ublkit::{DeviceInfo, Errno, Error, ErrorKind, Recovery};
 
 /// Takes a device's disk away.
 pub(super) fn stop(id: u32, timeout: Duration) -> Result<(), Failure> {
     let mut control = devices::control()?;
     let info = devices::info(&mut control, id)?;
-    Ok(devices::commands(&mut control, id, &info).within(timeout).stop()?)
+    let begun = Instant::now();
+    if drops_dirty_pages(&info) && devices::server(&info).is_some() {
+        sync(id, timeout)?;
+    }
+    let left = timeout.saturating_sub(begun.elapsed());
+    Ok(devices::commands(&mut control, id, &info).within(left).stop()?)
+}
+
+/// The same, if nobody has the disk open.
+pub(super) fn stop_unused(id: u32, timeout: Duration) -> Result<(), Failure> {
+    let mut control = devices::control()?;
+    let info = devices::info(&mut control, id)?;
+    match devices::commands(&mut control, id, &info).within(timeout).try_stop() {
+        Err(Error::Command { errno: Errno::EBUSY, .. }) => Err(Failure::Said(
+            ErrorKind::Busy,
+            format!(
+                "/dev/ublkb{id} is in use, so it is not stopped: 'fuser' and 'mount' tell by whom"
+            ),
+        )),
+        Err(Error::Command { errno: Errno::ENODEV, .. }) => Err(Failure::Said(
+            ErrorKind::NotFound,
+            format!("ublk device {id} has no disk: it was stopped before, or never started"),
+        )),
+        Err(Error::Command { errno: Errno::EOPNOTSUPP, .. }) => Err(Failure::Said(
+            ErrorKind::Unsupported,
+            format!(
+                "this kernel cannot stop a disk only if nobody uses it (7.0 can): make sure, and \
+                 'ublkit stop {id}'"
+            ),
+        )),
+        other => Ok(other?),
+    }
+}
+
+/// Whether the kernel drops the disk's dirty pages at a stop, and says nothing
+/// (docs/protocol.md).
+fn drops_dirty_pages(info: &DeviceInfo) -> bool {
+    matches!(Recovery::of(info.features), Recovery::Wait | Recovery::Reissue)
+}
+
+/// Has the disk's dirty pages written.
+fn sync(id: u32, timeout: Duration) -> Result<(), Failure> {
+    let path = format!("/dev/ublkb{id}");
+    let (sender, synced) = channel();
+    // It cannot be interrupted while it waits for the server.
+    let sync = move |path: &str| sender.send(File::open(path).and_then(|disk| disk.sync_all()));
+    let (name, opened) = (path.clone(), path);
+    let thread = std::thread::Builder::new().spawn(move || sync(&opened));
+    let failed = |error| {
+        let sentence = format!(
+            "cannot sync {name} before the stop, which would lose its dirty pages: {error}"
+        );
+        Failure::Said(ErrorKind::Failed, sentence)
+    };
+    thread.map_err(failed)?;
+    match synced.recv_timeout(timeout) {
+        Ok(synced) => synced.map_err(failed),
+        Err(_) => {
+            let seconds = timeout.as_secs();
+            let sentence = format!(
+                "the dirty pages of {name} were not written within {seconds} s, so it is not \
+                 stopped: that would lose them"
+            );
+            Err(Failure::Said(ErrorKind::Timeout, sentence))
+        }
+    }
+}
+
+/// How devices are deleted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    /// Also one that a process serves.
+    pub(super) force: bool,
+    /// Not waiting for those who have the disk open.
+    pub(super) no_wait: bool,
+    pub(super) timeout: Duration,
 }
 
 /// Deletes one device.
-pub(super) fn one(id: u32, force: bool, timeout: Duration) -> Result<(), Failure> {
+pub(super) fn one(id: u32, how: How) -> Result<(), Failure> {
+    let How { force, no_wait, timeout } = how;
     let mut control = devices::control()?;
     let info = devices::info(&mut control, id)?;
     if let Some(pid) = devices::server(&info).filter(|_| !force) {
@@ -25,17 +104,18 @@ pub(super) fn one(id: u32, force: bool, timeout: Duration) -> Result<(), Failure
             ),
         ));
     }
-    devices::commands(&mut control, id, &info).within(timeout).delete()?;
+    let device = devices::commands(&mut control, id, &info).within(timeout);
+    if no_wait { device.delete_async() } else { device.delete() }?;
     state::gone(&info);
     Ok(())
 }
 
 /// Deletes all devices that no process serves, or all. Goes on after a failure and answers with the
 /// last one.
-pub(super) fn all(force: bool, timeout: Duration) -> Result<(), Failure> {
+pub(super) fn all(how: How) -> Result<(), Failure> {
     let mut result = Ok(());
     for id in devices::ids() {
-        match one(id, force, timeout) {
+        match one(id, how) {
             Err(failure) if devices::is_gone(&failure) => {}
             Err(Failure::Said(ErrorKind::Busy, sentence)) => {
                 say(&format!("left alone: {sentence}"))

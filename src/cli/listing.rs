@@ -2,12 +2,12 @@
 
 use super::exit::Failure;
 use super::number::show_size;
-use super::{Output, devices};
+use super::{Output, devices, state};
 use serde_json::{Value, json};
 use std::io::Write;
 use ublkit::sys::ublk as sys;
 use ublkit::sys::ublk::ublk_params;
-use ublkit::{Control, DataPath, DeviceInfo, Features, Linux};
+use ublkit::{Control, DataPath, DeviceInfo, Features, Linux, Recovery};
 
 /// Lists all devices.
 pub(super) fn list(output: Output) -> Result<(), Failure> {
@@ -68,12 +68,16 @@ struct Device {
     info: DeviceInfo,
     params: ublk_params,
     server: Option<u32>,
+    /// What its record calls it.
+    name: Option<String>,
 }
 
 fn look(control: &mut Control<Linux>, id: u32) -> Result<Device, Failure> {
     let info = devices::info(control, id)?;
     let params = devices::commands(control, id, &info).params()?;
-    Ok(Device { id, info, params, server: devices::server(&info) })
+    // Of devices of other users or programs there is none to be read.
+    let name = state::of(&info).ok().flatten().and_then(|record| record.name);
+    Ok(Device { id, info, params, server: devices::server(&info), name })
 }
 
 impl Device {
@@ -129,6 +133,9 @@ impl Device {
             ),
             ("largest request", show_size(info.max_io_bytes.into())),
             ("server", server),
+            ("recovery", Recovery::of(info.features).to_string()),
+            ("name", self.name.clone().unwrap_or_else(|| "none".into())),
+            ("tag", format!("{:016x}", info.server_word)),
             ("owner", format!("uid {}, gid {}", info.owner_uid, info.owner_gid)),
             ("features", info.features.to_string()),
         ]
@@ -153,6 +160,9 @@ impl Device {
             "depth": info.depth,
             "data_path": self.data_path(),
             "max_io_bytes": info.max_io_bytes,
+            "recovery": Recovery::of(info.features).name(),
+            "name": self.name,
+            "tag": format!("{:016x}", info.server_word),
             "server_pid": self.server,
             "owner_uid": info.owner_uid,
             "owner_gid": info.owner_gid,

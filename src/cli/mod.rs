@@ -11,18 +11,21 @@ mod listing;
 mod number;
 #[cfg(test)]
 mod pages;
+mod recover;
 mod replay;
 mod serve;
 mod stat;
 mod state;
 mod supervise;
 mod trace;
+mod upgrade;
+mod wait;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use core::time::Duration;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use ublkit::DataPath;
+use ublkit::{DataPath, Recovery};
 
 /// Serves block devices from user space (Linux ublk).
 #[derive(Debug, Parser)]
@@ -54,14 +57,34 @@ enum Command {
         output: Output,
     },
     /// Stops a device: its disk goes away, and so does its server, if that is ublkit
-    #[command(after_help = "Example:\n  ublkit stop 0")]
+    ///
+    /// Dirty pages are written first. Clients that have the disk open get errors from then on,
+    /// except with --if-unused.
+    #[command(after_help = "Example:\n  ublkit stop 0\n  ublkit stop 0 --if-unused")]
     Stop {
         /// The number N in /dev/ublkbN, or that path
         #[arg(value_parser = number::device)]
         id: u32,
+        /// Only if nobody has the disk open or mounted; needs Linux 7.0
+        #[arg(long)]
+        if_unused: bool,
         #[command(flatten)]
         patience: Patience,
     },
+    /// Serves a device whose server is gone, as 'ublkit serve' did
+    ///
+    /// The device was made by 'ublkit serve --recover', and its server has died. The backend is
+    /// what it was, told from the record in the state directory. Runs in the foreground, as 'ublkit
+    /// serve' does.
+    #[command(after_help = RECOVER_EXAMPLES)]
+    Recover(recover::Recover),
+    /// Replaces the server of a device by this program, while clients go on
+    ///
+    /// The old server, which is ublkit too, answers what it was asked, lets go and ends; this one
+    /// takes the device over, and runs in the foreground. Meanwhile clients wait, and see no error.
+    /// Needs a device made by 'ublkit serve --recover', and Linux 6.16 or '--recover reissue'.
+    #[command(after_help = UPGRADE_EXAMPLES)]
+    Upgrade(upgrade::Upgrade),
     /// Deletes a device that is not served any more
     ///
     /// A device that a process still serves is left alone, except with --force.
@@ -77,9 +100,15 @@ enum Command {
         /// Also a device that a process serves: its clients get errors
         #[arg(long)]
         force: bool,
+        /// Do not wait for those who have the disk open: the number is free once they let go
+        #[arg(long)]
+        no_wait: bool,
         #[command(flatten)]
         patience: Patience,
     },
+    /// Waits until a device is live, or gone
+    #[command(after_help = WAIT_EXAMPLES)]
+    Wait(wait::Wait),
     /// Holds a recorded conversation again with a backend: no kernel, no root
     ///
     /// FILE is what 'ublkit serve --trace=FILE --trace-format json' wrote. Its requests go to the
@@ -128,12 +157,24 @@ const SERVE_EXAMPLES: &str = "Examples:
   ublkit serve null --size 250G --block-size 4096
   ublkit serve file disk.img --size 10G
   ublkit serve file /dev/sdb --direct
+  ublkit serve file disk.img --recover reissue --name scratch
   ublkit serve file disk.img --background
   ublkit serve memory --size 1G --trace
   ublkit serve memory --size 1G --trace=talk.jsonl --trace-format json";
 
 const REPLAY_EXAMPLES: &str = "Example:
   ublkit replay talk.jsonl memory";
+
+const WAIT_EXAMPLES: &str = "Examples:
+  ublkit wait 0 --live && mount /dev/ublkb0 /mnt
+  ublkit wait 0 --gone --timeout 60";
+
+const RECOVER_EXAMPLES: &str = "Example:
+  ublkit serve file disk.img --recover reissue
+  ublkit recover 0     # after its server has died";
+
+const UPGRADE_EXAMPLES: &str = "Example:
+  ublkit upgrade 0";
 
 const DELETE_EXAMPLES: &str = "Examples:
   ublkit delete 0
@@ -221,6 +262,17 @@ struct Serve {
     /// Refuse writes
     #[arg(long)]
     read_only: bool,
+    /// Do not look for partitions when the disk appears; needs Linux 7.0
+    #[arg(long)]
+    no_partition_scan: bool,
+    /// What clients see when the server dies, and 'ublkit recover' can take its place: wait,
+    /// reissue or fail [default: the disk goes with its server]
+    ///
+    /// With 'wait' they wait for the next server, but requests that the old one had fail. With
+    /// 'reissue' those are sent again, so that no client sees an error. With 'fail' all fail until
+    /// the next server comes.
+    #[arg(long, value_name = "HOW", value_parser = str::parse::<Recovery>)]
+    recover: Option<Recovery>,
     /// Do not count and time requests for 'ublkit stat'
     #[arg(long)]
     no_meter: bool,
@@ -261,11 +313,17 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(serve) => serve::run(&serve),
         Command::List(output) => listing::list(output),
         Command::Show { id, output } => listing::show(id, output),
-        Command::Stop { id, patience } => delete::stop(id, patience.timeout()),
-        Command::Delete { id: Some(id), force, patience, .. } => {
-            delete::one(id, force, patience.timeout())
+        Command::Stop { id, if_unused: true, patience } => {
+            delete::stop_unused(id, patience.timeout())
         }
-        Command::Delete { id: None, force, patience, .. } => delete::all(force, patience.timeout()),
+        Command::Stop { id, patience, .. } => delete::stop(id, patience.timeout()),
+        Command::Delete { id, force, no_wait, patience, .. } => {
+            let how = delete::How { force, no_wait, timeout: patience.timeout() };
+            id.map_or_else(|| delete::all(how), |id| delete::one(id, how))
+        }
+        Command::Wait(wait) => wait::run(&wait),
+        Command::Recover(recover) => recover::run(&recover),
+        Command::Upgrade(upgrade) => upgrade::run(&upgrade),
         Command::Replay { path, backend, size } => replay::run(&path, backend, size),
         Command::Stat(stat) => stat::run(&stat),
         Command::Doctor(output) => doctor::run(output),

@@ -2,14 +2,14 @@
 
 use super::exit::{self, Failure, say};
 use super::stat::Teller;
-use super::state::{self, FileName, Kept, Record};
+use super::state::{self, Kept, Record};
 use super::supervise::{self, Notify};
-use super::{BackendName, Serve};
+use super::{BackendName, Serve, devices};
 use core::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag::register_conditional_shutdown;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -19,7 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use ublkit::{
-    Blocking, Builder, ErrorKind, File, FileOptions, Geometry, Kernel, Memory, Null, Server, Target,
+    Blocking, Builder, DeviceState, ErrorKind, Features, File, FileOptions, Geometry, Kernel,
+    Linux, Memory, Null, Recovery, Server, Target,
 };
 
 /// The signals that stop the server.
@@ -40,88 +41,211 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
         }
         return supervise::start();
     }
-    serve.supervision.begin()?;
     let signals = Signals::catch(serve.is_in_background())?;
+    go(serve, &signals, Way::Made)
+}
+
+/// How a device comes to be served.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// It is made.
+    Made,
+    /// It is there, with a record, and its server is gone.
+    Recovered(u32, Box<Record>),
+}
+
+/// Serves as those arguments say.
+pub(super) fn go(serve: &Serve, signals: &Signals, way: Way) -> Result<(), Failure> {
+    serve.supervision.begin()?;
     match serve.backend {
         BackendName::Null => {
-            serve_target(serve, &signals, Blocking::new(Null::new(geometry(serve)?)))
+            serve_target(serve, signals, way, Blocking::new(Null::new(geometry(serve)?)))
         }
-        BackendName::Memory => serve_target(serve, &signals, memory_of(geometry(serve)?)?),
-        BackendName::File => serve_target(serve, &signals, file_of(serve)?),
+        BackendName::Memory => serve_target(serve, signals, way, memory_of(geometry(serve)?)?),
+        BackendName::File => {
+            // What a dead server still writes keeps the file locked.
+            let is_new = matches!(way, Way::Made);
+            let patience = if is_new { Duration::ZERO } else { serve.patience.timeout() };
+            serve_target(serve, signals, way, file_of(serve, patience)?)
+        }
     }
 }
 
-fn serve_target(serve: &Serve, signals: &Signals, target: impl Target) -> Result<(), Failure> {
+fn serve_target(
+    serve: &Serve,
+    signals: &Signals,
+    way: Way,
+    target: impl Target,
+) -> Result<(), Failure> {
     let builder = builder(serve)?;
     let folders = [state::place(), serve.tracing.file()];
     let folders: Vec<&Path> = folders.iter().flatten().map(PathBuf::as_path).collect();
     serve.supervision.settle(&folders)?;
     let trace = serve.tracing.begin()?;
-    let mut kept = Kept::begin(record_of(serve)?, serve.name.is_some())?;
-    let builder = builder.tag(kept.tag());
-    let result = match &trace {
-        None => {
-            let server = builder.serve(target).map_err(Failure::from);
-            server.and_then(|server| until_stopped(serve, signals, server, &mut kept))
-        }
+    let (id, mut kept) = match way {
+        Way::Made => (None, Kept::begin(record_of(serve)?, must_be_known(serve))?),
+        Way::Recovered(id, record) => (Some(id), Kept::again(*record)?),
+    };
+    let end = match &trace {
+        None => serve_on(Linux, serve, signals, (&builder, id), target, &mut kept),
         Some(trace) => {
             let kernel = trace.kernel();
             let target = kernel.watch(target);
-            let server = builder.serve_on(kernel, target).map_err(Failure::from);
-            server.and_then(|server| until_stopped(serve, signals, server, &mut kept))
+            serve_on(kernel, serve, signals, (&builder, id), target, &mut kept)
         }
     };
-    kept.forget();
     if let Some(trace) = trace {
         trace.finish();
     }
-    result
+    match end {
+        Ok(End::Gone) => {}
+        Ok(End::Left) => return Ok(()),
+        Err(Ended { is_left: true, why }) => return Err(why),
+        Err(Ended { why, .. }) => {
+            kept.forget();
+            return Err(why);
+        }
+    }
+    kept.forget();
+    Ok(())
+}
+
+/// Whether the device must have a record.
+fn must_be_known(serve: &Serve) -> bool {
+    serve.name.is_some() || serve.recover.is_some_and(|recovery| recovery != Recovery::None)
 }
 
 /// What another server would need to know.
 fn record_of(serve: &Serve) -> Result<Record, Failure> {
     let words = std::env::args_os().skip(2); // without the program and 'serve'
     let words = words.filter(|word| !supervise::is_about_background(word));
-    let arguments = words.map(|word| word.to_string_lossy().into_owned()).collect();
-    let file = serve.path.as_deref().and_then(FileName::of);
-    Ok(Record { arguments, file, ..state::new_record(serve.name.clone())? })
+    let mut arguments = Vec::new();
+    for word in words {
+        match word.into_string() {
+            Ok(word) => arguments.push(word),
+            Err(word) if must_be_known(serve) => {
+                return Err(refused(format!(
+                    "{} is no UTF-8, which a record of it would have to be",
+                    word.display()
+                )));
+            }
+            Err(word) => arguments.push(word.to_string_lossy().into_owned()),
+        }
+    }
+    Ok(Record { arguments, ..state::new_record(serve.name.clone())? })
 }
 
-fn until_stopped<K>(
+/// What became of a device that was served.
+enum End {
+    /// It is deleted.
+    Gone,
+    /// It waits for its next server.
+    Left,
+}
+
+/// The same when something went wrong.
+struct Ended {
+    is_left: bool,
+    why: Failure,
+}
+
+impl<E: Into<Failure>> From<E> for Ended {
+    fn from(error: E) -> Self {
+        Self { is_left: false, why: error.into() }
+    }
+}
+
+fn serve_on<K: Kernel<File: AsFd>>(
+    kernel: K,
     serve: &Serve,
     signals: &Signals,
-    server: Server<K>,
+    (builder, id): (&Builder, Option<u32>),
+    target: impl Target,
     kept: &mut Kept,
-) -> Result<(), Failure>
+) -> Result<End, Ended> {
+    if let (BackendName::File, Some(path)) = (serve.backend, serve.path.as_deref()) {
+        kept.is_in(path)?;
+    }
+    let server = match id {
+        None => builder.clone().tag(kept.tag()).serve_on(kernel, target)?,
+        Some(id) => {
+            let server = builder.recover_on(kernel, id, target);
+            server.map_err(|error| Ended { is_left: true, why: error.into() })?
+        }
+    };
+    until_ended(serve, signals, server, kept)
+}
+
+fn until_ended<K>(
+    serve: &Serve,
+    signals: &Signals,
+    mut server: Server<K>,
+    kept: &mut Kept,
+) -> Result<End, Ended>
 where
     K: Kernel<File: AsFd>,
 {
     kept.is_live(server.info());
-    let _teller = Teller::begin(kept.tag(), server.meters());
+    let teller = Teller::begin(kept.tag(), server.meters());
+    let path = server.block_path();
     let mut out = std::io::stdout();
-    let told = writeln!(out, "{}", server.block_path()).and_then(|()| out.flush());
+    let told = writeln!(out, "{path}").and_then(|()| out.flush());
     if let Err(error) = told {
         server.stop()?; // a device that nobody was told of is not left running
-        return Err(Failure::Output(error));
+        return Err(Failure::Output(error).into());
     }
     if serve.is_in_background() {
         supervise::let_go();
     }
-    let (path, manager) = (server.block_path(), Notify::of_environment());
+    let manager = Notify::of_environment();
     manager.ready(&path);
-    let was_signal = signals.wait(&server)?;
+    let event = signals.wait(&server)?;
     manager.stopping(&path);
-    if !was_signal {
-        server.stop()?;
-        say(&format!("somebody stopped {path}"));
-    } else if stop_from_outside(server.id(), serve.patience.timeout()) {
-        server.stop()?;
-    } else {
-        server.stop_now()?;
-        let sentence = format!("{path} did not stop in time, so its clients' requests were failed");
-        return Err(Failure::Said(ErrorKind::Timeout, sentence));
+    drop(teller); // the next server has a socket of its own there
+    match event {
+        Event::Ended if outlives(&server) => leave(&mut server, false),
+        Event::HandOver if Recovery::of(server.info().features) != Recovery::None => {
+            leave(&mut server, true)
+        }
+        Event::Ended => {
+            server.stop()?;
+            say(&format!("somebody stopped {path}"));
+            Ok(End::Gone)
+        }
+        Event::Stop | Event::HandOver => {
+            if !stop_from_outside(server.id(), serve.patience.timeout()) {
+                server.stop_now()?;
+                let sentence =
+                    format!("{path} did not stop in time, so its clients' requests were failed");
+                return Err(Failure::Said(ErrorKind::Timeout, sentence).into());
+            }
+            server.stop()?;
+            Ok(End::Gone)
+        }
     }
-    Ok(())
+}
+
+/// Whether a device is still there after a queue of its server has ended.
+fn outlives<K: Kernel>(server: &Server<K>) -> bool {
+    let state = || -> Result<DeviceState, Failure> {
+        Ok(devices::info(&mut devices::control()?, server.id())?.state)
+    };
+    let has_disk = state().is_ok_and(|state| state != DeviceState::Dead);
+    has_disk && Recovery::of(server.info().features) != Recovery::None
+}
+
+/// Leaves the device to its next server.
+fn leave<K: Kernel>(server: &mut Server<K>, is_asked: bool) -> Result<End, Ended> {
+    let (id, path) = (server.id(), server.block_path());
+    match server.hand_over() {
+        Ok(_) if is_asked => say(&format!("{path} was handed over")),
+        Ok(_) => say(&format!("{path} was quiesced by somebody: 'ublkit recover {id}' goes on")),
+        Err(error) => {
+            say(&format!("{path} waits for its next server: 'ublkit recover {id}'"));
+            return Err(Ended { is_left: true, why: error.into() });
+        }
+    }
+    Ok(End::Left)
 }
 
 /// Has a process of its own stop the device, and waits for it; whether the device was stopped.
@@ -166,10 +290,25 @@ pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
         .depth(serve.depth)
         .max_io_bytes(max_io_bytes)
         .metered(!serve.no_meter)
+        .recovery(serve.recover.unwrap_or_default())
         .timeout(serve.patience.timeout());
     let builder = match serve.id {
         Some(id) => builder.id(id),
         None => builder,
+    };
+    let builder = if serve.no_partition_scan {
+        let offered = devices::control()?.features()?.unwrap_or_default();
+        if !offered.contains(Features::NO_AUTO_PART_SCAN) {
+            return Err(Failure::Said(
+                ErrorKind::Unsupported,
+                "this kernel always looks for partitions (7.0 need not): leave \
+                 '--no-partition-scan' out"
+                    .into(),
+            ));
+        }
+        builder.features(Features::NO_AUTO_PART_SCAN)
+    } else {
+        builder
     };
     let builder = match serve.data {
         Some(path) => builder.data_path(path),
@@ -196,10 +335,11 @@ fn block_bytes(serve: &Serve) -> Result<Option<u32>, Failure> {
     block_bytes.map_err(|size| refused(format!("a block of {size} bytes cannot be")))
 }
 
-/// A disk in a file.
-fn file_of(serve: &Serve) -> Result<File, Failure> {
+/// A disk in a file, whose lock is waited for.
+fn file_of(serve: &Serve, patience: Duration) -> Result<File, Failure> {
     let path = serve.path.as_deref().unwrap_or(Path::new("")); // clap insists on one
     let mut options = FileOptions::new(path).direct(serve.direct).read_only(serve.read_only);
+    options = options.patience(patience);
     if let Some(size_bytes) = serve.size {
         options = options.size_bytes(size_bytes);
     }
@@ -232,17 +372,33 @@ pub(super) fn ignores(status: &str, signal: i32) -> bool {
     mask >> (signal - 1) & 1 == 1
 }
 
+/// Why a server goes on no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// A signal asked it to stop.
+    Stop,
+    /// A signal asked it to leave its device to the next server.
+    HandOver,
+    /// A queue has ended.
+    Ended,
+}
+
+/// The signal of `ublkit upgrade`.
+pub(super) const HAND_OVER: i32 = SIGUSR1;
+
 /// The signals that stop the server: the first is noted, the second ends the process.
-struct Signals {
+pub(super) struct Signals {
     noted: UnixStream,
+    handed: UnixStream,
 }
 
 impl Signals {
     /// In the background, SIGHUP is none of them: it comes from terminals, and is not heeded.
-    fn catch(in_background: bool) -> Result<Self, Failure> {
+    pub(super) fn catch(in_background: bool) -> Result<Self, Failure> {
         let failed =
             |error| Failure::Said(ErrorKind::Failed, format!("cannot catch signals: {error}"));
         let (noted, note) = UnixStream::pair().map_err(failed)?;
+        let (handed, hand) = UnixStream::pair().map_err(failed)?;
         let armed = Arc::new(AtomicBool::new(false));
         let mut stopping = SIGNALS.to_vec();
         if in_background {
@@ -257,13 +413,17 @@ impl Signals {
             let note = note.try_clone().map_err(failed)?;
             signal_hook::low_level::pipe::register(signal, note).map_err(failed)?;
         }
-        Ok(Self { noted })
+        signal_hook::low_level::pipe::register(HAND_OVER, hand).map_err(failed)?;
+        Ok(Self { noted, handed })
     }
 
-    /// Waits for a signal or for the device's end; whether it was a signal.
-    fn wait(&self, server: &impl AsFd) -> Result<bool, Failure> {
-        let mut polled =
-            [PollFd::new(&self.noted, PollFlags::IN), PollFd::new(server, PollFlags::IN)];
+    /// Waits for a signal or for the device's end.
+    fn wait(&self, server: &impl AsFd) -> Result<Event, Failure> {
+        let mut polled = [
+            PollFd::new(&self.noted, PollFlags::IN),
+            PollFd::new(&self.handed, PollFlags::IN),
+            PollFd::new(server, PollFlags::IN),
+        ];
         loop {
             match poll(&mut polled, None) {
                 Ok(_) => {}
@@ -273,12 +433,10 @@ impl Signals {
                     return Err(Failure::Said(ErrorKind::Failed, sentence));
                 }
             }
-            if polled[0].revents().contains(PollFlags::IN) {
-                let _ = (&self.noted).read(&mut [0]);
-                return Ok(true);
-            }
-            if polled[1].revents().contains(PollFlags::IN) {
-                return Ok(false);
+            let events = [Event::Stop, Event::HandOver, Event::Ended];
+            let came = |polled: &PollFd<'_>| polled.revents().contains(PollFlags::IN);
+            if let Some(at) = polled.iter().position(came) {
+                return Ok(events[at]);
             }
         }
     }

@@ -13,7 +13,7 @@ use ublkit::trace::{Detail, Format, Lines};
 /// How long what is left of a trace may take to be written.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Tracing")]
 pub(super) struct Tracing {
     /// Write what is said to the kernel and by it to FILE, a line each; to standard error without

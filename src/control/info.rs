@@ -3,8 +3,8 @@
 use crate::features::Features;
 use core::fmt;
 use ublkit_sys::ublk::{
-    UBLK_S_DEV_DEAD, UBLK_S_DEV_FAIL_IO, UBLK_S_DEV_LIVE, UBLK_S_DEV_QUIESCED,
-    ublksrv_ctrl_dev_info, ublksrv_io_desc,
+    UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH, UBLK_S_DEV_DEAD, UBLK_S_DEV_FAIL_IO, UBLK_S_DEV_LIVE,
+    UBLK_S_DEV_QUIESCED, ublksrv_ctrl_dev_info, ublksrv_io_desc,
 };
 
 /// What a device is: asked for with ADD_DEV, granted by its answer, and told by GET_DEV_INFO.
@@ -87,10 +87,19 @@ impl DeviceInfo {
     /// Whether the driver can have granted this for `wish`: its word is checked here, once, and
     /// relied upon from then on.
     pub(crate) fn is_grant_of(&self, wish: &Self) -> bool {
-        (1..=wish.queues).contains(&self.queues)
+        self.is_sound()
+            && self.queues <= wish.queues
             && self.depth == wish.depth
-            && (1..=wish.max_io_bytes).contains(&self.max_io_bytes)
+            && self.max_io_bytes <= wish.max_io_bytes
             && self.id.is_some_and(|id| wish.id.is_none_or(|wished| wished == id))
+    }
+
+    /// Whether there can be such a device, whoever wished for it.
+    pub(crate) fn is_sound(&self) -> bool {
+        (1..=UBLK_MAX_NR_QUEUES).contains(&self.queues)
+            && (1..=UBLK_MAX_QUEUE_DEPTH).contains(&self.depth)
+            && self.max_io_bytes > 0
+            && self.id.is_some()
             && (DESCRIPTOR_BYTES..=256).contains(&self.descriptor_bytes)
             && self.descriptor_bytes.is_multiple_of(8)
     }

@@ -10,6 +10,7 @@ use crate::kernel::{Kernel, Linux};
 use crate::memory::page_bytes;
 use crate::needs::{Access, Needs};
 use crate::queue::QueuePlan;
+use crate::recovery::Recovery;
 use core::time::Duration;
 use ublkit_sys::ublk::{UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH};
 
@@ -49,6 +50,7 @@ pub struct Builder {
     data_path: Option<DataPath>,
     batches: Option<bool>,
     metered: bool,
+    recovery: Recovery,
     tag: Option<u64>,
     timeout: Duration,
 }
@@ -71,6 +73,7 @@ impl Builder {
             data_path: None,
             batches: None,
             metered: false,
+            recovery: Recovery::None,
             tag: None,
             timeout: Duration::from_secs(30),
         }
@@ -131,6 +134,13 @@ impl Builder {
         self
     }
 
+    /// What shall become of the device when its server is gone. The kernel must have it.
+    #[must_use]
+    pub const fn recovery(mut self, recovery: Recovery) -> Self {
+        self.recovery = recovery;
+        self
+    }
+
     /// A word by which the device can be known again: the kernel keeps it, and does not look at it
     /// ([`DeviceInfo::server_word`]). Without one it is made from the process and the time.
     #[must_use]
@@ -173,7 +183,7 @@ impl Builder {
         let needs = target.needs();
         geometry.check().and_then(|()| self.check(&needs)).map_err(Error::Refused)?;
         let mut control = Control::open(kernel)?;
-        let (path, batches) = self.choose(&mut control, needs.access)?;
+        let (path, features) = self.choose(&mut control, needs.access)?;
         let insists = self.data_path.is_some() || self.batches.is_some();
         // The driver keeps this word and does not look at it: by it we know our device again.
         let begun_ns = u64::try_from(control.kernel().now().as_nanos()).unwrap_or(u64::MAX);
@@ -181,31 +191,63 @@ impl Builder {
         let server_word = self.tag.unwrap_or(own);
         let wish = DeviceInfo {
             id: self.id,
-            features: self.features | path.features() | batch_features(batches),
+            features,
             server_word,
             ..DeviceInfo::wish(self.queues, self.depth, self.max_io_bytes)
         };
-        let Self { metered, timeout, .. } = *self;
-        let plan = Plan { geometry, needs, path, batches, insists, metered, timeout };
-        Server::start(control, &wish, plan, target)
+        let plan = Plan { geometry, needs, metered: self.metered, timeout: self.timeout };
+        Server::start(control, &wish, plan, (path, insists), target)
     }
 
-    /// The data path to take, and whether one command shall do for many slots: neither kernel is
-    /// asked where nothing but the plainest can be.
+    /// Serves `target` as the disk of device `id`, whose server is gone, until it is stopped.
+    ///
+    /// The device was made with a [`Recovery`], and is as it was made: of this builder only the
+    /// timeout counts, and whether there are meters. Its old server must be gone from the kernel,
+    /// which is waited for.
+    ///
+    /// Blocks for the timeout at the most; when it fails, for ten seconds more. The device then
+    /// waits for a server as before: it can be recovered or deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`]: the device cannot be recovered, or is not such a disk.
+    /// [`Error::Command`] with `EBUSY`: its old server is still there. Others as of
+    /// [`serve`](Self::serve).
+    pub fn recover<T: Target>(&self, id: u32, target: T) -> Result<Server<Linux>, Error> {
+        self.recover_on(Linux, id, target)
+    }
+
+    /// The same on any kernel.
+    pub fn recover_on<K: Kernel, T: Target>(
+        &self,
+        kernel: K,
+        id: u32,
+        target: T,
+    ) -> Result<Server<K>, Error> {
+        let (geometry, needs) = (target.geometry(), target.needs());
+        geometry.check().map_err(Error::Refused)?;
+        let plan = Plan { geometry, needs, metered: self.metered, timeout: self.timeout };
+        Server::recover(Control::open(kernel)?, id, plan, target)
+    }
+
+    /// The data path to take, `Copy` without asking where nothing else can be; and all features to
+    /// ask for.
     fn choose<K: Kernel>(
         &self,
         control: &mut Control<K>,
         access: Access,
-    ) -> Result<(DataPath, bool), Error> {
-        let asks = self.data_path.map_or(access != Access::Slices, |path| path != DataPath::Copy);
-        let asks = asks || self.batches == Some(true);
+    ) -> Result<(DataPath, Features), Error> {
+        let asks = self.data_path.map_or(access != Access::Slices, |path| path != DataPath::Copy)
+            || self.batches == Some(true)
+            || self.recovery != Recovery::None;
         // Before 6.5 nobody can ask; then there is nothing to choose from.
         let asked = if asks { control.features()? } else { None };
         let offered = asked.unwrap_or_default();
         let path = DataPath::choose(self.data_path, access, self.batches, offered);
         let path = path.map_err(Error::Refused)?;
         let batches = path.batches(self.batches, self.depth, offered).map_err(Error::Refused)?;
-        Ok((path, batches))
+        let recovery = self.recovery.choose(offered).map_err(Error::Refused)?;
+        Ok((path, self.features | path.features() | batch_features(batches) | recovery))
     }
 
     fn check(&self, needs: &Needs) -> Result<(), String> {
@@ -227,18 +269,16 @@ impl Builder {
         if let Some(id) = self.id.filter(|id| *id >= MAX_IDS) {
             return Err(format!("a device cannot have number {id}: choose 0 to {}", MAX_IDS - 1));
         }
-        let entries = QueuePlan::<()>::ring_entries(self.depth, needs.operations);
-        if entries > MAX_RING_ENTRIES {
-            return Err(format!(
-                "{} slots of {} operations each cannot be: a ring has {MAX_RING_ENTRIES} entries",
-                self.depth, needs.operations
-            ));
-        }
+        check_ring(self.depth, needs)?;
         let of_a_path = self.features & (DataPath::any_features() | Features::BATCH_IO);
         if !of_a_path.is_empty() {
             return Err(format!(
                 "{of_a_path} belongs to a data path, or to batches: choose that instead"
             ));
+        }
+        let of_recovery = self.features & Recovery::any_features();
+        if !of_recovery.is_empty() {
+            return Err(format!("{of_recovery} belongs to recovery: choose that instead"));
         }
         let unserved = self.features - Features::SERVED;
         if !unserved.is_empty() {
@@ -246,4 +286,16 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+/// Whether a ring can have all entries that a queue needs.
+pub(super) fn check_ring(depth: u16, needs: &Needs) -> Result<(), String> {
+    let entries = QueuePlan::<()>::ring_entries(depth, needs.operations);
+    if entries > MAX_RING_ENTRIES {
+        return Err(format!(
+            "{depth} slots of {} operations each cannot be: a ring has {MAX_RING_ENTRIES} entries",
+            needs.operations
+        ));
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@ use crate::geometry::Geometry;
 use crate::kernel::{Kernel, Linux};
 use crate::needs::Needs;
 use crate::queue::{Meter, QueueError, QueuePlan, QueueStats};
+use crate::recovery::Recovery;
 use crate::request::Limits;
 use core::time::Duration;
 use std::ffi::CString;
@@ -21,13 +22,13 @@ use std::sync::Arc;
 const ADD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What each step gets at the least, so that what is done in no time is done.
-const LEAST: Duration = Duration::from_secs(1);
+pub(super) const LEAST: Duration = Duration::from_secs(1);
 
 /// How long the char device's node may take to appear, or to get its owner, where udev does that.
 const NODE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long threads get to end once nothing keeps them.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// How long the driver may take to forget a device that nobody serves any more. It waits for those
 /// who have the disk open; they may take for ever, and the device goes when they do.
@@ -38,11 +39,6 @@ const DELETE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Plan {
     pub(super) geometry: Geometry,
     pub(super) needs: Needs,
-    pub(super) path: DataPath,
-    /// Whether one command shall do for many slots.
-    pub(super) batches: bool,
-    /// Whether no other path will do, and no other number of slots to a command.
-    pub(super) insists: bool,
     /// Whether the queues have meters.
     pub(super) metered: bool,
     pub(super) timeout: Duration,
@@ -53,23 +49,26 @@ pub(super) struct Plan {
 /// Dropped, it is stopped and deleted, as by [`stop`](Self::stop), and errors are lost.
 #[derive(Debug)]
 pub struct Server<K: Kernel = Linux> {
-    control: Control<K>,
-    id: u32,
-    info: DeviceInfo,
-    timeout: Duration,
-    workers: Option<Workers<K>>,
-    meters: Vec<Arc<Meter>>,
+    pub(super) control: Control<K>,
+    pub(super) id: u32,
+    pub(super) info: DeviceInfo,
+    pub(super) timeout: Duration,
+    pub(super) workers: Option<Workers<K>>,
+    /// The queues' meters, if they are to have any.
+    pub(super) meters: Option<Vec<Arc<Meter>>>,
     /// Whether START_DEV was sent, so that there may be clients.
-    started: bool,
-    finished: bool,
+    pub(super) started: bool,
+    pub(super) finished: bool,
 }
 
 impl<K: Kernel> Server<K> {
-    /// Adds a device and brings it to life, or deletes it again.
+    /// Adds a device and brings it to life, or deletes it again. Its data shall move that way, and
+    /// perhaps no other will do.
     pub(super) fn start<T: Target>(
         mut control: Control<K>,
         wish: &DeviceInfo,
         plan: Plan,
+        path: (DataPath, bool),
         target: T,
     ) -> Result<Self, Error> {
         let timeout = plan.timeout;
@@ -80,9 +79,9 @@ impl<K: Kernel> Server<K> {
             return Err(Error::Impossible("a device was added without a number".into()));
         };
         let (started, finished) = (false, false);
-        let (workers, meters) = (None, Vec::new());
+        let (workers, meters) = (None, plan.metered.then(Vec::new));
         let mut server = Self { control, id, info, timeout, workers, meters, started, finished };
-        match server.bring_up(wish, plan, deadline, target) {
+        match server.bring_up(wish, plan, path, deadline, target) {
             Ok(()) => Ok(server),
             Err(first) => match server.finish() {
                 // What the queues say now is what failed in the first place, or follows from it.
@@ -96,40 +95,66 @@ impl<K: Kernel> Server<K> {
         &mut self,
         wish: &DeviceInfo,
         plan: Plan,
+        path: (DataPath, bool),
         deadline: Duration,
         target: T,
     ) -> Result<(), Error> {
         if !self.info.is_grant_of(wish) {
             return Err(Error::Impossible(format!("it granted {:?} for {wish:?}", self.info)));
         }
-        let Plan { geometry, needs, path: wanted, batches, insists, metered, .. } = plan;
-        let granted = DataPath::of(self.info.features).filter(|path| path.suits(needs.access));
+        let Plan { geometry, needs, .. } = plan;
+        let ((wanted, insists), features) = (path, self.info.features);
+        let granted = DataPath::of(features).filter(|path| path.suits(needs.access));
         let path = granted.filter(|path| !insists || *path == wanted).ok_or_else(|| {
-            let features = self.info.features;
             Error::Refused(format!(
                 "{wanted} cannot be: the driver granted no more than {features}"
             ))
         })?;
-        let granted = self.info.features.contains(Features::BATCH_IO);
-        if granted != batches && (granted || insists) {
-            let wanted = if batches { "" } else { "no " };
+        let refused = wish.features.contains(Features::BATCH_IO) && !self.batches();
+        if refused && insists {
             return Err(Error::Refused(format!(
-                "{wanted}batches cannot be: the driver granted {}",
-                self.info.features
+                "batches cannot be: the driver granted no more than {features}"
             )));
         }
-        let batches = granted;
-        let DeviceInfo { queues, depth, max_io_bytes, descriptor_bytes, .. } = self.info;
-        let params = geometry.params(max_io_bytes);
+        let recovery = Recovery::of(wish.features);
+        if Recovery::of(features) != recovery {
+            return Err(Error::Refused(format!(
+                "recovery by '{recovery}' cannot be: the driver granted no more than {features}"
+            )));
+        }
+        let params = geometry.params(self.info.max_io_bytes);
         let left = self.until(deadline);
         self.control.device(self.id).within(left).set_params(&params)?;
+        self.serve_queues(geometry, &needs, path, deadline, target)?;
+        self.started = true;
+        let left = self.until(deadline);
+        let process = self.control.kernel().process();
+        self.control.device(self.id).within(left).start(process)?;
+        self.look(deadline)
+    }
+
+    /// Opens the char device, and has a thread offer the slots of each queue to the driver.
+    pub(super) fn serve_queues<T: Target>(
+        &mut self,
+        geometry: Geometry,
+        needs: &Needs,
+        path: DataPath,
+        deadline: Duration,
+        target: T,
+    ) -> Result<(), Error> {
+        let DeviceInfo { queues, depth, max_io_bytes, descriptor_bytes, .. } = self.info;
         let char_device = Arc::new(self.open_char_device(deadline)?);
         let target = Arc::new(target);
         let kernel = self.control.kernel().task();
+        let reissues = Recovery::of(self.info.features) == Recovery::Reissue;
+        let batches = self.batches();
         let workers = self.workers.insert(Workers::new(kernel, self.id, queues)?);
-        if metered {
-            self.meters = (0..queues).map(|_| Arc::default()).collect();
-        }
+        workers.leave_requests(self.started && reissues);
+        let metered = self.meters.as_mut();
+        let meters = metered.map(|meters| {
+            *meters = (0..queues).map(|_| Arc::default()).collect();
+            &*meters
+        });
         for queue in 0..queues {
             let plan = QueuePlan {
                 device: self.id,
@@ -143,23 +168,26 @@ impl<K: Kernel> Server<K> {
                 char_device: Arc::clone(&char_device),
                 wake: workers.wake(queue),
                 leave: workers.leave(),
-                meter: self.meters.get(usize::from(queue)).cloned(),
+                meter: meters.map(|meters| Arc::clone(&meters[usize::from(queue)])),
             };
             workers.spawn(plan, Arc::clone(&target))?;
         }
         drop(char_device); // the threads hold it from here on: it closes with the last of them
-        workers.ready(deadline)?;
-        self.started = true;
-        let left = self.until(deadline);
-        let process = self.control.kernel().process();
-        self.control.device(self.id).within(left).start(process)?;
+        workers.ready(deadline)
+    }
+
+    /// The device is live: asks the driver what it is now.
+    pub(super) fn look(&mut self, deadline: Duration) -> Result<(), Error> {
         let left = self.until(deadline);
         self.info = self.control.device(self.id).within(left).info()?;
+        if let Some(workers) = &self.workers {
+            workers.leave_requests(Recovery::of(self.info.features) == Recovery::Reissue);
+        }
         Ok(())
     }
 
     /// The time from now to `deadline`, and [`LEAST`] at the least.
-    fn until(&self, deadline: Duration) -> Duration {
+    pub(super) fn until(&self, deadline: Duration) -> Duration {
         deadline.saturating_sub(self.control.kernel().now()).max(LEAST)
     }
 
@@ -194,7 +222,7 @@ impl<K: Kernel> Server<K> {
     /// Of a [metered](crate::Builder::metered) device: its queues' meters, in their order. They may
     /// be read at any time, also after the device's end.
     pub fn meters(&self) -> &[Arc<Meter>] {
-        &self.meters
+        self.meters.as_deref().unwrap_or_default()
     }
 
     /// How data moves.
@@ -236,6 +264,9 @@ impl<K: Kernel> Server<K> {
     /// program that may be killed has another process stop the device (`ublkit stop`, or
     /// [`DeviceControl::stop`](crate::DeviceControl::stop)) and calls this after
     /// [`wait`](Self::wait).
+    ///
+    /// Of a device with [`Wait`](Recovery::Wait) or [`Reissue`](Recovery::Reissue) the kernel drops
+    /// dirty pages at a stop: have another process sync the disk before (`ublkit stop` does).
     pub fn stop(mut self) -> Result<Vec<QueueStats>, Error> {
         self.finish()
     }
@@ -257,6 +288,9 @@ impl<K: Kernel> Server<K> {
         }
         let timeout = self.timeout;
         let deadline = self.control.kernel().now().saturating_add(timeout);
+        if let Some(workers) = &self.workers {
+            workers.leave_requests(false); // nobody will answer what is left
+        }
         // The queues serve on until the driver has taken their slots away.
         let stopped = if timeout.is_zero() {
             Ok(())
@@ -310,7 +344,7 @@ impl<K: Kernel> Server<K> {
 }
 
 /// What came of two steps; when both failed, both errors.
-fn and<T>(first: Result<T, Error>, then: Result<(), Error>) -> Result<T, Error> {
+pub(super) fn and<T>(first: Result<T, Error>, then: Result<(), Error>) -> Result<T, Error> {
     match (first, then) {
         (first, Ok(())) => first,
         (Ok(_), Err(then)) => Err(then),

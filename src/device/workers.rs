@@ -38,6 +38,10 @@ struct Shared<K: Kernel> {
     kernel: K,
     /// Whether all queues shall leave,
     leave: Arc<AtomicBool>,
+    /// or answer what they have and leave then, for the driver sends nothing new.
+    drain: AtomicBool,
+    /// Whether requests that nobody answers are the next server's.
+    leaves_requests: AtomicBool,
     /// and an event for each, in case it sleeps.
     wakes: Vec<Arc<K::File>>,
     /// Readable while there are reports to read.
@@ -54,6 +58,10 @@ impl<K: Kernel> Shared<K> {
 
     fn wake_all(&self) {
         self.leave.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    fn wake(&self) {
         for wake in &self.wakes {
             self.kernel.signal(wake);
         }
@@ -73,7 +81,9 @@ impl<K: Kernel> Workers<K> {
         let ended = kernel.event().map_err(failed(0))?;
         let (sender, reports) = channel();
         let leave = Arc::default();
-        let shared = Arc::new(Shared { kernel, leave, wakes, reported, ended });
+        let (drain, leaves_requests) = (AtomicBool::new(false), AtomicBool::new(false));
+        let shared =
+            Arc::new(Shared { kernel, leave, drain, leaves_requests, wakes, reported, ended });
         Ok(Self { device, shared, threads: Vec::new(), reports, sender, ends: Vec::new() })
     }
 
@@ -85,6 +95,18 @@ impl<K: Kernel> Workers<K> {
     /// What tells the queues to leave between two requests.
     pub(super) fn leave(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.shared.leave)
+    }
+
+    /// Whether requests that a queue has when it leaves are sent to the next server, so that it
+    /// must not answer them with an error.
+    pub(super) fn leave_requests(&self, leaves: bool) {
+        self.shared.leaves_requests.store(leaves, Ordering::Relaxed);
+    }
+
+    /// The driver sends nothing new: the queues answer what they have, and leave.
+    pub(super) fn drain(&self) {
+        self.shared.drain.store(true, Ordering::Relaxed);
+        self.shared.wake();
     }
 
     /// Makes the thread of one queue.
@@ -266,18 +288,20 @@ fn serve<K: Kernel, T: Target>(
     let end = loop {
         match queue.turn(None) {
             Ok(Turn::Live) => {}
-            Ok(Turn::Stopped) => break Ok(()),
+            Ok(Turn::Stopped) => break Ok(Turn::Stopped),
             Ok(Turn::Woken) => {
-                queue.fail_all();
-                break Ok(());
+                let drains = shared.drain.load(Ordering::Relaxed);
+                break if drains { queue.drain() } else { Ok(Turn::Woken) };
             }
-            Err(error) => {
-                shared.wake_all(); // before anything that may take its time
-                queue.fail_all();
-                break Err(error);
-            }
+            Err(error) => break Err(error),
         }
     };
-    let end = end.map(|()| queue.stats());
+    if end.is_err() {
+        shared.wake_all(); // before anything that may take its time
+    }
+    if end != Ok(Turn::Stopped) && !shared.leaves_requests.load(Ordering::Relaxed) {
+        queue.fail_all();
+    }
+    let end = end.map(|_| queue.stats());
     Ok((end, queue.into_handler()))
 }

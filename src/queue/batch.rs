@@ -55,10 +55,11 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// CQEs that there may be beside those of operations and the event: a buffer's each, the end of
-    /// the command that brings them, that of the elements, and the timer's.
-    pub(super) const fn completions(depth: u16) -> u32 {
-        depth as u32 + 3
+    /// SQEs and CQEs that there may be beside those of operations and the event: the command that
+    /// brings tags, that of the elements and the timer; a completion for each of them, and for each
+    /// buffer.
+    pub(super) fn entries(depth: u16) -> (u32, u32) {
+        (3, u32::from(depth) + 3)
     }
 
     pub(super) fn new<K: Kernel>(

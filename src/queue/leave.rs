@@ -1,20 +1,48 @@
 //! A queue leaves although it has requests: all of them are answered, as far as that can be.
 
 use super::batch::Batch;
-use super::{Queue, QueueError};
+use super::{Queue, QueueError, Turn};
 use crate::data_path::DataPath;
 use crate::errno::Errno;
 use crate::handler::Handler;
 use crate::id::Id;
 use crate::kernel::Kernel;
+use crate::ring::Woken;
 use crate::slots::Where;
+use core::time::Duration;
+use std::sync::atomic::Ordering;
 use ublkit_sys::ublk::{UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK};
 
 /// How often it is looked again for what waits for a command: writes whose data had to be fetched
 /// first, answers behind a batch. Once is enough, unless the kernel has data fetched anew.
 const ROUNDS: u32 = 3;
 
+/// Requests that were sent to the server come within this time.
+const SILENCE: Duration = Duration::from_millis(20);
+
 impl<K: Kernel, H: Handler> Queue<K, H> {
+    /// The driver sends nothing new (QUIESCE_DEV): serves what has come, and what still comes of
+    /// what was sent before. Slots whose commands came after that are never taken away, so the end
+    /// is when nothing comes for a while; or when the queue is told to leave.
+    pub(crate) fn drain(&mut self) -> Result<Turn, QueueError> {
+        loop {
+            // To the last one first: only then does the kernel have the entries back, and waits.
+            while let Some(cqe) = self.ring.pop()? {
+                self.complete(cqe)?;
+            }
+            if self.plan.leave.load(Ordering::Relaxed) {
+                return Ok(Turn::Woken);
+            }
+            let until = self.ring.kernel().now().saturating_add(SILENCE);
+            self.send_batch()?;
+            let has = |tag| self.slots.is_servers(tag) || self.slots.is_fetching(tag);
+            let woken = self.ring.wait(Some(until))?;
+            if woken == Woken::Deadline && !(0..self.slots.depth()).any(has) {
+                return Ok(Turn::Stopped);
+            }
+        }
+    }
+
     /// Sends what was answered, and answers all else that the server has with `EIO`, as far as the
     /// ring still works. The driver does that too once the char device is closed, but not while
     /// somebody holds what it needs for it (seen on 6.12: a START_DEV that scans for partitions).

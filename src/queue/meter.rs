@@ -5,7 +5,7 @@
 //! is timed, by two looks at the clock: a request is answered by the system call after its turn, so
 //! all that begin and end in one took the same.
 
-use super::QueueStats;
+use super::{Queue, QueueStats};
 use crate::kernel::Kernel;
 use crate::latency::{BUCKETS, Latencies, bucket};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -203,6 +203,18 @@ impl Metering {
         self.late += 1;
         if let Since::Time(since) = since {
             self.ended.push(since);
+        }
+    }
+}
+
+impl<K: Kernel, H> Queue<K, H> {
+    /// Tells the meter of a request that waits, or has waited.
+    pub(super) fn tell_meter(&mut self, tag: u16) {
+        if let Some(metering) = &mut self.metering {
+            match self.slots.is_servers(tag) || self.slots.is_fetching(tag) {
+                true => metering.waits(tag),
+                false => metering.ended(tag),
+            }
         }
     }
 }

@@ -74,9 +74,9 @@ impl<F> QueuePlan<F> {
     }
 
     /// The most entries that the ring's queues hold at one time: each slot's command or its
-    /// operations, the event's poll, and the commands of a queue that is served in batches.
+    /// operations, and the event's poll. Batches have a few more.
     pub(crate) fn ring_entries(depth: u16, operations: u8) -> u32 {
-        u32::from(depth) * u32::from(operations.max(1)) + 4
+        u32::from(depth) * u32::from(operations.max(1)) + 1
     }
 }
 
@@ -118,8 +118,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     pub(crate) fn new(kernel: K, plan: QueuePlan<K::File>, handler: H) -> Result<Self, QueueError> {
         // Sized for all of them at one time, neither queue of the ring can be full.
         let most = QueuePlan::<K::File>::ring_entries(plan.depth, plan.needs.operations);
-        let tags = if plan.batches { Batch::completions(plan.depth) } else { 0 };
-        let ring_plan = RingPlan { submissions: most, completions: most + tags, one_task: true };
+        let (commands, tags) = if plan.batches { Batch::entries(plan.depth) } else { (0, 0) };
+        let ring_plan =
+            RingPlan { submissions: most + commands, completions: most + tags, one_task: true };
         let mut ring = Ring::new(kernel, ring_plan)?;
         let descriptors = Descriptors::map(
             ring.kernel(),
@@ -364,16 +365,6 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             return Ok(());
         }
         self.commit(tag, answer)
-    }
-
-    /// Tells the meter of a request that waits, or has waited.
-    fn tell_meter(&mut self, tag: u16) {
-        if let Some(metering) = &mut self.metering {
-            match self.slots.is_servers(tag) || self.slots.is_fetching(tag) {
-                true => metering.waits(tag),
-                false => metering.ended(tag),
-            }
-        }
     }
 
     /// Answers the request if its answer is settled and it does not wait for anything.

@@ -14,6 +14,7 @@ mod sqe;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use enter::Woken;
 pub use error::RingError;
 pub(crate) use provided::Provided;
 pub(crate) use queues::{Cqe, Entry, SubmissionQueue};

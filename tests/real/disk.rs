@@ -30,6 +30,11 @@ impl Aligned {
         buffer
     }
 
+    /// The first page.
+    pub fn page(&mut self) -> &mut [u8; 4096] {
+        &mut self.pages[0].0
+    }
+
     /// The bytes, copied out.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut bytes: Vec<u8> = self.pages.iter().flat_map(|page| page.0).collect();

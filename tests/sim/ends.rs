@@ -19,7 +19,7 @@ fn busy(sim: &Sim, id: u32, moments: u32) {
 }
 
 /// Stops and deletes every device, as an operator does.
-fn clear_up(operator: Task) -> Result<(), Error> {
+pub fn clear_up(operator: Task) -> Result<(), Error> {
     let gone_is_fine = |result| match result {
         Err(Error::Command { errno: Errno::ENODEV, .. }) => Ok(()),
         other => other,
@@ -171,6 +171,11 @@ impl Victim {
         clients
     }
 
+    /// Lets it live for so many moments.
+    pub fn wait(&self, sim: &Sim, moments: u32) {
+        (0..moments).for_each(|_| sim.give_way());
+    }
+
     pub fn has_ended(&self) -> bool {
         self.process.join(&mut self.thread.borrow_mut(), Duration::from_secs(600))
     }
@@ -196,7 +201,8 @@ fn a_server_that_stops_itself_must_not_be_killed() {
     assert!(count > 0);
 }
 
-/// P14, P17: a queue that leaves answers the writes whose data it has asked for, or has still to ask
+/// P14, P17: a queue that leaves answers the writes whose data it has asked for, or has still
+// to ask
 /// for: the driver of 6.12 takes half a minute to see that a server without commands is gone.
 #[test]
 fn writes_that_are_fetched_are_answered_at_the_end() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ublkit::sim::{Choices, Faults, Profile, Sim, Task};
 use ublkit::{
     Access, Backend, Builder, Completion, DataPath, Durability, Errno, Error, Geometry, Handler,
-    Io, Memory, Needs, Operation, QueueInfo, Request, Server, Step, Target,
+    Io, Memory, Needs, Operation, QueueInfo, Recovery, Request, Server, Step, Target,
 };
 
 /// What a handler does with a request.
@@ -50,7 +50,7 @@ pub const WHIMS: &[Whim] = &[
 ];
 
 /// A memory disk whose handlers have whims, one after the other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Whimsical {
     memory: Memory,
     access: Access,
@@ -167,15 +167,28 @@ pub struct House {
     pub batches: bool,
     pub access: Access,
     pub whims: &'static [Whim],
+    pub recovery: Recovery,
+}
+
+/// What a house's disk holds, whoever serves it.
+#[derive(Clone, Debug)]
+pub enum Store {
+    Memory(Whimsical),
+    File(FileDisk),
 }
 
 impl fmt::Debug for House {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { profile, queues, depth, max_io_bytes, geometry, path, access, .. } = self;
+        let recovery = self.recovery;
         let batches = if self.batches { ", in batches" } else { "" };
         let Geometry { logical_block_bytes, durability, .. } = geometry;
         write!(f, "{profile}, {queues} queues of {depth}, {max_io_bytes} B, ")?;
-        write!(f, "blocks of {logical_block_bytes}, {durability:?}, {path} to {access:?}{batches}")
+        write!(
+            f,
+            "blocks of {logical_block_bytes}, {durability:?}, {path} to {access:?}{batches}"
+        )?;
+        write!(f, ", {recovery}")
     }
 }
 
@@ -193,6 +206,7 @@ impl House {
             batches: false,
             access: Access::Slices,
             whims: &[Whim::Serve],
+            recovery: Recovery::None,
         }
     }
 
@@ -205,11 +219,32 @@ impl House {
         Whimsical { memory, access: self.access, whims: self.whims }
     }
 
-    /// Serves memory, or a file where operations are to move the data.
-    pub fn serve(&self, kernel: Task) -> Result<Server<Task>, Error> {
+    /// Memory, or a file where operations are to move the data.
+    pub fn store(&self) -> Store {
         match self.access {
-            Access::Operations => self.serve_target(kernel, FileDisk::new(self, Mistake::None)),
-            _ => self.serve_target(kernel, self.target()),
+            Access::Operations => Store::File(FileDisk::new(self, Mistake::None)),
+            _ => Store::Memory(self.target()),
+        }
+    }
+
+    pub fn serve(&self, kernel: Task) -> Result<Server<Task>, Error> {
+        self.serve_store(kernel, &self.store())
+    }
+
+    pub fn serve_store(&self, kernel: Task, store: &Store) -> Result<Server<Task>, Error> {
+        match store.clone() {
+            Store::Memory(memory) => self.serve_target(kernel, memory),
+            Store::File(file) => self.serve_target(kernel, file),
+        }
+    }
+
+    /// Serves a device whose server is gone.
+    pub fn recover(&self, kernel: Task, id: u32, store: &Store) -> Result<Server<Task>, Error> {
+        // The oldest kernel may notice only after half a minute that a server is gone.
+        let builder = Builder::new().timeout(Duration::from_secs(90));
+        match store.clone() {
+            Store::Memory(memory) => builder.recover_on(kernel, id, memory),
+            Store::File(file) => builder.recover_on(kernel, id, file),
         }
     }
 
@@ -225,6 +260,7 @@ impl House {
             .max_io_bytes(self.max_io_bytes)
             .data_path(self.path)
             .batches(self.batches)
+            .recovery(self.recovery)
             .timeout(Duration::from_secs(30))
     }
 }

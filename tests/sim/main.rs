@@ -16,4 +16,5 @@ mod files;
 mod house;
 mod meters;
 mod properties;
+mod recovery;
 mod small;

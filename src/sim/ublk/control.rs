@@ -38,6 +38,8 @@ pub(super) enum Stage {
     Mutex(Task),
     /// Requests that have a tag are to be answered.
     Quiet,
+    /// Likewise, and the server is dead.
+    Settled,
     /// Requests of the disk are to be answered.
     Drained,
     /// Partitions are being looked for, by this asking.
@@ -174,7 +176,7 @@ impl World {
             Stage::Begin => self.faults.never_answers != Some(control.op),
             Stage::Slots => device.ready || device.stopping,
             Stage::Mutex(_) => device.mutex.is_none_or(|owner| owner == control.id),
-            Stage::Quiet => !device.has_tagged(),
+            Stage::Quiet | Stage::Settled => !device.has_tagged(),
             Stage::Drained => device.requests().is_empty(),
             // A worker that reads partitions is woken when its process is killed.
             Stage::Scanned(asking) => {

@@ -235,12 +235,18 @@ impl World {
             return DONE;
         }
         if device.has(sys::UBLK_F_USER_RECOVERY) {
-            device.info.state = sys::UBLK_S_DEV_QUIESCED;
-            self.take_back_idle(place);
-            return DONE;
+            device.mutex = Some(control.id);
+            return Ok(Progress::Stage(Stage::Settled));
         }
         control.op = sys::UBLK_U_CMD_STOP_DEV;
         self.stop(control, place)
+    }
+
+    /// The same, once the dead server has no request any more.
+    pub(super) fn settled(&mut self, place: usize) -> Step {
+        self.devices.all[place].info.state = sys::UBLK_S_DEV_QUIESCED;
+        self.take_back_idle(place);
+        DONE
     }
 
     /// START_USER_RECOVERY.
@@ -280,6 +286,11 @@ impl World {
         for queue in &mut device.queues {
             queue.canceling = false;
         }
+        // What the old server's end was to bring is past.
+        self.devices.controls.retain(|other| {
+            let is_past = matches!(other.stage, Stage::Later(_) | Stage::Mutex(Task::NoServer));
+            other.device != Some(place) || !is_past
+        });
         DONE
     }
 

@@ -178,6 +178,7 @@ impl World {
             Stage::Mutex(Task::Release) => self.released(place),
             Stage::Mutex(Task::NoServer) => self.no_server(control, place),
             Stage::Quiet => self.quiet(control, place),
+            Stage::Settled => self.settled(place),
             Stage::Drained => self.drained(control, place),
             Stage::Scanned(_) | Stage::Freed => DONE,
             Stage::Later(task) => {

@@ -10,6 +10,7 @@ pub mod kill;
 mod life;
 mod ops;
 mod paths;
+pub mod recovery;
 mod speed;
 mod stat;
 pub mod supervise;
@@ -76,6 +77,13 @@ pub const CASES: &[Case] = &[
     Case { name: "life: kill -9", needs: NOTHING, run: kill::serving },
     Case { name: "life: kill -9 while stopping", needs: NOTHING, run: kill::stopping },
     Case { name: "life: a dropped server", needs: NOTHING, run: life::dropped },
+    Case { name: "recovery: each mode", needs: NOTHING, run: recovery::each_mode },
+    Case { name: "recovery: a crash loop", needs: NOTHING, run: recovery::crash_loop },
+    Case { name: "recovery: a lie is noticed", needs: NOTHING, run: recovery::lying },
+    Case { name: "recovery: upgrades", needs: NOTHING, run: recovery::upgrade },
+    Case { name: "recovery: killed at any step", needs: NOTHING, run: recovery::any_step },
+    Case { name: "recovery: refused", needs: NOTHING, run: recovery::refused },
+    Case { name: "recovery: dirty pages at a stop", needs: NOTHING, run: recovery::dirty_pages },
     Case { name: "data: stamps on every queue", needs: NOTHING, run: data::stamps },
     Case { name: "data: a wrong stride is noticed", needs: NOTHING, run: data::wrong_stride },
     Case { name: "data: fio verify", needs: NOTHING, run: data::fio_verify },

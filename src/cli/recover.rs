@@ -1,0 +1,112 @@
+//! `recover`: a device whose server is gone is served again, as its record says.
+
+use super::exit::Failure;
+use super::serve::{self, Signals, Way};
+use super::state::{self, Record};
+use super::{BackendName, Cli, Command, Serve, devices, number, trace};
+use clap::{Args, Parser};
+use core::time::Duration;
+use std::time::Instant;
+use ublkit::{DeviceInfo, DeviceState, ErrorKind, Recovery};
+
+/// How long a server that was killed may take to be gone.
+const DYING: Duration = Duration::from_secs(2);
+
+#[derive(Args, Debug)]
+pub(super) struct Recover {
+    /// The number N in /dev/ublkbN, or that path
+    #[arg(value_parser = number::device)]
+    id: u32,
+    /// Of 'memory', whose data is gone with its server: go on with zeros
+    ///
+    /// Whoever has the disk open or mounted finds other data than was written.
+    #[arg(long)]
+    data_lost: bool,
+    /// Seconds to wait for the old server's end and for the kernel at the most
+    #[arg(long, value_name = "SECONDS", value_parser = number::count, default_value = "60")]
+    timeout: u16,
+    #[command(flatten)]
+    tracing: trace::Tracing,
+}
+
+/// Serves the device until it is stopped.
+pub(super) fn run(recover: &Recover) -> Result<(), Failure> {
+    let Recover { id, data_lost, timeout, ref tracing } = *recover;
+    let signals = Signals::catch(false)?;
+    let info = ask(id)?;
+    let begun = Instant::now();
+    while let Some(pid) = devices::server(&ask(id)?) {
+        if begun.elapsed() > DYING {
+            return Err(Failure::Said(
+                ErrorKind::Busy,
+                format!(
+                    "process {pid} serves ublk device {id}: 'ublkit upgrade {id}' replaces it, \
+                     'ublkit stop {id}' stops it"
+                ),
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (record, mut serve) = known(&info)?;
+    if serve.backend == BackendName::Memory && !data_lost {
+        return Err(refused(format!(
+            "the data of ublk device {id} was in its server's memory, and is gone with it: delete \
+             the device, or go on with zeros by --data-lost"
+        )));
+    }
+    (serve.patience.timeout, serve.tracing) = (timeout, tracing.clone());
+    serve::go(&serve, &signals, Way::Recovered(id, Box::new(record)))
+}
+
+/// What the driver says of a device.
+pub(super) fn ask(id: u32) -> Result<DeviceInfo, Failure> {
+    devices::info(&mut devices::control()?, id)
+}
+
+/// The record of a device that can be recovered, and what it says of serving it.
+pub(super) fn known(info: &DeviceInfo) -> Result<(Record, Serve), Failure> {
+    let id = info.id.unwrap_or_default();
+    if Recovery::of(info.features) == Recovery::None {
+        return Err(refused(format!(
+            "ublk device {id} was made without recovery: it can only be deleted; serve with \
+             --recover to have it"
+        )));
+    }
+    if info.state == DeviceState::Dead {
+        return Err(refused(format!(
+            "ublk device {id} was stopped: there is no disk to recover; 'ublkit delete {id}' \
+             removes the rest"
+        )));
+    }
+    let Some(record) = state::of(info)? else {
+        return Err(Failure::Said(
+            ErrorKind::Failed,
+            format!(
+                "there is no record of ublk device {id}: another program made it, or the record is \
+                 lost; 'ublkit delete {id}' removes it"
+            ),
+        ));
+    };
+    let words = ["ublkit", "serve"].map(String::from).into_iter();
+    let parsed = Cli::try_parse_from(words.chain(record.arguments.iter().cloned()));
+    let Ok(Cli { command: Command::Serve(mut serve) }) = parsed else {
+        return Err(Failure::Said(
+            ErrorKind::Failed,
+            format!(
+                "the record of ublk device {id} says 'ublkit serve {}', which this ublkit does not \
+                 understand: recover it with the one that made it",
+                record.arguments.join(" ")
+            ),
+        ));
+    };
+    serve.path = serve.path.map(|path| record.folder.join(path));
+    // A file that is gone is not made anew.
+    if serve.backend == BackendName::File {
+        serve.size = None;
+    }
+    Ok((record, serve))
+}
+
+pub(super) fn refused(sentence: String) -> Failure {
+    Failure::Said(ErrorKind::Usage, sentence)
+}

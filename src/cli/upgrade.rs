@@ -1,0 +1,130 @@
+//! `upgrade`: a device gets a new server, and its clients notice nothing.
+
+use super::exit::{Failure, say};
+use super::recover::{ask, known, refused};
+use super::serve::{self, HAND_OVER, Signals, Way};
+use super::state::Record;
+use super::{BackendName, devices, number, trace};
+use clap::Args;
+use core::time::Duration;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::os::fd::OwnedFd;
+use ublkit::{ErrorKind, Features, Recovery};
+
+#[derive(Args, Debug)]
+pub(super) struct Upgrade {
+    /// The number N in /dev/ublkbN, or that path
+    #[arg(value_parser = number::device)]
+    id: u32,
+    /// Seconds to wait for the old server's end and for the kernel at the most, each
+    #[arg(long, value_name = "SECONDS", value_parser = number::count, default_value = "60")]
+    timeout: u16,
+    #[command(flatten)]
+    tracing: trace::Tracing,
+}
+
+/// Replaces the server, and serves the device until it is stopped.
+pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
+    let Upgrade { id, timeout, ref tracing } = *upgrade;
+    let signals = Signals::catch(false)?;
+    let info = ask(id)?;
+    let (record, mut serve) = known(&info)?;
+    if serve.backend == BackendName::Memory {
+        return Err(refused(format!(
+            "the data of ublk device {id} is in its server's memory, and would be gone with it"
+        )));
+    }
+    let recovery = Recovery::of(info.features);
+    if let Some(pid) = devices::server(&info) {
+        let old = Old::find(pid, &record).ok_or_else(|| not_ours(id, pid))?;
+        let quiesces = info.features.contains(Features::QUIESCE);
+        old.end(id, recovery, quiesces, Duration::from_secs(timeout.into()))?;
+    }
+    (serve.patience.timeout, serve.tracing) = (timeout, tracing.clone());
+    serve::go(&serve, &signals, Way::Recovered(id, Box::new(record)))
+}
+
+fn not_ours(id: u32, pid: u32) -> Failure {
+    let sentence = format!(
+        "process {pid} serves ublk device {id}, and is not the server that its record tells of: \
+         end it by its own means, then 'ublkit recover {id}'"
+    );
+    Failure::Said(ErrorKind::Busy, sentence)
+}
+
+/// The old server, whatever its number comes to mean.
+struct Old {
+    process: OwnedFd,
+}
+
+impl Old {
+    fn find(pid: u32, record: &Record) -> Option<Self> {
+        let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
+        let process = pidfd_open(number, PidfdFlags::empty()).ok()?;
+        // Looked at after it was opened, so that it is that one.
+        let is_it = record.server.pid == pid && record.server.is_alive();
+        is_it.then_some(Self { process })
+    }
+
+    /// Has it let go of its device and end.
+    fn end(
+        &self,
+        id: u32,
+        recovery: Recovery,
+        quiesces: bool,
+        timeout: Duration,
+    ) -> Result<(), Failure> {
+        let reissues = recovery == Recovery::Reissue;
+        if !quiesces && !reissues {
+            return Err(Failure::Said(
+                ErrorKind::Unsupported,
+                format!(
+                    "ublk device {id} cannot be quiesced by this kernel (6.16 can), so that \
+                     requests under way would fail: serve with '--recover reissue' instead"
+                ),
+            ));
+        }
+        if quiesces {
+            self.signal(Signal::from_named_raw(HAND_OVER).unwrap_or(Signal::USR1))?;
+            if self.ends_within(timeout) {
+                return Ok(());
+            }
+            if !reissues {
+                return Err(Failure::Said(
+                    ErrorKind::Timeout,
+                    format!(
+                        "the server of ublk device {id} did not end within {} s; clients wait, for \
+                         it or for the next: kill it, so that the requests that it has fail, and \
+                         'ublkit recover {id}'",
+                        timeout.as_secs()
+                    ),
+                ));
+            }
+            say("the old server does not end, so it is killed; what it was asked is asked again");
+        }
+        self.signal(Signal::KILL)?;
+        if self.ends_within(timeout) {
+            return Ok(());
+        }
+        let sentence = format!("the killed server of ublk device {id} is still there: see dmesg");
+        Err(Failure::Said(ErrorKind::Timeout, sentence))
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        match pidfd_send_signal(&self.process, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => {
+                let errno = ublkit::Errno::from(error);
+                let sentence = format!("cannot signal the old server: {errno}; run as its user");
+                Err(Failure::Said(ErrorKind::Permission, sentence))
+            }
+        }
+    }
+
+    fn ends_within(&self, timeout: Duration) -> bool {
+        let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
+        let limit = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&self.process, PollFlags::IN)], Some(&limit)) == Ok(1)
+    }
+}
