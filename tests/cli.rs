@@ -21,6 +21,7 @@ const HELP: &[&[&str]] = &[
     &["upgrade", "--help"],
     &["replay", "--help"],
     &["stat", "--help"],
+    &["owner", "--help"],
     &["doctor", "--help"],
     &["features", "--help"],
     &["abi", "--help"],
@@ -187,6 +188,7 @@ fn the_script_installs_and_removes() {
         "share/zsh/site-functions/_ublkit",
         "share/fish/vendor_completions.d/ublkit.fish",
         "lib/systemd/system/ublkit@.service",
+        "lib/udev/rules.d/60-ublkit.rules",
     ];
     for name in all {
         assert!(has(name), "{name}");

@@ -296,7 +296,9 @@ pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
         Some(id) => builder.id(id),
         None => builder,
     };
-    let builder = if serve.no_partition_scan {
+    let mut features = Features::empty();
+    features.set(Features::UNPRIVILEGED_DEV, serve.unprivileged);
+    if serve.no_partition_scan {
         let offered = devices::control()?.features()?.unwrap_or_default();
         if !offered.contains(Features::NO_AUTO_PART_SCAN) {
             return Err(Failure::Said(
@@ -306,10 +308,9 @@ pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
                     .into(),
             ));
         }
-        builder.features(Features::NO_AUTO_PART_SCAN)
-    } else {
-        builder
-    };
+        features |= Features::NO_AUTO_PART_SCAN;
+    }
+    let builder = builder.features(features);
     let builder = match serve.data {
         Some(path) => builder.data_path(path),
         None => builder,

@@ -242,7 +242,10 @@ impl Builder {
             || self.recovery != Recovery::None;
         // Before 6.5 nobody can ask; then there is nothing to choose from.
         let asked = if asks { control.features()? } else { None };
-        let offered = asked.unwrap_or_default();
+        let offered = match self.features.contains(Features::UNPRIVILEGED_DEV) {
+            true => asked.unwrap_or_default() - Features::PRIVILEGED,
+            false => asked.unwrap_or_default(),
+        };
         let path = DataPath::choose(self.data_path, access, self.batches, offered);
         let path = path.map_err(Error::Refused)?;
         let batches = path.batches(self.batches, self.depth, offered).map_err(Error::Refused)?;

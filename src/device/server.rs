@@ -124,12 +124,13 @@ impl<K: Kernel> Server<K> {
         }
         let params = geometry.params(self.info.max_io_bytes);
         let left = self.until(deadline);
-        self.control.device(self.id).within(left).set_params(&params)?;
+        self.wait_for_node(deadline)?;
+        self.commands().within(left).set_params(&params)?;
         self.serve_queues(geometry, &needs, path, deadline, target)?;
         self.started = true;
         let left = self.until(deadline);
         let process = self.control.kernel().process();
-        self.control.device(self.id).within(left).start(process)?;
+        self.commands().within(left).start(process)?;
         self.look(deadline)
     }
 
@@ -179,11 +180,43 @@ impl<K: Kernel> Server<K> {
     /// The device is live: asks the driver what it is now.
     pub(super) fn look(&mut self, deadline: Duration) -> Result<(), Error> {
         let left = self.until(deadline);
-        self.info = self.control.device(self.id).within(left).info()?;
+        self.info = self.commands().within(left).info()?;
         if let Some(workers) = &self.workers {
             workers.leave_requests(Recovery::of(self.info.features) == Recovery::Reissue);
         }
         Ok(())
+    }
+
+    /// The commands about our device. An unprivileged one is to be named by its node as well.
+    fn commands(&mut self) -> DeviceControl<'_, K> {
+        let device = self.control.device(self.id);
+        let path = CString::new(format!("/dev/ublkc{}", self.id));
+        match path {
+            Ok(path) if self.info.features.contains(Features::UNPRIVILEGED_DEV) => {
+                device.by_path(path)
+            }
+            _ => device,
+        }
+    }
+
+    /// Waits until an unprivileged device's node belongs to its maker: udev sees to that, some time
+    /// after the device was made, and before that the driver takes no command.
+    fn wait_for_node(&mut self, deadline: Duration) -> Result<(), Error> {
+        if !self.info.features.contains(Features::UNPRIVILEGED_DEV) {
+            return Ok(());
+        }
+        let now = self.control.kernel().now();
+        let deadline = deadline.min(now.saturating_add(NODE_TIMEOUT));
+        loop {
+            match self.commands().info() {
+                Err(Error::Command { errno: Errno::ENOENT | Errno::EACCES, .. })
+                    if self.control.kernel().now() < deadline =>
+                {
+                    self.control.kernel().sleep(Duration::from_millis(20));
+                }
+                answer => return answer.map(drop),
+            }
+        }
     }
 
     /// The time from now to `deadline`, and [`LEAST`] at the least.
@@ -310,9 +343,11 @@ impl<K: Kernel> Server<K> {
         // All that held the char device is gone now, except what a late thread holds: do not wait
         // for its sake.
         let late = matches!(ended, Err(Error::Queue { error: QueueError::Late, .. }));
+        let unprivileged = self.info.features.contains(Features::UNPRIVILEGED_DEV);
         let deleted = self.ours(|device| {
             let device = device.within(DELETE_TIMEOUT);
-            if late { device.delete_async() } else { device.delete() }
+            // For an unprivileged device the driver has no command that does not wait.
+            if late && !unprivileged { device.delete_async() } else { device.delete() }
         });
         and(and(ended, stopped), deleted)
     }
@@ -336,9 +371,9 @@ impl<K: Kernel> Server<K> {
             // until its ring is closed.
             self.control = Control::open(self.control.kernel().task())?;
         }
-        match self.control.device(self.id).info() {
+        match self.commands().info() {
             Ok(info) if info.server_word != self.info.server_word => Ok(()),
-            _ => gone_is_fine(command(self.control.device(self.id))),
+            _ => gone_is_fine(command(self.commands())),
         }
     }
 }
