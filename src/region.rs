@@ -106,7 +106,7 @@ impl Region {
         }
         self.fill_zero(range.start..inner.start);
         self.fill_zero(inner.end..range.end);
-        self.pages.release(inner.start, inner.len())
+        self.release_pages(inner)
     }
 
     /// Gives the whole pages of `range` back, which then read as zeros, and leaves the rest as it
@@ -116,8 +116,19 @@ impl Region {
     ///
     /// What `madvise(2)` answers.
     pub fn release(&self, range: Range<usize>) -> Result<(), Errno> {
-        let inner = whole_pages(&range);
-        self.pages.release(inner.start, inner.len())
+        self.release_pages(whole_pages(&range))
+    }
+
+    /// Memory that is locked (`mlockall`) cannot be given back, and nobody wants it to be: it is
+    /// only made zero.
+    fn release_pages(&self, range: Range<usize>) -> Result<(), Errno> {
+        match self.pages.release(range.start, range.len()) {
+            Err(Errno::EINVAL) => {
+                self.fill_zero(range);
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     fn fill_zero(&self, range: Range<usize>) {

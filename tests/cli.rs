@@ -20,6 +20,8 @@ const HELP: &[&[&str]] = &[
     &["recover", "--help"],
     &["upgrade", "--help"],
     &["replay", "--help"],
+    &["stat", "--help"],
+    &["doctor", "--help"],
     &["features", "--help"],
     &["abi", "--help"],
 ];
@@ -54,6 +56,9 @@ const WRONG: &[&[&str]] = &[
     &["recover"],
     &["recover", "disk"],
     &["upgrade"],
+    &["serve", "memory", "--size", "1G", "--oom-score", "-1001"],
+    &["serve", "memory", "--size", "1G", "--background", "--in-background"],
+    &["serve", "memory", "--size", "1G", "--background", "--trace"],
     &["serve", "file"],
     &["serve", "file", "/nowhere/disk.img"],
     &["serve", "file", "/dev/null"],
@@ -73,6 +78,10 @@ const WRONG: &[&[&str]] = &[
     &["delete", "0", "--all"],
     &["delete", "/dev/sda"],
     &["list", "0"],
+    &["stat"],
+    &["stat", "0", "--interval", "0"],
+    &["stat", "0", "--prometheus", "--watch"],
+    &["doctor", "0"],
     &["abi", "ublk", "--check"],
     &["abi", "--btf", "vmlinux"],
     &["abi", "--check", "--btf-module", "ublk_drv"],
@@ -149,4 +158,44 @@ fn failures_are_reported() {
         found += &block(words, &output, &[&output.stdout[..], &output.stderr].concat());
     }
     compare("replay.txt", &found);
+}
+
+/// What is installed is what the script says, where it is told to; and all of it goes again.
+#[test]
+fn the_script_installs_and_removes() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    // A tree of its own, with the program that was built for this test.
+    let tree = std::env::temp_dir().join(format!("ublkit-install-{}", std::process::id()));
+    let (source, to) = (tree.join("source"), tree.join("to"));
+    std::fs::create_dir_all(source.join("target/release")).expect("a folder");
+    let linked = std::os::unix::fs::symlink(root.join("docs"), source.join("docs"));
+    linked.expect("a link");
+    std::fs::copy(env!("CARGO_BIN_EXE_ublkit"), source.join("target/release/ublkit")).expect("it");
+    let script = |more: &[&str]| {
+        let mut command = Command::new(source.join("docs/install"));
+        let output = command.arg("--destdir").arg(&to).args(["--prefix", "/opt/x"]).args(more);
+        let output = output.current_dir(&tree).output().expect("bash is there");
+        assert!(output.status.success(), "{output:?}");
+    };
+    script(&[]);
+    let has = |name: &str| to.join("opt/x").join(name).exists();
+    let all = [
+        "bin/ublkit",
+        "share/man/man1/ublkit.1",
+        "share/man/man1/ublkit-serve.1",
+        "share/bash-completion/completions/ublkit",
+        "share/zsh/site-functions/_ublkit",
+        "share/fish/vendor_completions.d/ublkit.fish",
+        "lib/systemd/system/ublkit@.service",
+    ];
+    for name in all {
+        assert!(has(name), "{name}");
+    }
+    let unit = std::fs::read_to_string(to.join("opt/x/lib/systemd/system/ublkit@.service"));
+    assert!(unit.expect("text").contains("ExecStart=/opt/x/bin/ublkit serve"));
+    let version = Command::new(to.join("opt/x/bin/ublkit")).arg("--version").output();
+    assert!(version.expect("it runs").status.success());
+    script(&["--uninstall"]);
+    assert!(!all.into_iter().any(has));
+    std::fs::remove_dir_all(tree).expect("ours");
 }

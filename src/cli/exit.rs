@@ -1,7 +1,6 @@
 //! Exit codes, and the sentence that goes with them.
 
 use std::io::Write;
-use std::process::ExitCode;
 use ublkit::{Error, ErrorKind};
 
 /// The codes, as `--help` prints them.
@@ -26,6 +25,8 @@ pub(super) enum Failure {
     Library(Error),
     /// A sentence of the command line's own.
     Said(ErrorKind, String),
+    /// Another process said why, and ended with this code.
+    Told(u8),
     /// Standard output could not be written.
     Output(std::io::Error),
 }
@@ -42,19 +43,37 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// The process's exit code. A failure's sentence goes to standard error.
-pub(super) fn code(result: Result<(), Failure>) -> ExitCode {
-    let Err(failure) = result else { return ExitCode::SUCCESS };
-    let (kind, sentence) = match failure {
-        Failure::Library(error) => (error.kind(), error.to_string()),
-        Failure::Said(kind, sentence) => (kind, sentence),
-        Failure::Output(error) => {
-            let remedy = "is the disk full, or the reader of a pipe gone?";
-            (ErrorKind::Failed, format!("cannot write to standard output: {error}; {remedy}"))
+impl Failure {
+    /// What is told of it.
+    pub(super) fn sentence(&self) -> String {
+        match self {
+            Self::Library(error) => error.to_string(),
+            Self::Said(_, sentence) => sentence.clone(),
+            Self::Told(code) => format!("another process failed with code {code}"),
+            Self::Output(error) => {
+                let remedy = "is the disk full, or the reader of a pipe gone?";
+                format!("cannot write to standard output: {error}; {remedy}")
+            }
         }
-    };
-    say(&sentence);
-    let code = match kind {
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Library(error) => error.kind(),
+            Self::Said(kind, _) => *kind,
+            Self::Told(_) | Self::Output(_) => ErrorKind::Failed,
+        }
+    }
+}
+
+/// The process's exit code. A failure's sentence goes to standard error.
+pub(super) fn code(result: Result<(), Failure>) -> u8 {
+    let Err(failure) = result else { return 0 };
+    if let Failure::Told(code) = failure {
+        return code;
+    }
+    say(&failure.sentence());
+    let code = match failure.kind() {
         ErrorKind::Usage => 2,
         ErrorKind::Permission => 3,
         ErrorKind::Unsupported => 4,
@@ -63,7 +82,7 @@ pub(super) fn code(result: Result<(), Failure>) -> ExitCode {
         ErrorKind::Timeout => 7,
         _ => 1,
     };
-    ExitCode::from(u8::try_from(code).unwrap_or(1))
+    u8::try_from(code).unwrap_or(1)
 }
 
 /// One line on standard error. Whether it can be written makes no difference to what is done.

@@ -32,7 +32,7 @@ pub(super) struct Recover {
 /// Serves the device until it is stopped.
 pub(super) fn run(recover: &Recover) -> Result<(), Failure> {
     let Recover { id, data_lost, timeout, ref tracing } = *recover;
-    let signals = Signals::catch()?;
+    let signals = Signals::catch(false)?;
     let info = ask(id)?;
     let begun = Instant::now();
     while let Some(pid) = devices::server(&ask(id)?) {

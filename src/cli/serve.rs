@@ -1,7 +1,9 @@
 //! `serve`: one device, in the foreground.
 
 use super::exit::{self, Failure, say};
-use super::state::{self, Kept, Record};
+use super::stat::Teller;
+use super::state::{self, FileName, Kept, Record};
+use super::supervise::{self, Notify};
 use super::{BackendName, Serve, devices};
 use core::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -11,7 +13,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -32,7 +34,14 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     if serve.backend != BackendName::File && (serve.path.is_some() || serve.direct) {
         return Err(refused("only the backend 'file' has a path and '--direct'".into()));
     }
-    let signals = Signals::catch()?;
+    if serve.supervision.background {
+        if serve.tracing.is_mixed() {
+            let sentence = "in the background there is no standard error: give '--trace' a FILE";
+            return Err(refused(sentence.into()));
+        }
+        return supervise::start();
+    }
+    let signals = Signals::catch(serve.is_in_background())?;
     go(serve, &signals, Way::Made)
 }
 
@@ -47,6 +56,7 @@ pub(super) enum Way {
 
 /// Serves as those arguments say.
 pub(super) fn go(serve: &Serve, signals: &Signals, way: Way) -> Result<(), Failure> {
+    serve.supervision.begin()?;
     match serve.backend {
         BackendName::Null => {
             serve_target(serve, signals, way, Blocking::new(Null::new(geometry(serve)?)))
@@ -68,6 +78,9 @@ fn serve_target(
     target: impl Target,
 ) -> Result<(), Failure> {
     let builder = builder(serve)?;
+    let folders = [state::place(), serve.tracing.file()];
+    let folders: Vec<&Path> = folders.iter().flatten().map(PathBuf::as_path).collect();
+    serve.supervision.settle(&folders)?;
     let trace = serve.tracing.begin()?;
     let (id, mut kept) = match way {
         Way::Made => (None, Kept::begin(record_of(serve)?, must_be_known(serve))?),
@@ -106,7 +119,7 @@ fn must_be_known(serve: &Serve) -> bool {
 fn record_of(serve: &Serve) -> Result<Record, Failure> {
     let words = std::env::args_os().skip(2); // without the program and 'serve'
     let mut arguments = Vec::new();
-    for word in words {
+    for word in words.filter(|word| !supervise::is_about_background(word)) {
         match word.into_string() {
             Ok(word) => arguments.push(word),
             Err(word) if must_be_known(serve) => {
@@ -118,7 +131,8 @@ fn record_of(serve: &Serve) -> Result<Record, Failure> {
             Err(word) => arguments.push(word.to_string_lossy().into_owned()),
         }
     }
-    Ok(Record { arguments, ..state::new_record(serve.name.clone())? })
+    let file = serve.path.as_deref().and_then(FileName::of);
+    Ok(Record { arguments, file, ..state::new_record(serve.name.clone())? })
 }
 
 /// What became of a device that was served.
@@ -173,13 +187,21 @@ where
 {
     kept.is_live(server.info());
     let path = server.block_path();
+    let _teller = Teller::begin(kept.tag(), server.meters());
     let mut out = std::io::stdout();
     let told = writeln!(out, "{path}").and_then(|()| out.flush());
     if let Err(error) = told {
         server.stop()?; // a device that nobody was told of is not left running
         return Err(Failure::Output(error).into());
     }
-    match signals.wait(&server)? {
+    if serve.is_in_background() {
+        supervise::let_go();
+    }
+    let manager = Notify::of_environment();
+    manager.ready(&path);
+    let event = signals.wait(&server)?;
+    manager.stopping(&path);
+    match event {
         Event::Ended if outlives(&server) => leave(&mut server, false),
         Event::HandOver if Recovery::of(server.info().features) != Recovery::None => {
             leave(&mut server, true)
@@ -236,6 +258,7 @@ fn stop_from_outside(id: u32, timeout: Duration) -> bool {
         .args(["stop", &id.to_string(), "--timeout", &timeout_s])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
+        .env_remove(supervise::NOTIFY_VARIABLE)
         .process_group(0) // a second Ctrl-C is for us alone
         .spawn();
     let Ok(mut stopper) = stopper else { return true }; // then from inside, all the same
@@ -266,6 +289,7 @@ pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
         .depth(serve.depth)
         .max_io_bytes(max_io_bytes)
         .recovery(serve.recover.unwrap_or_default())
+        .metered(!serve.no_meter)
         .timeout(serve.patience.timeout());
     let builder = match serve.id {
         Some(id) => builder.id(id),
@@ -368,13 +392,19 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn catch() -> Result<Self, Failure> {
+    /// In the background, SIGHUP is none of them: it comes from terminals, and is not heeded.
+    pub(super) fn catch(in_background: bool) -> Result<Self, Failure> {
         let failed =
             |error| Failure::Said(ErrorKind::Failed, format!("cannot catch signals: {error}"));
         let (noted, note) = UnixStream::pair().map_err(failed)?;
         let (handed, hand) = UnixStream::pair().map_err(failed)?;
         let armed = Arc::new(AtomicBool::new(false));
-        for signal in SIGNALS.into_iter().filter(|signal| !is_ignored(*signal)) {
+        let mut stopping = SIGNALS.to_vec();
+        if in_background {
+            stopping.retain(|signal| *signal != SIGHUP);
+            signal_hook::flag::register(SIGHUP, Arc::default()).map_err(failed)?;
+        }
+        for signal in stopping.into_iter().filter(|signal| !is_ignored(*signal)) {
             // A signal's actions are taken in this order: the first finds it not armed yet.
             let first = Arc::clone(&armed);
             register_conditional_shutdown(signal, 128 + signal, first).map_err(failed)?;

@@ -6,6 +6,7 @@ use core::time::Duration;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use ublkit::Linux;
 use ublkit::trace::{Detail, Format, Lines};
 
@@ -49,6 +50,17 @@ pub(super) struct Trace {
 }
 
 impl Tracing {
+    /// Whether it goes to standard error, where all else is said, too.
+    pub(super) fn is_mixed(&self) -> bool {
+        self.trace.as_deref() == Some("-")
+    }
+
+    /// The file that it goes to, if it goes to one.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        let place = self.trace.as_ref().filter(|_| !self.is_mixed())?;
+        std::path::absolute(place).ok()
+    }
+
     /// Begins the trace, if one is wanted.
     pub(super) fn begin(&self) -> Result<Option<Trace>, Failure> {
         let Some(place) = &self.trace else { return Ok(None) };
@@ -66,8 +78,7 @@ impl Tracing {
             let sentence = format!("cannot write the trace to {place}: {error}");
             Failure::Said(ublkit::ErrorKind::Failed, sentence)
         };
-        let is_mixed = place == "-";
-        Ok(Some(Trace { lines: lines.map_err(failed)?, detail, is_mixed }))
+        Ok(Some(Trace { lines: lines.map_err(failed)?, detail, is_mixed: self.is_mixed() }))
     }
 }
 

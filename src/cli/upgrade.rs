@@ -27,7 +27,7 @@ pub(super) struct Upgrade {
 /// Replaces the server, and serves the device until it is stopped.
 pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
     let Upgrade { id, timeout, ref tracing } = *upgrade;
-    let signals = Signals::catch()?;
+    let signals = Signals::catch(false)?;
     let info = ask(id)?;
     let (record, mut serve) = known(&info)?;
     if serve.backend == BackendName::Memory {

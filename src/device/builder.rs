@@ -50,6 +50,7 @@ pub struct Builder {
     data_path: Option<DataPath>,
     batches: Option<bool>,
     recovery: Recovery,
+    metered: bool,
     tag: Option<u64>,
     timeout: Duration,
 }
@@ -72,6 +73,7 @@ impl Builder {
             data_path: None,
             batches: None,
             recovery: Recovery::None,
+            metered: false,
             tag: None,
             timeout: Duration::from_secs(30),
         }
@@ -147,6 +149,14 @@ impl Builder {
         self
     }
 
+    /// Whether each queue has a [`Meter`](crate::Meter), which others may read while it serves. Not
+    /// unless asked for: it costs a little each time that a queue wakes up.
+    #[must_use]
+    pub const fn metered(mut self, metered: bool) -> Self {
+        self.metered = metered;
+        self
+    }
+
     /// How long starting and stopping may take, 30 seconds unless said otherwise.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
@@ -185,7 +195,8 @@ impl Builder {
             server_word,
             ..DeviceInfo::wish(self.queues, self.depth, self.max_io_bytes)
         };
-        let plan = Plan { geometry, needs, timeout: self.timeout };
+        let Self { metered, timeout, .. } = *self;
+        let plan = Plan { geometry, needs, metered, timeout };
         Server::start(control, &wish, plan, (path, insists), target)
     }
 
@@ -215,7 +226,8 @@ impl Builder {
     ) -> Result<Server<K>, Error> {
         let (geometry, needs) = (target.geometry(), target.needs());
         geometry.check().map_err(Error::Refused)?;
-        let plan = Plan { geometry, needs, timeout: self.timeout };
+        let Self { metered, timeout, .. } = *self;
+        let plan = Plan { geometry, needs, metered, timeout };
         Server::recover(Control::open(kernel)?, id, plan, target)
     }
 

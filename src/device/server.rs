@@ -10,7 +10,7 @@ use crate::features::Features;
 use crate::geometry::Geometry;
 use crate::kernel::{Kernel, Linux};
 use crate::needs::Needs;
-use crate::queue::{QueueError, QueuePlan, QueueStats};
+use crate::queue::{Meter, QueueError, QueuePlan, QueueStats};
 use crate::recovery::Recovery;
 use crate::request::Limits;
 use core::time::Duration;
@@ -39,6 +39,8 @@ const DELETE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Plan {
     pub(super) geometry: Geometry,
     pub(super) needs: Needs,
+    /// Whether the queues have meters.
+    pub(super) metered: bool,
     pub(super) timeout: Duration,
 }
 
@@ -52,6 +54,7 @@ pub struct Server<K: Kernel = Linux> {
     pub(super) info: DeviceInfo,
     pub(super) timeout: Duration,
     pub(super) workers: Option<Workers<K>>,
+    pub(super) meters: Vec<Arc<Meter>>,
     /// Whether START_DEV was sent, so that there may be clients.
     pub(super) started: bool,
     pub(super) finished: bool,
@@ -75,7 +78,8 @@ impl<K: Kernel> Server<K> {
             return Err(Error::Impossible("a device was added without a number".into()));
         };
         let (started, finished) = (false, false);
-        let mut server = Self { control, id, info, timeout, workers: None, started, finished };
+        let (workers, meters) = (None, Vec::new());
+        let mut server = Self { control, id, info, timeout, workers, meters, started, finished };
         match server.bring_up(wish, plan, path, deadline, target) {
             Ok(()) => Ok(server),
             Err(first) => match server.finish() {
@@ -97,9 +101,8 @@ impl<K: Kernel> Server<K> {
         if !self.info.is_grant_of(wish) {
             return Err(Error::Impossible(format!("it granted {:?} for {wish:?}", self.info)));
         }
-        let Plan { geometry, needs, .. } = plan;
         let ((wanted, insists), features) = (path, self.info.features);
-        let granted = DataPath::of(features).filter(|path| path.suits(needs.access));
+        let granted = DataPath::of(features).filter(|path| path.suits(plan.needs.access));
         let path = granted.filter(|path| !insists || *path == wanted).ok_or_else(|| {
             Error::Refused(format!(
                 "{wanted} cannot be: the driver granted no more than {features}"
@@ -117,10 +120,10 @@ impl<K: Kernel> Server<K> {
                 "recovery by '{recovery}' cannot be: the driver granted no more than {features}"
             )));
         }
-        let params = geometry.params(self.info.max_io_bytes);
+        let params = plan.geometry.params(self.info.max_io_bytes);
         let left = self.until(deadline);
         self.control.device(self.id).within(left).set_params(&params)?;
-        self.serve_queues(geometry, &needs, path, deadline, target)?;
+        self.serve_queues(&plan, path, deadline, target)?;
         self.started = true;
         let left = self.until(deadline);
         let process = self.control.kernel().process();
@@ -131,8 +134,7 @@ impl<K: Kernel> Server<K> {
     /// Opens the char device, and has a thread offer the slots of each queue to the driver.
     pub(super) fn serve_queues<T: Target>(
         &mut self,
-        geometry: Geometry,
-        needs: &Needs,
+        plan: &Plan,
         path: DataPath,
         deadline: Duration,
         target: T,
@@ -145,21 +147,25 @@ impl<K: Kernel> Server<K> {
         let batches = self.batches();
         let workers = self.workers.insert(Workers::new(kernel, self.id, queues)?);
         workers.leave_requests(self.started && reissues);
+        if plan.metered {
+            self.meters = (0..queues).map(|_| Arc::default()).collect();
+        }
         for queue in 0..queues {
-            let plan = QueuePlan {
+            let of_queue = QueuePlan {
                 device: self.id,
                 queue,
                 depth,
                 descriptor_bytes,
-                limits: Limits { geometry, max_io_bytes },
+                limits: Limits { geometry: plan.geometry, max_io_bytes },
                 path,
                 batches,
-                needs: needs.clone(),
+                needs: plan.needs.clone(),
                 char_device: Arc::clone(&char_device),
                 wake: workers.wake(queue),
                 leave: workers.leave(),
+                meter: self.meters.get(usize::from(queue)).cloned(),
             };
-            workers.spawn(plan, Arc::clone(&target))?;
+            workers.spawn(of_queue, Arc::clone(&target))?;
         }
         drop(char_device); // the threads hold it from here on: it closes with the last of them
         workers.ready(deadline)
@@ -206,6 +212,12 @@ impl<K: Kernel> Server<K> {
     /// What the driver granted and says of the device.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    /// Of a [metered](crate::Builder::metered) device: its queues' meters, in their order. They may
+    /// be read at any time, also after the device's end.
+    pub fn meters(&self) -> &[Arc<Meter>] {
+        &self.meters
     }
 
     /// How data moves.

@@ -17,8 +17,7 @@ use crate::trace::{Detail, Log, Traced};
 use core::time::Duration;
 use std::sync::Arc;
 use ublkit_sys::io_uring::*;
-use ublkit_sys::ublk as sys;
-use ublkit_sys::ublk::ublksrv_io_desc;
+use ublkit_sys::ublk::{self as sys, ublksrv_io_desc};
 
 const QUEUE: u16 = 0;
 
@@ -71,6 +70,7 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
         batches: false,
         needs: Needs { operations: 1, ..Needs::default() },
         char_device: Arc::new(kernel.open(c"/dev/ublkc0").ok()?),
+        meter: Some(Arc::default()),
         leave: Arc::default(),
         wake: Arc::new(kernel.event().ok()?),
     };

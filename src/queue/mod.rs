@@ -9,11 +9,13 @@ mod batch;
 mod descriptors;
 mod error;
 mod leave;
+mod meter;
 mod mover;
 mod paths;
 mod stats;
 
 pub use error::QueueError;
+pub use meter::{Meter, Reading};
 pub use stats::QueueStats;
 
 use crate::data_path::DataPath;
@@ -29,6 +31,7 @@ use batch::Batch;
 use core::marker::PhantomData;
 use core::time::Duration;
 use descriptors::Descriptors;
+use meter::Metering;
 use mover::CharDevice;
 use static_assertions::assert_not_impl_any;
 use std::os::fd::AsRawFd;
@@ -51,6 +54,8 @@ pub(crate) struct QueuePlan<F> {
     pub(crate) batches: bool,
     pub(crate) needs: Needs,
     pub(crate) char_device: Arc<F>,
+    /// Where it says what it does, if anywhere.
+    pub(crate) meter: Option<Arc<Meter>>,
     /// Set when the queue shall leave although its slots are live,
     pub(crate) leave: Arc<AtomicBool>,
     /// and then signalled.
@@ -100,6 +105,7 @@ pub(crate) struct Queue<K: Kernel, H> {
     batch: Option<Batch>,
     plan: QueuePlan<K::File>,
     stats: QueueStats,
+    metering: Option<Box<Metering>>,
     // Dropped last: the driver has all back before a stranger's code runs.
     handler: H,
     _of_this_thread: PhantomData<*mut ()>,
@@ -139,6 +145,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             ring.make_table(plan.depth);
         }
         let batch = plan.batches.then(|| Batch::new(&mut ring, &plan)).transpose()?;
+        let has_operations = plan.needs.operations > 0;
+        let metering = plan.meter.clone();
+        let metering = metering.map(|meter| Metering::new(meter, plan.depth, has_operations));
         Ok(Self {
             ring,
             slots,
@@ -148,6 +157,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             batch,
             plan,
             stats: QueueStats::default(),
+            metering: metering.map(Box::new),
             handler,
             _of_this_thread: PhantomData,
         })
@@ -177,10 +187,16 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         self.send_batch()?;
         let sure = self.batch.as_ref().map_or(0, Batch::sure);
         self.ring.wait_for(1 + sure, deadline)?;
+        if let Some(metering) = &mut self.metering {
+            metering.begin(self.ring.ready(), &self.stats, self.ring.kernel());
+        }
         let mut woken = false;
         while !woken && let Some(cqe) = self.ring.pop()? {
             // A batch of slow requests is not finished first; what is left of it fails.
             woken = self.complete(cqe)? || self.plan.leave.load(Ordering::Relaxed);
+        }
+        if let Some(metering) = &mut self.metering {
+            metering.end(&self.stats, self.ring.kernel());
         }
         if woken {
             return Ok(Turn::Woken);
@@ -210,6 +226,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
     /// Gives the driver and the ring back, and leaves the handler.
     pub(crate) fn into_handler(self) -> H {
+        if let Some(metering) = self.metering {
+            metering.finish(&self.stats);
+        }
         self.handler
     }
 
@@ -227,7 +246,10 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 let fetched = self.slots.end_fetching(tag);
                 match (self.slots.take(tag, taken), fetched) {
                     (false, _) => return Ok(false),
-                    (true, Some(cookie)) => self.fetched(tag, cookie)?,
+                    (true, Some(cookie)) => {
+                        self.fetched(tag, cookie)?;
+                        self.tell_meter(tag);
+                    }
                     (true, None) => self.start(tag, false)?,
                 }
                 Ok(true)
@@ -293,6 +315,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 Err(errno) => Step::Done(Err(errno)),
             })?,
         }
+        self.tell_meter(tag);
         Ok(true)
     }
 
@@ -324,7 +347,10 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         };
         let answer = match catch_unwind(AssertUnwindSafe(|| call(handler, &mut io))) {
             Ok(Step::Done(answer)) => answer,
-            Ok(Step::Pending) if self.slots.is_waiting(tag) => return Ok(()),
+            Ok(Step::Pending) if self.slots.is_waiting(tag) => {
+                self.tell_meter(tag);
+                return Ok(());
+            }
             Ok(Step::Pending) => Err(Errno::EIO), // on nothing: for ever
             Err(panic) => {
                 std::mem::forget(panic); // its own drop might panic again
@@ -334,9 +360,20 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         };
         if self.slots.is_waiting(tag) {
             self.slots.settle(tag, answer);
+            self.tell_meter(tag);
             return Ok(());
         }
         self.commit(tag, answer)
+    }
+
+    /// Tells the meter of a request that waits, or has waited.
+    fn tell_meter(&mut self, tag: u16) {
+        if let Some(metering) = &mut self.metering {
+            match self.slots.is_servers(tag) || self.slots.is_fetching(tag) {
+                true => metering.waits(tag),
+                false => metering.ended(tag),
+            }
+        }
     }
 
     /// Answers the request if its answer is settled and it does not wait for anything.

@@ -23,6 +23,28 @@ pub struct QueueStats {
 }
 
 impl QueueStats {
+    /// How many numbers these are.
+    pub(super) const COUNTS: usize = 7;
+
+    /// All of them, in order.
+    #[inline]
+    pub(super) fn counts(&self) -> [u64; Self::COUNTS] {
+        let Self { reads, writes, others, read_bytes, written_bytes, errors, panics } = *self;
+        [reads, writes, others, read_bytes, written_bytes, errors, panics]
+    }
+
+    /// The same from their numbers.
+    pub(super) fn of(counts: [u64; Self::COUNTS]) -> Self {
+        let [reads, writes, others, read_bytes, written_bytes, errors, panics] = counts;
+        Self { reads, writes, others, read_bytes, written_bytes, errors, panics }
+    }
+
+    /// Requests answered, with success or an error.
+    #[inline]
+    pub fn answered(&self) -> u64 {
+        self.reads + self.writes + self.others + self.errors
+    }
+
     #[inline]
     pub(super) fn count(&mut self, request: &Request, answer: Result<(), Errno>) {
         let bytes = u64::from(request.data_bytes());

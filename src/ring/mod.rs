@@ -60,6 +60,12 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
         self.sq.taken()
     }
 
+    /// How many CQEs wait to be taken.
+    #[inline]
+    pub(crate) fn ready(&self) -> u32 {
+        self.cq.ready()
+    }
+
     /// The oldest CQE that was not taken yet.
     pub(crate) fn pop(&mut self) -> Result<Option<Cqe>, RingError> {
         Ok(self.cq.pop()?.map(Cqe::from))

@@ -163,4 +163,11 @@ impl<I: Index, S: Slots> Consumer<I, S> {
         // Relaxed: no entry is read here. `pop` acquires, and cannot find an older tail than this.
         self.next != self.seen || self.next != self.tail.load(Ordering::Relaxed)
     }
+
+    /// How many entries wait to be taken.
+    #[inline]
+    pub(super) fn ready(&self) -> u32 {
+        // Relaxed: no entry is read here.
+        self.tail.load(Ordering::Relaxed).wrapping_sub(self.next).min(self.slots.len())
+    }
 }

@@ -105,7 +105,10 @@ impl Contender {
         let kublk = "{rivals}/bin/kublk add --foreground -q {queues} -d 128";
         let rublk = "{rivals}/bin/rublk add";
         let ours = " --foreground -q {queues} -d 128";
+        let unmetered =
+            format!("{ublkit} serve null --size {{mib}}M --queues {{queues}} --no-meter");
         all.extend([
+            Self::server("ublkit copy, no meter", Null, &unmetered),
             Self::new("null_blk", Null, Start::NullBlk),
             Self::server("kublk", Null, &format!("{kublk} -t null")),
             Self::server("kublk batch", Null, &format!("{kublk} -t null -b")),

@@ -249,16 +249,19 @@ impl House {
     }
 
     pub fn serve_target(&self, kernel: Task, target: impl Target) -> Result<Server<Task>, Error> {
+        self.builder().serve_on(kernel, target)
+    }
+
+    pub fn builder(&self) -> Builder {
         quiet();
-        let builder = Builder::new()
+        Builder::new()
             .queues(self.queues)
             .depth(self.depth)
             .max_io_bytes(self.max_io_bytes)
             .data_path(self.path)
             .batches(self.batches)
             .recovery(self.recovery)
-            .timeout(Duration::from_secs(30));
-        builder.serve_on(kernel, target)
+            .timeout(Duration::from_secs(30))
     }
 }
 

@@ -14,6 +14,7 @@ mod failures;
 mod file_disk;
 mod files;
 mod house;
+mod meters;
 mod properties;
 mod recovery;
 mod small;

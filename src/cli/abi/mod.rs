@@ -159,9 +159,7 @@ fn features() -> Result<Features, String> {
     match asked {
         Ok(Some(features)) => Ok(features),
         Ok(None) => Err("this driver is older than GET_FEATURES".into()),
-        Err(Failure::Library(error)) => Err(error.to_string()),
-        Err(Failure::Said(_, sentence)) => Err(sentence),
-        Err(Failure::Output(error)) => Err(error.to_string()),
+        Err(failure) => Err(failure.sentence()),
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use ublkit::ErrorKind;
 
@@ -37,7 +37,7 @@ pub(in crate::cli) struct Directory {
 
 impl Directory {
     /// Where it is: `/run/ublkit` for root, `$XDG_RUNTIME_DIR/ublkit` for others.
-    fn place() -> Result<PathBuf, Failure> {
+    pub(super) fn place() -> Result<PathBuf, Failure> {
         if let Some(path) = std::env::var_os(OVERRIDE).filter(|path| !path.is_empty()) {
             return Ok(path.into());
         }
@@ -150,6 +150,18 @@ impl Directory {
         let _ = rustix::fs::unlinkat(&self.fd, file_name(tag), AtFlags::empty());
     }
 
+    /// Where the socket of the device with this tag is: by the open directory, so that it is that
+    /// one, and short enough for a socket's address.
+    pub(in crate::cli) fn socket(&self, tag: u64) -> PathBuf {
+        let folder = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        Path::new(&folder).join(socket_name(tag))
+    }
+
+    /// Forgets a socket, if it is there.
+    pub(in crate::cli) fn remove_socket(&self, tag: u64) {
+        let _ = rustix::fs::unlinkat(&self.fd, socket_name(tag), AtFlags::empty());
+    }
+
     /// The tags of all records, in order.
     pub(in crate::cli) fn tags(&self) -> Vec<u64> {
         let entries = Dir::read_from(&self.fd).into_iter().flatten().flatten();
@@ -164,6 +176,11 @@ impl Directory {
 /// The file that a record is in.
 fn file_name(tag: u64) -> String {
     format!("{tag:016x}{END}")
+}
+
+/// The socket at which its server tells what it does.
+fn socket_name(tag: u64) -> String {
+    format!("{tag:016x}.sock")
 }
 
 /// Whether something is what it should be and only we can have made it; the error says why not.

@@ -19,7 +19,13 @@ pub(super) use record::{FileName, Granted, Record};
 use super::devices;
 use super::exit::Failure;
 use names::Names;
+use std::path::PathBuf;
 use ublkit::DeviceInfo;
+
+/// Where the directory of records is, if there is a place for it.
+pub(super) fn place() -> Option<PathBuf> {
+    std::path::absolute(Directory::place().ok()?).ok()
+}
 
 /// The record of a device that the kernel told of, if there is one.
 pub(super) fn of(info: &DeviceInfo) -> Result<Option<Record>, Failure> {
@@ -41,6 +47,7 @@ fn forget(directory: &Directory, record: &Record) {
     if let (Some(name), Ok(names)) = (&record.name, Names::open(directory)) {
         names.remove(name);
     }
+    directory.remove_socket(record.tag); // of a server that was killed
     directory.remove(record.tag);
 }
 

@@ -22,8 +22,14 @@ pub struct Cell {
 impl Cell {
     /// All that are counted.
     pub fn all() -> Vec<Self> {
-        let kinds =
-            [("null", false, 1), ("null", false, 32), ("memory", false, 32), ("memory", true, 32)];
+        let kinds = [
+            ("null", false, 1),
+            ("null", false, 32),
+            ("metered null", false, 1),
+            ("metered null", false, 32),
+            ("memory", false, 32),
+            ("memory", true, 32),
+        ];
         let of = |mode| {
             kinds.map(|(backend, writes, under_way)| Self { mode, backend, writes, under_way })
         };
@@ -73,10 +79,11 @@ pub fn run(words: &[String]) {
         writes: operation == "write",
         under_way: number(under_way),
         bursts: number(bursts),
+        metered: backend.starts_with("metered "),
     };
     let geometry = Geometry::new(1 << 20);
     match backend.as_str() {
-        "null" => clients.of(mode, Blocking::new(Null::new(geometry))),
+        "null" | "metered null" => clients.of(mode, Blocking::new(Null::new(geometry))),
         "memory" => clients.of(mode, Blocking::new(Memory::new(geometry).expect("a MiB"))),
         "planted" => clients.of(mode, Blocking::new(Planted(Null::new(geometry)))),
         _ => panic!("no backend {backend}"),
@@ -88,6 +95,8 @@ struct Clients {
     writes: bool,
     under_way: u32,
     bursts: u32,
+    /// Whether the queue counts what it does.
+    metered: bool,
 }
 
 impl Clients {
@@ -98,6 +107,7 @@ impl Clients {
         let kernel = Apart::new(sim.task());
         let calls = Arc::clone(&kernel.calls);
         let builder = Builder::new().data_path(mode.path).batches(mode.batches);
+        let builder = builder.metered(self.metered);
         let server = builder.serve_on(kernel, target).expect("it is served");
         for _ in 0..self.bursts {
             let ask = |block| {

@@ -3,6 +3,7 @@
 mod abi;
 mod control;
 mod data;
+mod doctor;
 mod errors;
 mod fs;
 pub mod kill;
@@ -11,6 +12,8 @@ mod ops;
 mod paths;
 pub mod recovery;
 mod speed;
+mod stat;
+pub mod supervise;
 mod trace;
 mod witness;
 
@@ -147,6 +150,20 @@ pub const CASES: &[Case] = &[
     Case { name: "errors: no driver", needs: NOTHING, run: errors::no_driver },
     Case { name: "errors: no io_uring", needs: NOTHING, run: errors::no_io_uring },
     Case { name: "errors: unwritable output", needs: NOTHING, run: errors::unwritable },
+    Case { name: "supervise: in the background", needs: NOTHING, run: supervise::background },
+    Case { name: "supervise: it cannot", needs: NOTHING, run: supervise::background_fails },
+    Case { name: "supervise: readiness", needs: NOTHING, run: supervise::readiness },
+    Case { name: "supervise: memory and OOM", needs: NOTHING, run: supervise::settings },
+    Case { name: "supervise: its own mounts", needs: NOTHING, run: supervise::own_mounts },
+    Case { name: "supervise: swap", needs: NOTHING, run: supervise::swap },
+    Case { name: "stat: each request is counted", needs: NOTHING, run: stat::counts },
+    Case { name: "stat: a busy disk", needs: NOTHING, run: stat::busy },
+    Case { name: "stat: watched", needs: NOTHING, run: stat::watched },
+    Case { name: "stat: other servers", needs: NOTHING, run: stat::of_others },
+    Case { name: "doctor: a machine that is well", needs: NOTHING, run: doctor::well },
+    Case { name: "doctor: a poor process", needs: NOTHING, run: doctor::poor_process },
+    Case { name: "doctor: closed to somebody", needs: NOTHING, run: doctor::closed },
+    Case { name: "doctor: no driver", needs: NOTHING, run: doctor::no_driver },
     Case { name: "abi: agrees with the running kernel", needs: NOTHING, run: abi::agrees },
     Case { name: "witness: control commands", needs: NOTHING, run: witness::control },
     Case { name: "witness: parameters", needs: NOTHING, run: witness::params },
@@ -161,10 +178,17 @@ pub const CASES: &[Case] = &[
     Case { name: "witness: servers that go", needs: NOTHING, run: witness::server },
 ];
 
-/// What leaves a device and a process behind that nothing can remove: run after all others, and
-/// only in a guest that is thrown away then.
-pub const LAST: Case = Case {
-    name: "life: control: a server that stops itself stays",
-    needs: NOTHING,
-    run: kill::stops_itself,
-};
+/// What leaves devices and processes behind that nothing can remove: run after all others, and only
+/// in a guest that is thrown away then.
+pub const LAST: &[Case] = &[
+    Case {
+        name: "life: control: a server that stops itself stays",
+        needs: NOTHING,
+        run: kill::stops_itself,
+    },
+    Case {
+        name: "supervise: control: a server that shares its mounts",
+        needs: NOTHING,
+        run: supervise::shares_its_mounts,
+    },
+];

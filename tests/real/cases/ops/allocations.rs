@@ -95,7 +95,7 @@ pub fn no_allocation(context: Context) {
 fn allocations<T: Target>(target: T, times: u64) -> Vec<(u64, u64)> {
     let notes = Arc::<[Note; QUEUES as usize]>::default();
     let target = Counted { inner: target, queue: 0, notes: Arc::clone(&notes) };
-    let server = Builder::new().queues(QUEUES).serve(target).unwrap();
+    let server = Builder::new().queues(QUEUES).metered(true).serve(target).unwrap();
     let path = server.block_path();
     std::thread::scope(|scope| {
         for cpu in 0..QUEUES {

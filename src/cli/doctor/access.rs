@@ -1,0 +1,104 @@
+//! What whoever asks may do.
+
+use super::Finding;
+use super::machine::{CONTROL, Machine};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use ublkit::Errno;
+
+/// `linux/capability.h`.
+pub(super) const CAP_IPC_LOCK: u32 = 14;
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_SYS_RESOURCE: u32 = 24;
+
+/// The node through which all commands go.
+pub(super) fn control_device(machine: &Machine) -> Vec<Finding> {
+    vec![match machine.open(CONTROL) {
+        Ok(_) => Finding::ok("/dev/ublk-control can be opened"),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Finding::cannot(
+            "there is no /dev/ublk-control",
+            "load the driver; if it is loaded, mount a devtmpfs on /dev, or give the node to the \
+             container",
+        ),
+        Err(Errno::ENXIO | Errno::ENODEV) => Finding::cannot(
+            "/dev/ublk-control is left of another boot: no driver answers there",
+            "load the driver; if it is loaded, remove the node, and have udev make it anew",
+        ),
+        Err(Errno::EACCES | Errno::EPERM) => Finding::may_not(
+            format!("/dev/ublk-control cannot be opened{}", owner(machine)),
+            "run as root, or have udev give the node to you or your group",
+        ),
+        Err(errno) => Finding::cannot(
+            format!("/dev/ublk-control cannot be opened: {errno}"),
+            "remove what is there, and load the driver anew",
+        ),
+    }]
+}
+
+/// Whose the node is, as far as that can be seen.
+fn owner(machine: &Machine) -> String {
+    machine.metadata(CONTROL).map_or_else(
+        |_| String::new(),
+        |node| {
+            let mode = node.permissions().mode() & 0o777;
+            format!(": it is of user {} and group {}, mode {mode:04o}", node.uid(), node.gid())
+        },
+    )
+}
+
+/// Whether rings can be made.
+pub(super) fn io_uring(machine: &Machine) -> Vec<Finding> {
+    let switch = machine.number("proc/sys/kernel/io_uring_disabled").unwrap_or(0);
+    vec![match (machine.ring, switch) {
+        (Ok(()), 0) => Finding::ok("io_uring can be used"),
+        (Ok(()), _) => Finding::ok("io_uring can be used, though not by everybody"),
+        (Err(_), 2) => Finding::cannot(
+            "io_uring is switched off for all: sysctl kernel.io_uring_disabled is 2",
+            "run 'sysctl -w kernel.io_uring_disabled=0'",
+        ),
+        (Err(_), 1) => Finding::may_not(
+            "io_uring is for few: sysctl kernel.io_uring_disabled is 1",
+            "run as root, join the group of sysctl kernel.io_uring_group, or set the first to 0",
+        ),
+        (Err(Errno::ENOSYS), _) => Finding::cannot(
+            "there is no io_uring: the kernel was built without it, or a container's filter \
+             (seccomp) hides it",
+            "boot another kernel, or have the filter allow io_uring_setup, _enter and _register",
+        ),
+        (Err(Errno::EPERM | Errno::EACCES), _) => Finding::may_not(
+            "a security policy or a container's filter (seccomp) forbids io_uring",
+            "have it allow io_uring_setup, io_uring_enter and io_uring_register",
+        ),
+        (Err(errno), _) => Finding::cannot(
+            format!("no io_uring can be made: {errno}"),
+            "if it is for lack of files or memory, see 'ulimit -a'",
+        ),
+    }]
+}
+
+/// What the process may do beyond others, and for what it would need that.
+pub(super) fn capabilities(machine: &Machine) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !machine.may(CAP_SYS_ADMIN) {
+        let sentence = if machine.is_first_user_namespace() {
+            "no CAP_SYS_ADMIN: devices cannot be made, stopped or deleted"
+        } else {
+            "root of a user namespace is not root: devices cannot be made, stopped or deleted"
+        };
+        findings.push(Finding::may_not(
+            sentence,
+            "run as root in the first user namespace (sudo; a container: --privileged, no \
+             'userns')",
+        ));
+    }
+    if !machine.may(CAP_SYS_RESOURCE) {
+        findings.push(Finding::note(
+            "no CAP_SYS_RESOURCE: queue threads are no IO_FLUSHERs, and may wait for the very \
+             disk they serve when memory is short",
+            "give the capability before you swap to the disk or fill it by buffered writes",
+        ));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("all that serving needs"));
+    }
+    findings
+}

@@ -1,0 +1,205 @@
+//! Bad machines, made of files; what is said of each is in `tests/golden/doctor.txt`.
+
+use super::machine::{Device, Machine};
+use super::{CHECKS, Report, Verdict};
+use std::fs;
+use std::path::{Path, PathBuf};
+use ublkit::{DeviceState, Errno, Features};
+
+/// The files of a machine on which all is well.
+const GOOD: &[(&str, &str)] = &[
+    ("proc/sys/kernel/osrelease", "7.3.4+deb13-amd64\n"),
+    ("proc/sys/kernel/tainted", "0\n"),
+    ("proc/sys/kernel/io_uring_disabled", "0\n"),
+    ("proc/self/status", "Name:\tublkit\nCapEff:\t000001ffffffffff\n"),
+    ("proc/self/uid_map", "         0          0 4294967295\n"),
+    (
+        "proc/self/limits",
+        "Limit                     Soft Limit           Hard Limit           Units\n\
+         Max open files            1024                 1048576              files\n\
+         Max locked memory         8388608              8388608              bytes\n",
+    ),
+    ("proc/self/mounts", "udev /dev devtmpfs rw,nosuid 0 0\n"),
+    ("run/udev/control", ""),
+    ("sys/module/ublk_drv/parameters/ublks_max", "64\n"),
+    ("dev/ublk-control", ""),
+    ("lib/modules/7.3.4+deb13-amd64/modules.dep", "kernel/drivers/block/ublk_drv.ko.xz:\n"),
+];
+
+/// A machine in a folder of its own, which goes with it.
+struct Made {
+    root: PathBuf,
+    machine: Machine,
+}
+
+impl Made {
+    fn good(name: &str) -> Self {
+        let root =
+            std::env::temp_dir().join(format!("ublkit-doctor-{}-{name}", std::process::id()));
+        let mut made = Self { machine: Machine::below(&root), root };
+        made.machine.features = Some(Features::SERVED);
+        for (file, text) in GOOD {
+            made.write(file, text);
+        }
+        made
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        let path = self.root.join(file);
+        fs::create_dir_all(path.parent().expect("below the root")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+
+    fn remove(&self, file: &str) {
+        fs::remove_file(self.root.join(file)).expect("it was there");
+    }
+
+    fn release(&self, release: &str) {
+        self.write("proc/sys/kernel/osrelease", release);
+    }
+
+    fn device(&mut self, id: u32, state: DeviceState, is_served: bool) {
+        self.machine.devices.push(Device { id, state, is_served });
+    }
+
+    fn no_driver(&self) {
+        fs::remove_dir_all(self.root.join("sys/module/ublk_drv")).expect("it was there");
+        self.remove("dev/ublk-control");
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+/// What is wrong with a machine, and how it is made so.
+type Bad = (&'static str, fn(&mut Made));
+
+const BAD: &[Bad] = &[
+    ("a kernel of 6.1", |made| made.release("6.1.0-31-amd64")),
+    ("a kernel of 6.12", |made| made.release("6.12.117+deb13-amd64")),
+    ("a kernel of Ubuntu's 6.17", |made| made.release("6.17.0-14-generic")),
+    ("a kernel of 6.18.5", |made| made.release("6.18.5+deb13-amd64")),
+    ("a kernel that has crashed", |made| made.write("proc/sys/kernel/tainted", "640")),
+    ("a driver that is not loaded", |made| made.no_driver()),
+    ("a kernel without the driver", |made| {
+        made.no_driver();
+        made.write("lib/modules/7.3.4+deb13-amd64/modules.dep", "kernel/fs/ext4.ko:\n");
+    }),
+    ("a container without modules", |made| {
+        made.no_driver();
+        fs::remove_dir_all(made.root.join("lib")).expect("it was there");
+    }),
+    ("no control device", |made| made.remove("dev/ublk-control")),
+    ("a control device that is none", |made| {
+        made.remove("dev/ublk-control");
+        fs::create_dir(made.root.join("dev/ublk-control")).expect("a folder");
+    }),
+    ("io_uring switched off", |made| {
+        made.machine.ring = Err(Errno::EPERM);
+        made.write("proc/sys/kernel/io_uring_disabled", "2\n");
+    }),
+    ("io_uring for few", |made| {
+        made.machine.ring = Err(Errno::EPERM);
+        made.write("proc/sys/kernel/io_uring_disabled", "1\n");
+    }),
+    ("no io_uring", |made| made.machine.ring = Err(Errno::ENOSYS)),
+    ("io_uring forbidden", |made| made.machine.ring = Err(Errno::EPERM)),
+    ("too many files", |made| made.machine.ring = Err(Errno::EMFILE)),
+    ("an ordinary user", |made| {
+        made.write("proc/self/status", "CapEff:\t0000000000000000\n");
+    }),
+    ("root of a container", |made| {
+        made.write("proc/self/uid_map", "         0     100000      65536\n");
+    }),
+    ("few open files", |made| {
+        made.write("proc/self/limits", "Max open files            256   1024   files\n");
+    }),
+    ("next to no open files", |made| {
+        made.write("proc/self/limits", "Max open files            16    16     files\n");
+    }),
+    ("no udev", |made| made.remove("run/udev/control")),
+    ("no devtmpfs", |made| made.write("proc/self/mounts", "none /dev tmpfs rw 0 0\n")),
+    ("nobody who makes nodes", |made| {
+        made.remove("run/udev/control");
+        made.write("proc/self/mounts", "none /dev tmpfs rw 0 0\n");
+    }),
+    ("a driver that tells little", |made| {
+        made.machine.features = None;
+        made.remove("sys/module/ublk_drv/parameters/ublks_max");
+    }),
+    ("an old driver", |made| {
+        made.machine.features = Some(Features::SERVED - Features::AUTO_BUF_REG);
+    }),
+    ("a limit that is reached", |made| {
+        made.write("sys/module/ublk_drv/parameters/ublks_max", "1");
+        made.device(0, DeviceState::Live, true);
+    }),
+    ("devices that are left", |made| {
+        made.device(0, DeviceState::Live, true);
+        made.device(1, DeviceState::Live, false);
+        made.device(2, DeviceState::Dead, false);
+        made.device(3, DeviceState::Quiesced, false);
+        made.device(4, DeviceState::FailIo, false);
+        made.device(5, DeviceState::Unknown(9), false);
+    }),
+];
+
+/// What is said that is not so on a good machine, and what comes of it.
+fn block(name: &str, report: &Report, good: &str) -> String {
+    let text = report.text();
+    let new: Vec<&str> =
+        text.lines().filter(|line| !good.lines().any(|other| other == *line)).collect();
+    let end = match report.verdict() {
+        Ok(()) => "can serve".into(),
+        Err(failure) => format!("{failure:?}"),
+    };
+    format!("# {name}\n{}\n=> {end}\n\n", new.join("\n"))
+}
+
+#[test]
+fn bad_machines_are_explained() {
+    let good = Report::of(&Made::good("good").machine);
+    assert_eq!(good.0.len(), CHECKS.len());
+    assert!(good.0.iter().all(|(_, finding)| finding.verdict == Verdict::Ok), "{}", good.text());
+    let mut found = format!("# all is well\n{}=> can serve\n\n", good.text());
+    for (name, spoil) in BAD {
+        let mut made = Made::good(&name.replace(' ', "-"));
+        spoil(&mut made);
+        found += &block(name, &Report::of(&made.machine), &good.text());
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/doctor.txt");
+    if std::env::var_os("UBLKIT_BLESS").is_some() {
+        return fs::write(path, found).expect("the repository can be written");
+    }
+    let golden = fs::read_to_string(path).expect("the file is committed");
+    assert!(golden == found, "tests/golden/doctor.txt differs; it should say:\n{found}");
+}
+
+/// What is no check of its own, but told in JSON: whether devices can be served.
+#[test]
+fn programs_are_told_too() {
+    let made = Made::good("json");
+    let good = Report::of(&made.machine).json();
+    assert_eq!(good["can_serve"], true);
+    assert_eq!(good["findings"].as_array().map(Vec::len), Some(CHECKS.len()));
+    made.no_driver();
+    let bad = Report::of(&made.machine).json();
+    assert_eq!(bad["can_serve"], false);
+    let driver = &bad["findings"][2];
+    assert_eq!((&driver["check"], &driver["verdict"]), (&"driver".into(), &"problem".into()));
+    assert!(driver["remedy"].as_str().is_some_and(|remedy| remedy.contains("modprobe")));
+}
+
+/// Each bad machine is bad: a check that says the same of it as of a good one tests nothing.
+#[test]
+fn all_that_is_made_bad_is_noticed() {
+    let good = Report::of(&Made::good("same").machine).text();
+    for (name, spoil) in BAD {
+        let mut made = Made::good(&format!("same-{}", name.replace(' ', "-")));
+        spoil(&mut made);
+        assert_ne!(Report::of(&made.machine).text(), good, "{name}");
+    }
+}

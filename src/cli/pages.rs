@@ -1,0 +1,81 @@
+//! Man pages and completions for shells, made from the definition of the command line. They are
+//! committed (`docs/man`, `docs/completions`); this sees that they are today's.
+
+use super::Cli;
+use clap::CommandFactory;
+use clap_complete::Shell;
+use clap_mangen::Man;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A file and what belongs into it.
+type Page = (PathBuf, Vec<u8>);
+
+/// All pages, by their places in `docs`.
+fn pages() -> Vec<Page> {
+    let mut command = Cli::command();
+    command.build(); // so that a subcommand knows whose it is
+    let mut pages = Vec::new();
+    let commands = command.get_subcommands().filter(|command| !command.is_hide_set());
+    let named = commands.map(|command| (format!("ublkit-{}", command.get_name()), command.clone()));
+    let whole = [("ublkit".to_string(), command.clone())];
+    for (name, command) in whole.into_iter().chain(named) {
+        if name == "ublkit-help" {
+            continue; // it says what these pages say
+        }
+        let mut page = Vec::new();
+        let man =
+            Man::new(command).date("").source(format!("ublkit {}", env!("CARGO_PKG_VERSION")));
+        man.render(&mut page).expect("memory can be written");
+        pages.push((format!("man/{name}.1").into(), page));
+    }
+    for (shell, file) in
+        [(Shell::Bash, "ublkit.bash"), (Shell::Zsh, "_ublkit"), (Shell::Fish, "ublkit.fish")]
+    {
+        let mut page = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "ublkit", &mut page);
+        pages.push((Path::new("completions").join(file), page));
+    }
+    pages
+}
+
+/// `UBLKIT_BLESS=1 cargo test --bin ublkit pages` writes them anew.
+#[test]
+fn pages_are_as_committed() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let pages = pages();
+    for folder in ["man", "completions"] {
+        let known = |name: &Path| pages.iter().any(|(page, _)| docs.join(page) == name);
+        for file in fs::read_dir(docs.join(folder)).into_iter().flatten().flatten() {
+            assert!(known(&file.path()), "{} is of no command", file.path().display());
+        }
+    }
+    for (name, page) in &pages {
+        let path = docs.join(name);
+        if std::env::var_os("UBLKIT_BLESS").is_some() {
+            fs::create_dir_all(path.parent().expect("a folder")).expect("it can be made");
+            fs::write(path, page).expect("the repository can be written");
+            continue;
+        }
+        let committed = fs::read(&path).unwrap_or_default();
+        assert!(committed == *page, "{} is not what the command line says now", path.display());
+    }
+}
+
+/// What a man page must have, whoever makes it.
+#[test]
+fn pages_say_all() {
+    let pages = pages();
+    let page = |name: &str| {
+        let (_, page) = pages.iter().find(|(page, _)| page.ends_with(name)).expect("it is there");
+        String::from_utf8_lossy(page).replace('\\', "")
+    };
+    let serve = page("ublkit-serve.1");
+    for part in ["SYNOPSIS", "ublkit-serve", "--background", "memory", "Examples:"] {
+        assert!(serve.contains(part), "{part} in {serve}");
+    }
+    assert!(page("ublkit.1").contains("Exit codes:"));
+    assert!(!serve.contains("in-background"), "what is hidden is hidden");
+    assert!(page("ublkit.bash").contains("--shared-mounts"));
+    assert_eq!(pages.len(), 3 + 1 + Cli::command().get_subcommands().count());
+}

@@ -1,0 +1,63 @@
+//! What a server does for whoever looks after it, and for a machine that depends on it.
+
+mod background;
+mod memory;
+mod mounts;
+mod notify;
+
+pub(super) use background::{ended, is_about_background, let_go, start};
+pub(super) use notify::{Notify, VARIABLE as NOTIFY_VARIABLE};
+
+use super::exit::Failure;
+use std::path::Path;
+
+/// Words of `ublkit serve` about its life as a process.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Supervision")]
+pub(super) struct Supervision {
+    /// Return once the disk is live, and serve on in the background
+    ///
+    /// The exit code and the sentence of one that cannot be served are those of the foreground. A
+    /// server in the background has nothing to do with the terminal any more, and does not heed
+    /// SIGHUP.
+    #[arg(long)]
+    pub(super) background: bool,
+    /// The server that '--background' has started.
+    #[arg(long, hide = true, conflicts_with = "background")]
+    pub(super) in_background: bool,
+    /// Keep all memory of the server in RAM, and take it at once
+    ///
+    /// For disks that are swapped to, or that others are swapped for. It is the queues' buffers
+    /// (queues x depth x largest request) and all of a memory disk.
+    #[arg(long)]
+    lock_memory: bool,
+    /// How gladly the kernel ends the server when memory is short: -1000 (never) to 1000
+    #[arg(long, value_name = "SCORE", allow_hyphen_values = true)]
+    #[arg(value_parser = clap::value_parser!(i16).range(-1000..=1000))]
+    oom_score: Option<i16>,
+    /// Stay in the caller's mount namespace
+    ///
+    /// A server leaves it where it may (CAP_SYS_ADMIN), for it must not be the last in it: whoever
+    /// is has to write what is mounted there, also what is on the server's own disk.
+    #[arg(long)]
+    shared_mounts: bool,
+}
+
+impl Supervision {
+    /// What is done first.
+    pub(super) fn begin(&self) -> Result<(), Failure> {
+        if self.in_background {
+            background::begin();
+        }
+        self.oom_score.map_or(Ok(()), memory::set_oom_score)
+    }
+
+    /// What is done when all that the server opens by a path of the caller's is open, and no thread
+    /// was made. The server still needs what is in `kept`.
+    pub(super) fn settle(&self, kept: &[&Path]) -> Result<(), Failure> {
+        if !self.shared_mounts {
+            mounts::leave(kept);
+        }
+        if self.lock_memory { memory::lock() } else { Ok(()) }
+    }
+}

@@ -1,0 +1,202 @@
+//! [`Meter`]: what a queue does, for others to read while it serves; and what that costs the queue.
+//!
+//! The queue's thread alone writes, relaxed: nothing waits, and nothing is exact to the request
+//! between two of its numbers. All is done once a turn, not once a request. Only one turn of some
+//! is timed, by two looks at the clock: a request is answered by the system call after its turn, so
+//! all that begin and end in one took the same.
+
+use super::QueueStats;
+use crate::kernel::Kernel;
+use crate::latency::{BUCKETS, Latencies, bucket};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::time::Duration;
+use std::sync::Arc;
+
+/// What a queue has done and does, readable from any thread while it serves
+/// ([`Builder::metered`](crate::Builder::metered)).
+#[derive(Debug)]
+#[repr(align(128))] // of two caches' lines: queues do not disturb each other
+pub struct Meter {
+    counts: [AtomicU64; QueueStats::COUNTS],
+    in_flight: AtomicU32,
+    latencies: [AtomicU64; BUCKETS],
+}
+
+/// What a [`Meter`] said at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// What the queue has done since it began.
+    pub stats: QueueStats,
+    /// Requests that it has not answered yet.
+    pub in_flight: u32,
+    /// How long requests took in the server, from when it was told of them until it had answered: a
+    /// sample, of one turn of the queue in some eight.
+    pub latencies: Latencies,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            counts: [const { AtomicU64::new(0) }; QueueStats::COUNTS],
+            in_flight: AtomicU32::new(0),
+            latencies: [const { AtomicU64::new(0) }; BUCKETS],
+        }
+    }
+}
+
+impl Meter {
+    /// What it says now.
+    pub fn read(&self) -> Reading {
+        let counts = core::array::from_fn(|index| self.counts[index].load(Ordering::Relaxed));
+        Reading {
+            stats: QueueStats::of(counts),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            latencies: Latencies::of(|bucket| self.latencies[bucket].load(Ordering::Relaxed)),
+        }
+    }
+
+    #[inline]
+    fn publish(&self, stats: &QueueStats, in_flight: u32) {
+        for (shared, count) in self.counts.iter().zip(stats.counts()) {
+            shared.store(count, Ordering::Relaxed);
+        }
+        self.in_flight.store(in_flight, Ordering::Relaxed);
+    }
+
+    fn took(&self, time: Duration, requests: u64) {
+        let count = &self.latencies[bucket(nanoseconds(time))];
+        // Nobody else writes: no need for an addition that is one step.
+        count.store(count.load(Ordering::Relaxed) + requests, Ordering::Relaxed);
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Since when a request waits for something, beyond the turn in which it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    /// It does not wait.
+    Answered,
+    /// Its turn was not timed.
+    Untimed,
+    /// The beginning of its turn.
+    Time(Duration),
+}
+
+/// A queue's own side of its meter.
+#[derive(Debug)]
+pub(super) struct Metering {
+    meter: Arc<Meter>,
+    /// When the turn began, if it is one that is timed.
+    began: Option<Duration>,
+    /// How many turns there are until one is timed: at random, or clients that take turns of their
+    /// own would be seen on one side alone.
+    until_timed: u64,
+    dice: u64,
+    /// Requests answered before the last turn that was timed began,
+    answered: u64,
+    /// and those answered since that had waited.
+    late: u64,
+    /// The timed ones among them: since when. Never longer than the queue is deep.
+    ended: Vec<Duration>,
+    /// For each slot, since when its request waits.
+    since: Box<[Since]>,
+    waiting: u32,
+    depth: u32,
+    /// Whether a turn's completions are all requests, none an operation of one.
+    only_requests: bool,
+}
+
+/// Turns from one that is timed to the next: 1 to this, and so half of it.
+const MOST_UNTIMED: u64 = 16;
+
+impl Metering {
+    /// Of a queue so deep, whose handler has operations under way or has not.
+    pub(super) fn new(meter: Arc<Meter>, depth: u16, has_operations: bool) -> Self {
+        Self {
+            meter,
+            began: None,
+            until_timed: 1,
+            dice: 0,
+            answered: 0,
+            late: 0,
+            ended: Vec::with_capacity(depth.into()),
+            since: vec![Since::Answered; depth.into()].into(),
+            waiting: 0,
+            depth: depth.into(),
+            only_requests: !has_operations,
+        }
+    }
+
+    /// A turn begins, with so many completions to handle.
+    #[inline]
+    pub(super) fn begin(&mut self, completions: u32, stats: &QueueStats, kernel: &impl Kernel) {
+        self.until_timed -= 1;
+        if self.until_timed == 0 {
+            self.begin_timed(stats, kernel);
+        }
+        if self.only_requests {
+            // A backend that is stuck in its call is seen to have them.
+            let in_flight = (self.waiting + completions).min(self.depth);
+            self.meter.in_flight.store(in_flight, Ordering::Relaxed);
+        }
+    }
+
+    #[cold]
+    fn begin_timed(&mut self, stats: &QueueStats, kernel: &impl Kernel) {
+        self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.until_timed = 1 + (self.dice >> 32) % MOST_UNTIMED;
+        (self.answered, self.late) = (stats.answered(), 0);
+        self.began = Some(kernel.now());
+    }
+
+    /// The turn is over: what was answered in it is about to be told to the kernel.
+    #[inline]
+    pub(super) fn end(&mut self, stats: &QueueStats, kernel: &impl Kernel) {
+        if self.began.is_some() || !self.ended.is_empty() {
+            self.end_timed(stats, kernel);
+        }
+        self.meter.publish(stats, self.waiting);
+    }
+
+    #[cold]
+    fn end_timed(&mut self, stats: &QueueStats, kernel: &impl Kernel) {
+        let now = kernel.now();
+        if let Some(began) = self.began.take() {
+            let fresh = stats.answered() - self.answered - self.late;
+            self.meter.took(now.saturating_sub(began), fresh);
+        }
+        for since in self.ended.drain(..) {
+            self.meter.took(now.saturating_sub(since), 1);
+        }
+    }
+
+    /// The queue is over, and whatever it had was answered.
+    pub(super) fn finish(&self, stats: &QueueStats) {
+        self.meter.publish(stats, 0);
+    }
+
+    /// A request is not answered in the turn in which it came. May be said more than once.
+    pub(super) fn waits(&mut self, tag: u16) {
+        let since = &mut self.since[usize::from(tag)];
+        if *since == Since::Answered {
+            *since = self.began.map_or(Since::Untimed, Since::Time);
+            self.waiting += 1;
+        }
+    }
+
+    /// A request was answered that may have waited.
+    pub(super) fn ended(&mut self, tag: u16) {
+        let since = core::mem::replace(&mut self.since[usize::from(tag)], Since::Answered);
+        if since == Since::Answered {
+            return;
+        }
+        self.waiting -= 1;
+        self.late += 1;
+        if let Since::Time(since) = since {
+            self.ended.push(since);
+        }
+    }
+}
