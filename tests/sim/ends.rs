@@ -201,9 +201,9 @@ fn a_server_that_stops_itself_must_not_be_killed() {
     assert!(count > 0);
 }
 
-/// P14, P17: a queue that leaves answers the writes whose data it has asked for, or has still
-// to ask
-/// for: the driver of 6.12 takes half a minute to see that a server without commands is gone.
+/// P14, P17: a queue that leaves answers the writes whose data it has asked for, or has
+/// still to ask for: the driver of 6.12 takes half a minute to see that a server without commands
+/// is gone.
 #[test]
 fn writes_that_are_fetched_are_answered_at_the_end() {
     let mut answered = 0;
