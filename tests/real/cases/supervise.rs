@@ -233,9 +233,9 @@ pub fn own_mounts(context: Context) {
     }
 }
 
-/// Its control: one that stays in the namespace has to write itself, as it ends. Old kernels let it
-/// wait for its own answers, for ever; new ones fail the writes, and what was dirty is lost.
-/// Nothing can remove the first, so this is one of the last things that a guest does.
+/// Its control: one that stays in the namespace has to write itself, as it ends, and waits for its
+/// own answers, for ever. A kernel that failed the writes would lose what was dirty. Nothing can
+/// remove the first, so this is one of the last things that a guest does.
 pub fn shares_its_mounts(_: Context) {
     run("dmesg", &["--clear"]);
     let left = kill_the_last(&["--shared-mounts"]);
