@@ -162,6 +162,7 @@ impl<K: Kernel> Server<K> {
                 needs: plan.needs.clone(),
                 char_device: Arc::clone(&char_device),
                 wake: workers.wake(queue),
+                calls: workers.calls(queue, depth, plan.needs.wakers)?,
                 leave: workers.leave(),
                 meter: self.meters.get(usize::from(queue)).cloned(),
             };
