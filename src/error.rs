@@ -174,6 +174,10 @@ impl Error {
 fn command_remedy(command: &str, errno: Errno) -> Option<&'static str> {
     Some(match (command, errno) {
         (_, Errno::EPERM) => "run as root: this needs CAP_SYS_ADMIN in the first user namespace",
+        ("GET_DEV_INFO", Errno::EACCES | Errno::ENOENT) => {
+            "the device's node is not its maker's: udev has to see to that (docs/udev); root can \
+             delete the device"
+        }
         ("ADD_DEV", Errno::EEXIST) => {
             "the number is taken: choose another or none; see 'ublkit list'"
         }

@@ -66,6 +66,7 @@ impl Features {
         .union(Self::USER_COPY)
         .union(Self::USER_RECOVERY_FAIL_IO)
         .union(Self::AUTO_BUF_REG)
+        .union(Self::UNPRIVILEGED_DEV)
         .union(Self::CMD_IOCTL_ENCODE)
         .union(Self::UPDATE_SIZE)
         .union(Self::QUIESCE)
@@ -81,6 +82,10 @@ impl Features {
         .union(Self::PER_IO_DAEMON)
         .union(Self::BUF_REG_OFF_DAEMON)
         .union(Self::SAFE_STOP_DEV);
+
+    /// What an unprivileged device cannot have: it copies.
+    pub(crate) const PRIVILEGED: Self =
+        Self::USER_COPY.union(Self::SUPPORT_ZERO_COPY).union(Self::AUTO_BUF_REG);
 
     /// Why the driver would refuse to add a device with these features, or `None`.
     ///
@@ -144,9 +149,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         with: Features::UNPRIVILEGED_DEV,
-        without_any: Features::USER_COPY
-            .union(Features::SUPPORT_ZERO_COPY)
-            .union(Features::AUTO_BUF_REG),
+        without_any: Features::PRIVILEGED,
         needs_one: NONE,
         sentence: "an unprivileged device copies: USER_COPY, SUPPORT_ZERO_COPY and AUTO_BUF_REG \
                    are not for it",

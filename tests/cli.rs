@@ -21,6 +21,7 @@ const HELP: &[&[&str]] = &[
     &["upgrade", "--help"],
     &["replay", "--help"],
     &["stat", "--help"],
+    &["owner", "--help"],
     &["doctor", "--help"],
     &["features", "--help"],
     &["abi", "--help"],
@@ -48,6 +49,9 @@ const WRONG: &[&[&str]] = &[
     &["serve", "memory", "--size", "1G", "--max_io", "4K"],
     &["serve", "memory", "--size", "1G", "--data", "teleport"],
     &["serve", "memory", "disk.img", "--size", "1G"],
+    &["serve", "memory", "--size", "1G", "--oom-score", "-1001"],
+    &["serve", "memory", "--size", "1G", "--background", "--in-background"],
+    &["serve", "memory", "--size", "1G", "--background", "--trace"],
     &["serve", "memory", "--size", "1G", "--recover", "soon"],
     &["serve", "memory", "--size", "1G", "--name", "7"],
     &["serve", "memory", "--size", "1G", "--name", "../etc"],
@@ -56,9 +60,6 @@ const WRONG: &[&[&str]] = &[
     &["recover"],
     &["recover", "disk"],
     &["upgrade"],
-    &["serve", "memory", "--size", "1G", "--oom-score", "-1001"],
-    &["serve", "memory", "--size", "1G", "--background", "--in-background"],
-    &["serve", "memory", "--size", "1G", "--background", "--trace"],
     &["serve", "file"],
     &["serve", "file", "/nowhere/disk.img"],
     &["serve", "file", "/dev/null"],
@@ -187,6 +188,7 @@ fn the_script_installs_and_removes() {
         "share/zsh/site-functions/_ublkit",
         "share/fish/vendor_completions.d/ublkit.fish",
         "lib/systemd/system/ublkit@.service",
+        "lib/udev/rules.d/60-ublkit.rules",
     ];
     for name in all {
         assert!(has(name), "{name}");

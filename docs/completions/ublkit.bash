@@ -34,6 +34,9 @@ _ublkit() {
             ublkit,list)
                 cmd="ublkit__subcmd__list"
                 ;;
+            ublkit,owner)
+                cmd="ublkit__subcmd__owner"
+                ;;
             ublkit,recover)
                 cmd="ublkit__subcmd__recover"
                 ;;
@@ -76,6 +79,9 @@ _ublkit() {
             ublkit__subcmd__help,list)
                 cmd="ublkit__subcmd__help__subcmd__list"
                 ;;
+            ublkit__subcmd__help,owner)
+                cmd="ublkit__subcmd__help__subcmd__owner"
+                ;;
             ublkit__subcmd__help,recover)
                 cmd="ublkit__subcmd__help__subcmd__recover"
                 ;;
@@ -107,7 +113,7 @@ _ublkit() {
 
     case "${cmd}" in
         ublkit)
-            opts="-h -V --help --version serve list show stop recover upgrade delete wait replay doctor stat features abi help"
+            opts="-h -V --help --version serve list show stop recover upgrade delete wait replay owner doctor stat features abi help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -189,7 +195,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__help)
-            opts="serve list show stop recover upgrade delete wait replay doctor stat features abi help"
+            opts="serve list show stop recover upgrade delete wait replay owner doctor stat features abi help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -273,6 +279,20 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ublkit__subcmd__help__subcmd__owner)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -412,6 +432,20 @@ _ublkit() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ublkit__subcmd__owner)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ublkit__subcmd__recover)
             opts="-h --data-lost --timeout --trace --trace-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -457,7 +491,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__serve)
-            opts="-h --size --direct --data --batches --id --queues --depth --max-io --block-size --read-only --no-partition-scan --recover --no-meter --name --timeout --background --in-background --lock-memory --oom-score --shared-mounts --trace --trace-format --help null memory file"
+            opts="-h --size --direct --data --batches --id --queues --depth --max-io --block-size --read-only --no-partition-scan --recover --unprivileged --no-meter --name --timeout --background --in-background --lock-memory --oom-score --shared-mounts --trace --trace-format --help null memory file"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

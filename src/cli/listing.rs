@@ -37,6 +37,14 @@ pub(super) fn show(id: u32, output: Output) -> Result<(), Failure> {
     print_rows(&device.lines())
 }
 
+/// Tells whose a device is, by numbers.
+pub(super) fn owner(id: u32) -> Result<(), Failure> {
+    let info = devices::info(&mut devices::control()?, id)?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{} {}", info.owner_uid, info.owner_gid)?;
+    Ok(out.flush()?)
+}
+
 /// Lists the driver's features.
 pub(super) fn features(output: Output) -> Result<(), Failure> {
     let offered = devices::control()?.features()?;

@@ -125,6 +125,13 @@ enum Command {
         #[arg(long, value_parser = number::size)]
         size: Option<u64>,
     },
+    /// Prints the numbers of the user and the group who made a device: for udev
+    #[command(after_help = "Example:\n  ublkit owner /dev/ublkc0")]
+    Owner {
+        /// The number N in /dev/ublkbN, or that path
+        #[arg(value_parser = number::device)]
+        id: u32,
+    },
     /// Says whether this machine can serve, and what to do if it cannot
     ///
     /// Looks at the kernel, the driver, permissions, limits and devices that were left behind.
@@ -273,6 +280,12 @@ struct Serve {
     /// the next server comes.
     #[arg(long, value_name = "HOW", value_parser = str::parse::<Recovery>)]
     recover: Option<Recovery>,
+    /// Make a device that needs no privileges
+    ///
+    /// For ordinary users whom udev gives its nodes (docs/udev/README.md, which also says what such
+    /// devices cannot do). The driver makes a usual one for root.
+    #[arg(long)]
+    unprivileged: bool,
     /// Do not count and time requests for 'ublkit stat'
     #[arg(long)]
     no_meter: bool,
@@ -326,6 +339,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Upgrade(upgrade) => upgrade::run(&upgrade),
         Command::Replay { path, backend, size } => replay::run(&path, backend, size),
         Command::Stat(stat) => stat::run(&stat),
+        Command::Owner { id } => listing::owner(id),
         Command::Doctor(output) => doctor::run(output),
         Command::Features(output) => listing::features(output),
         Command::Abi(abi) => abi::run(&abi),

@@ -2,7 +2,7 @@
 
 use super::exit::{self, Failure, say};
 use super::stat::Teller;
-use super::state::{self, FileName, Kept, Record};
+use super::state::{self, Kept, Record};
 use super::supervise::{self, Notify};
 use super::{BackendName, Serve, devices};
 use core::time::Duration;
@@ -118,8 +118,9 @@ fn must_be_known(serve: &Serve) -> bool {
 /// What another server would need to know.
 fn record_of(serve: &Serve) -> Result<Record, Failure> {
     let words = std::env::args_os().skip(2); // without the program and 'serve'
+    let words = words.filter(|word| !supervise::is_about_background(word));
     let mut arguments = Vec::new();
-    for word in words.filter(|word| !supervise::is_about_background(word)) {
+    for word in words {
         match word.into_string() {
             Ok(word) => arguments.push(word),
             Err(word) if must_be_known(serve) => {
@@ -131,8 +132,7 @@ fn record_of(serve: &Serve) -> Result<Record, Failure> {
             Err(word) => arguments.push(word.to_string_lossy().into_owned()),
         }
     }
-    let file = serve.path.as_deref().and_then(FileName::of);
-    Ok(Record { arguments, file, ..state::new_record(serve.name.clone())? })
+    Ok(Record { arguments, ..state::new_record(serve.name.clone())? })
 }
 
 /// What became of a device that was served.
@@ -186,8 +186,8 @@ where
     K: Kernel<File: AsFd>,
 {
     kept.is_live(server.info());
+    let teller = Teller::begin(kept.tag(), server.meters());
     let path = server.block_path();
-    let _teller = Teller::begin(kept.tag(), server.meters());
     let mut out = std::io::stdout();
     let told = writeln!(out, "{path}").and_then(|()| out.flush());
     if let Err(error) = told {
@@ -201,6 +201,7 @@ where
     manager.ready(&path);
     let event = signals.wait(&server)?;
     manager.stopping(&path);
+    drop(teller); // the next server has a socket of its own there
     match event {
         Event::Ended if outlives(&server) => leave(&mut server, false),
         Event::HandOver if Recovery::of(server.info().features) != Recovery::None => {
@@ -288,14 +289,16 @@ pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
         .queues(serve.queues.unwrap_or(queues))
         .depth(serve.depth)
         .max_io_bytes(max_io_bytes)
-        .recovery(serve.recover.unwrap_or_default())
         .metered(!serve.no_meter)
+        .recovery(serve.recover.unwrap_or_default())
         .timeout(serve.patience.timeout());
     let builder = match serve.id {
         Some(id) => builder.id(id),
         None => builder,
     };
-    let builder = if serve.no_partition_scan {
+    let mut features = Features::empty();
+    features.set(Features::UNPRIVILEGED_DEV, serve.unprivileged);
+    if serve.no_partition_scan {
         let offered = devices::control()?.features()?.unwrap_or_default();
         if !offered.contains(Features::NO_AUTO_PART_SCAN) {
             return Err(Failure::Said(
@@ -305,10 +308,9 @@ pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
                     .into(),
             ));
         }
-        builder.features(Features::NO_AUTO_PART_SCAN)
-    } else {
-        builder
-    };
+        features |= Features::NO_AUTO_PART_SCAN;
+    }
+    let builder = builder.features(features);
     let builder = match serve.data {
         Some(path) => builder.data_path(path),
         None => builder,

@@ -49,8 +49,8 @@ pub struct Builder {
     features: Features,
     data_path: Option<DataPath>,
     batches: Option<bool>,
-    recovery: Recovery,
     metered: bool,
+    recovery: Recovery,
     tag: Option<u64>,
     timeout: Duration,
 }
@@ -72,8 +72,8 @@ impl Builder {
             features: Features::empty(),
             data_path: None,
             batches: None,
-            recovery: Recovery::None,
             metered: false,
+            recovery: Recovery::None,
             tag: None,
             timeout: Duration::from_secs(30),
         }
@@ -195,15 +195,15 @@ impl Builder {
             server_word,
             ..DeviceInfo::wish(self.queues, self.depth, self.max_io_bytes)
         };
-        let Self { metered, timeout, .. } = *self;
-        let plan = Plan { geometry, needs, metered, timeout };
+        let plan = Plan { geometry, needs, metered: self.metered, timeout: self.timeout };
         Server::start(control, &wish, plan, (path, insists), target)
     }
 
     /// Serves `target` as the disk of device `id`, whose server is gone, until it is stopped.
     ///
     /// The device was made with a [`Recovery`], and is as it was made: of this builder only the
-    /// timeout counts. Its old server must be gone from the kernel, which is waited for.
+    /// timeout counts, and whether there are meters. Its old server must be gone from the kernel,
+    /// which is waited for.
     ///
     /// Blocks for the timeout at the most; when it fails, for ten seconds more. The device then
     /// waits for a server as before: it can be recovered or deleted.
@@ -226,8 +226,7 @@ impl Builder {
     ) -> Result<Server<K>, Error> {
         let (geometry, needs) = (target.geometry(), target.needs());
         geometry.check().map_err(Error::Refused)?;
-        let Self { metered, timeout, .. } = *self;
-        let plan = Plan { geometry, needs, metered, timeout };
+        let plan = Plan { geometry, needs, metered: self.metered, timeout: self.timeout };
         Server::recover(Control::open(kernel)?, id, plan, target)
     }
 
@@ -243,7 +242,10 @@ impl Builder {
             || self.recovery != Recovery::None;
         // Before 6.5 nobody can ask; then there is nothing to choose from.
         let asked = if asks { control.features()? } else { None };
-        let offered = asked.unwrap_or_default();
+        let offered = match self.features.contains(Features::UNPRIVILEGED_DEV) {
+            true => asked.unwrap_or_default() - Features::PRIVILEGED,
+            false => asked.unwrap_or_default(),
+        };
         let path = DataPath::choose(self.data_path, access, self.batches, offered);
         let path = path.map_err(Error::Refused)?;
         let batches = path.batches(self.batches, self.depth, offered).map_err(Error::Refused)?;

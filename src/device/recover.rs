@@ -32,16 +32,8 @@ impl<K: Kernel> Server<K> {
         let path = check(&control.device(id).within(timeout.max(LEAST)).info()?, &plan)?;
         let info = take_over(&mut control, id, deadline)?;
         let (started, finished) = (true, false);
-        let mut server = Self {
-            control,
-            id,
-            info,
-            timeout,
-            workers: None,
-            meters: Vec::new(),
-            started,
-            finished,
-        };
+        let (workers, meters) = (None, plan.metered.then(Vec::new));
+        let mut server = Self { control, id, info, timeout, workers, meters, started, finished };
         match server.bring_back(plan, path, deadline, target) {
             Ok(()) => Ok(server),
             // The next one begins anew; what failed here is the reason of what fails now.
@@ -59,12 +51,13 @@ impl<K: Kernel> Server<K> {
         deadline: Duration,
         target: T,
     ) -> Result<(), Error> {
+        let Plan { geometry, needs, .. } = plan;
         let left = self.until(deadline);
         let params = self.control.device(self.id).within(left).params()?;
-        plan.geometry.check_same(&params).map_err(|why| {
+        geometry.check_same(&params).map_err(|why| {
             Error::Refused(format!("ublk device {} is another disk: {why}", self.id))
         })?;
-        self.serve_queues(&plan, path, deadline, target)?;
+        self.serve_queues(geometry, &needs, path, deadline, target)?;
         let left = self.until(deadline);
         let process = self.control.kernel().process();
         self.control.device(self.id).within(left).end_recovery(process)?;

@@ -54,7 +54,8 @@ pub struct Server<K: Kernel = Linux> {
     pub(super) info: DeviceInfo,
     pub(super) timeout: Duration,
     pub(super) workers: Option<Workers<K>>,
-    pub(super) meters: Vec<Arc<Meter>>,
+    /// The queues' meters, if they are to have any.
+    pub(super) meters: Option<Vec<Arc<Meter>>>,
     /// Whether START_DEV was sent, so that there may be clients.
     pub(super) started: bool,
     pub(super) finished: bool,
@@ -78,7 +79,7 @@ impl<K: Kernel> Server<K> {
             return Err(Error::Impossible("a device was added without a number".into()));
         };
         let (started, finished) = (false, false);
-        let (workers, meters) = (None, Vec::new());
+        let (workers, meters) = (None, plan.metered.then(Vec::new));
         let mut server = Self { control, id, info, timeout, workers, meters, started, finished };
         match server.bring_up(wish, plan, path, deadline, target) {
             Ok(()) => Ok(server),
@@ -101,8 +102,9 @@ impl<K: Kernel> Server<K> {
         if !self.info.is_grant_of(wish) {
             return Err(Error::Impossible(format!("it granted {:?} for {wish:?}", self.info)));
         }
+        let Plan { geometry, needs, .. } = plan;
         let ((wanted, insists), features) = (path, self.info.features);
-        let granted = DataPath::of(features).filter(|path| path.suits(plan.needs.access));
+        let granted = DataPath::of(features).filter(|path| path.suits(needs.access));
         let path = granted.filter(|path| !insists || *path == wanted).ok_or_else(|| {
             Error::Refused(format!(
                 "{wanted} cannot be: the driver granted no more than {features}"
@@ -120,21 +122,23 @@ impl<K: Kernel> Server<K> {
                 "recovery by '{recovery}' cannot be: the driver granted no more than {features}"
             )));
         }
-        let params = plan.geometry.params(self.info.max_io_bytes);
+        let params = geometry.params(self.info.max_io_bytes);
         let left = self.until(deadline);
-        self.control.device(self.id).within(left).set_params(&params)?;
-        self.serve_queues(&plan, path, deadline, target)?;
+        self.wait_for_node(deadline)?;
+        self.commands().within(left).set_params(&params)?;
+        self.serve_queues(geometry, &needs, path, deadline, target)?;
         self.started = true;
         let left = self.until(deadline);
         let process = self.control.kernel().process();
-        self.control.device(self.id).within(left).start(process)?;
+        self.commands().within(left).start(process)?;
         self.look(deadline)
     }
 
     /// Opens the char device, and has a thread offer the slots of each queue to the driver.
     pub(super) fn serve_queues<T: Target>(
         &mut self,
-        plan: &Plan,
+        geometry: Geometry,
+        needs: &Needs,
         path: DataPath,
         deadline: Duration,
         target: T,
@@ -147,26 +151,28 @@ impl<K: Kernel> Server<K> {
         let batches = self.batches();
         let workers = self.workers.insert(Workers::new(kernel, self.id, queues)?);
         workers.leave_requests(self.started && reissues);
-        if plan.metered {
-            self.meters = (0..queues).map(|_| Arc::default()).collect();
-        }
+        let metered = self.meters.as_mut();
+        let meters = metered.map(|meters| {
+            *meters = (0..queues).map(|_| Arc::default()).collect();
+            &*meters
+        });
         for queue in 0..queues {
-            let of_queue = QueuePlan {
+            let plan = QueuePlan {
                 device: self.id,
                 queue,
                 depth,
                 descriptor_bytes,
-                limits: Limits { geometry: plan.geometry, max_io_bytes },
+                limits: Limits { geometry, max_io_bytes },
                 path,
                 batches,
-                needs: plan.needs.clone(),
+                needs: needs.clone(),
                 char_device: Arc::clone(&char_device),
                 wake: workers.wake(queue),
                 calls: workers.calls(queue, depth, plan.needs.wakers)?,
                 leave: workers.leave(),
-                meter: self.meters.get(usize::from(queue)).cloned(),
+                meter: meters.map(|meters| Arc::clone(&meters[usize::from(queue)])),
             };
-            workers.spawn(of_queue, Arc::clone(&target))?;
+            workers.spawn(plan, Arc::clone(&target))?;
         }
         drop(char_device); // the threads hold it from here on: it closes with the last of them
         workers.ready(deadline)
@@ -175,11 +181,43 @@ impl<K: Kernel> Server<K> {
     /// The device is live: asks the driver what it is now.
     pub(super) fn look(&mut self, deadline: Duration) -> Result<(), Error> {
         let left = self.until(deadline);
-        self.info = self.control.device(self.id).within(left).info()?;
+        self.info = self.commands().within(left).info()?;
         if let Some(workers) = &self.workers {
             workers.leave_requests(Recovery::of(self.info.features) == Recovery::Reissue);
         }
         Ok(())
+    }
+
+    /// The commands about our device. An unprivileged one is to be named by its node as well.
+    fn commands(&mut self) -> DeviceControl<'_, K> {
+        let device = self.control.device(self.id);
+        let path = CString::new(format!("/dev/ublkc{}", self.id));
+        match path {
+            Ok(path) if self.info.features.contains(Features::UNPRIVILEGED_DEV) => {
+                device.by_path(path)
+            }
+            _ => device,
+        }
+    }
+
+    /// Waits until an unprivileged device's node belongs to its maker: udev sees to that, some time
+    /// after the device was made, and before that the driver takes no command.
+    fn wait_for_node(&mut self, deadline: Duration) -> Result<(), Error> {
+        if !self.info.features.contains(Features::UNPRIVILEGED_DEV) {
+            return Ok(());
+        }
+        let now = self.control.kernel().now();
+        let deadline = deadline.min(now.saturating_add(NODE_TIMEOUT));
+        loop {
+            match self.commands().info() {
+                Err(Error::Command { errno: Errno::ENOENT | Errno::EACCES, .. })
+                    if self.control.kernel().now() < deadline =>
+                {
+                    self.control.kernel().sleep(Duration::from_millis(20));
+                }
+                answer => return answer.map(drop),
+            }
+        }
     }
 
     /// The time from now to `deadline`, and [`LEAST`] at the least.
@@ -218,7 +256,7 @@ impl<K: Kernel> Server<K> {
     /// Of a [metered](crate::Builder::metered) device: its queues' meters, in their order. They may
     /// be read at any time, also after the device's end.
     pub fn meters(&self) -> &[Arc<Meter>] {
-        &self.meters
+        self.meters.as_deref().unwrap_or_default()
     }
 
     /// How data moves.
@@ -306,9 +344,11 @@ impl<K: Kernel> Server<K> {
         // All that held the char device is gone now, except what a late thread holds: do not wait
         // for its sake.
         let late = matches!(ended, Err(Error::Queue { error: QueueError::Late, .. }));
+        let unprivileged = self.info.features.contains(Features::UNPRIVILEGED_DEV);
         let deleted = self.ours(|device| {
             let device = device.within(DELETE_TIMEOUT);
-            if late { device.delete_async() } else { device.delete() }
+            // For an unprivileged device the driver has no command that does not wait.
+            if late && !unprivileged { device.delete_async() } else { device.delete() }
         });
         and(and(ended, stopped), deleted)
     }
@@ -332,9 +372,9 @@ impl<K: Kernel> Server<K> {
             // until its ring is closed.
             self.control = Control::open(self.control.kernel().task())?;
         }
-        match self.control.device(self.id).info() {
+        match self.commands().info() {
             Ok(info) if info.server_word != self.info.server_word => Ok(()),
-            _ => gone_is_fine(command(self.control.device(self.id))),
+            _ => gone_is_fine(command(self.commands())),
         }
     }
 }

@@ -199,6 +199,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let Some(words) = batch.tags.words(cqe) else { return Ok(false) };
         batch.fruitless = 0;
         let taken = batch.taken(sqes);
+        if let Some(metering) = &mut self.metering {
+            metering.came(words.into());
+        }
         for index in 0..words {
             let Some(tag) = self.batch.as_ref().map(|batch| batch.tags.word(index)) else { break };
             if !self.slots.exists(tag) || !self.slots.take(tag, taken) {

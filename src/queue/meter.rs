@@ -5,7 +5,7 @@
 //! is timed, by two looks at the clock: a request is answered by the system call after its turn, so
 //! all that begin and end in one took the same.
 
-use super::QueueStats;
+use super::{Queue, QueueStats};
 use crate::kernel::Kernel;
 use crate::latency::{BUCKETS, Latencies, bucket};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -105,7 +105,7 @@ pub(super) struct Metering {
     since: Box<[Since]>,
     waiting: u32,
     depth: u32,
-    /// Whether a turn's completions are all requests, none an operation of one.
+    /// Whether each completion is a request, not an operation of one, nor many.
     only_requests: bool,
 }
 
@@ -113,8 +113,8 @@ pub(super) struct Metering {
 const MOST_UNTIMED: u64 = 16;
 
 impl Metering {
-    /// Of a queue so deep, whose handler has operations under way or has not.
-    pub(super) fn new(meter: Arc<Meter>, depth: u16, has_operations: bool) -> Self {
+    /// Of a queue so deep; and whether each of its completions is a request.
+    pub(super) fn new(meter: Arc<Meter>, depth: u16, only_requests: bool) -> Self {
         Self {
             meter,
             began: None,
@@ -126,7 +126,7 @@ impl Metering {
             since: vec![Since::Answered; depth.into()].into(),
             waiting: 0,
             depth: depth.into(),
-            only_requests: !has_operations,
+            only_requests,
         }
     }
 
@@ -138,10 +138,16 @@ impl Metering {
             self.begin_timed(stats, kernel);
         }
         if self.only_requests {
-            // A backend that is stuck in its call is seen to have them.
-            let in_flight = (self.waiting + completions).min(self.depth);
-            self.meter.in_flight.store(in_flight, Ordering::Relaxed);
+            self.came(completions);
         }
+    }
+
+    /// So many requests came, and none of this turn has its answer before the turn is over: a
+    /// backend that is stuck in its call is seen to have them.
+    #[inline]
+    pub(super) fn came(&mut self, requests: u32) {
+        let in_flight = (self.waiting + requests).min(self.depth);
+        self.meter.in_flight.store(in_flight, Ordering::Relaxed);
     }
 
     #[cold]
@@ -197,6 +203,18 @@ impl Metering {
         self.late += 1;
         if let Since::Time(since) = since {
             self.ended.push(since);
+        }
+    }
+}
+
+impl<K: Kernel, H> Queue<K, H> {
+    /// Tells the meter of a request that waits, or has waited.
+    pub(super) fn tell_meter(&mut self, tag: u16) {
+        if let Some(metering) = &mut self.metering {
+            match self.slots.is_servers(tag) || self.slots.is_fetching(tag) {
+                true => metering.waits(tag),
+                false => metering.ended(tag),
+            }
         }
     }
 }

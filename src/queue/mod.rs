@@ -112,10 +112,11 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if plan.path == DataPath::ZeroCopy {
             ring.make_table(plan.depth);
         }
-        let batch = plan.batches.then(|| Batch::new(&mut ring, &plan)).transpose()?;
-        let has_operations = plan.needs.operations > 0;
+        // A batch's completion says more than one request.
+        let only_requests = plan.needs.operations == 0 && !plan.batches;
         let metering = plan.meter.clone();
-        let metering = metering.map(|meter| Metering::new(meter, plan.depth, has_operations));
+        let metering = metering.map(|meter| Metering::new(meter, plan.depth, only_requests));
+        let batch = plan.batches.then(|| Batch::new(&mut ring, &plan)).transpose()?;
         Ok(Self {
             ring,
             slots,
@@ -336,16 +337,6 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             return Ok(());
         }
         self.commit(tag, answer)
-    }
-
-    /// Tells the meter of a request that waits, or has waited.
-    fn tell_meter(&mut self, tag: u16) {
-        if let Some(metering) = &mut self.metering {
-            match self.slots.is_servers(tag) || self.slots.is_fetching(tag) {
-                true => metering.waits(tag),
-                false => metering.ended(tag),
-            }
-        }
     }
 
     /// Answers the request if its answer is settled and it does not wait for anything.

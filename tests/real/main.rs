@@ -84,8 +84,8 @@ fn main() -> ExitCode {
     match role.as_deref() {
         Some("inside") => inside::run(),
         Some("cases") => inside::cases(&wanted),
-        Some("lies-once") => cases::recovery::serve_and_lie(),
         Some("hog") => cases::supervise::hog(),
+        Some("lies-once") => cases::recovery::serve_and_lie(),
         Some("stops-itself") => cases::kill::serve_and_stop_itself(),
         Some(_) => host::demo(&wanted),
         None => host::run(&wanted),

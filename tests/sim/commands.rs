@@ -2,6 +2,7 @@
 //! answered.
 
 use crate::house::House;
+use crate::properties::load;
 use std::time::Duration;
 use ublkit::sim::{Choices, Faults, Profile, Sim, Task};
 use ublkit::sys::ublk as sys;
@@ -175,4 +176,28 @@ fn commands_that_are_given_up_are_counted() {
     let full = control.device(id).info().unwrap_err();
     assert!(matches!(&full, Error::Refused(why) if why.starts_with("16 control")), "{full:?}");
     assert_eq!(control.given_up(), 16);
+}
+
+/// P45: a device without privileges is named by its node in every command, from the first to the
+/// last.
+#[test]
+fn an_ordinary_user_serves() {
+    for seed in 0..20 {
+        let house = House { queues: 2, ..House::new() };
+        let sim = house.sim(Choices::seed(seed));
+        let user = sim.process(false);
+        let builder = house.builder().features(Features::UNPRIVILEGED_DEV);
+        let server = builder.serve_on(user, house.target()).unwrap();
+        assert!(server.info().features.contains(Features::UNPRIVILEGED_DEV));
+        let clients = sim.load(server.id(), load(100));
+        sim.until_answered();
+        server.stop().unwrap();
+        assert_eq!(sim.tally(clients).succeeded, 100);
+        sim.assert_clean();
+    }
+    // Its control: without that feature nobody makes a device for him.
+    let house = House::new();
+    let sim = house.sim(Choices::seed(0));
+    let error = house.builder().serve_on(sim.process(false), house.target()).unwrap_err();
+    assert_eq!(error.kind(), ublkit::ErrorKind::Permission, "{error}");
 }

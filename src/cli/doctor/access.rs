@@ -79,16 +79,21 @@ pub(super) fn io_uring(machine: &Machine) -> Vec<Finding> {
 pub(super) fn capabilities(machine: &Machine) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !machine.may(CAP_SYS_ADMIN) {
-        let sentence = if machine.is_first_user_namespace() {
-            "no CAP_SYS_ADMIN: devices cannot be made, stopped or deleted"
-        } else {
-            "root of a user namespace is not root: devices cannot be made, stopped or deleted"
+        let whose = match machine.is_first_user_namespace() {
+            true => "no CAP_SYS_ADMIN",
+            false => "root of a user namespace is not root",
         };
-        findings.push(Finding::may_not(
-            sentence,
-            "run as root in the first user namespace (sudo; a container: --privileged, no \
-             'userns')",
-        ));
+        let remedy = "run as root in the first user namespace (sudo; a container: --privileged, no \
+                      'userns')";
+        // Whoever may open the control device may make devices of his own.
+        findings.push(if machine.open(CONTROL).is_ok() {
+            Finding::note(
+                format!("{whose}: only devices with '--unprivileged' can be made, see docs/udev"),
+                remedy,
+            )
+        } else {
+            Finding::may_not(format!("{whose}: devices cannot be made, stopped or deleted"), remedy)
+        });
     }
     if !machine.may(CAP_SYS_RESOURCE) {
         findings.push(Finding::note(

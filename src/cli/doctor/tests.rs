@@ -111,6 +111,10 @@ const BAD: &[Bad] = &[
     ("an ordinary user", |made| {
         made.write("proc/self/status", "CapEff:\t0000000000000000\n");
     }),
+    ("an ordinary user who may not even ask", |made| {
+        made.write("proc/self/status", "CapEff:\t0000000000000000\n");
+        made.remove("dev/ublk-control");
+    }),
     ("root of a container", |made| {
         made.write("proc/self/uid_map", "         0     100000      65536\n");
     }),

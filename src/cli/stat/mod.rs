@@ -19,8 +19,11 @@ use serde_json::Value;
 use snapshot::Snapshot;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
-use ublkit::{DeviceInfo, ErrorKind};
+use ublkit::{DeviceInfo, DeviceState, ErrorKind};
 use view::{Lines, Live};
+
+/// How long a device that is watched may tell nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The words of `ublkit stat`.
 #[derive(clap::Args, Debug)]
@@ -59,6 +62,7 @@ fn look(id: u32, stat: &Stat) -> Result<(), Failure> {
     let interval = Duration::from_secs(stat.interval.into());
     let mut before = source.look()?;
     let begun = Instant::now();
+    let mut seen = begun;
     let mut lines = Lines::default();
     let mut live = Live::begin(stat.watch && !stat.json);
     for turn in 1.. {
@@ -67,8 +71,11 @@ fn look(id: u32, stat: &Stat) -> Result<(), Failure> {
             Ok(after) => after,
             // It was there when we came.
             Err(_) if stat.watch && !source.is_there() => return Ok(()),
+            // It is being stopped, or goes from one server to the next.
+            Err(_) if stat.watch && seen.elapsed() < PATIENCE => continue,
             Err(failure) => return Err(failure),
         };
+        seen = Instant::now();
         let rates = Rates::between(&before, &after);
         match (stat.json, stat.watch) {
             (true, false) => print_json(&rates.json())?,
@@ -133,12 +140,10 @@ impl Source {
         })
     }
 
-    /// Whether the device is still the one that was found.
+    /// Whether the device is there, and has or will have a server.
     fn is_there(&self) -> bool {
         let asked = devices::control().and_then(|mut control| devices::info(&mut control, self.id));
-        asked.is_ok_and(|info| {
-            devices::server(&info).is_some() && devices::server(&info) == self.server
-        })
+        asked.is_ok_and(|info| info.state != DeviceState::Dead)
     }
 }
 

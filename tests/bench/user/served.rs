@@ -106,8 +106,8 @@ impl Clients {
         let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
         let kernel = Apart::new(sim.task());
         let calls = Arc::clone(&kernel.calls);
-        let builder = Builder::new().data_path(mode.path).batches(mode.batches);
-        let builder = builder.metered(self.metered);
+        let builder =
+            Builder::new().data_path(mode.path).batches(mode.batches).metered(self.metered);
         let server = builder.serve_on(kernel, target).expect("it is served");
         for _ in 0..self.bursts {
             let ask = |block| {

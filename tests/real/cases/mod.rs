@@ -10,6 +10,7 @@ mod fs;
 pub mod kill;
 mod life;
 mod ops;
+mod ordinary;
 mod paths;
 pub mod recovery;
 mod speed;
@@ -159,6 +160,7 @@ pub const CASES: &[Case] = &[
     Case { name: "supervise: memory and OOM", needs: NOTHING, run: supervise::settings },
     Case { name: "supervise: its own mounts", needs: NOTHING, run: supervise::own_mounts },
     Case { name: "supervise: swap", needs: NOTHING, run: supervise::swap },
+    Case { name: "ordinary: a user's own device", needs: NOTHING, run: ordinary::whole_life },
     Case { name: "stat: each request is counted", needs: NOTHING, run: stat::counts },
     Case { name: "stat: a busy disk", needs: NOTHING, run: stat::busy },
     Case { name: "stat: watched", needs: NOTHING, run: stat::watched },
