@@ -154,6 +154,11 @@ mod tests {
     }
 
     #[test]
+    fn buffers_lie_one_behind_the_other() {
+        assert_eq!([0, 1, 2, u16::MAX].map(offset), [0, 64, 128, 65535 * 64]);
+    }
+
+    #[test]
     fn words_come_in_whole_and_in_turn() {
         let mut tags = provided(3);
         for round in 0..9 {
