@@ -161,8 +161,15 @@ mod tests {
     #[test]
     fn words_come_in_whole_and_in_turn() {
         let mut tags = provided(3);
+        for at in 0..4 * 32 {
+            let place = tags.buffers.at(usize::from(at) * 2, 2).cast::<u16>();
+            // SAFETY: inside the mapping and aligned, and no kernel knows of it.
+            unsafe { place.write(100 + at) };
+        }
         for round in 0..9 {
             let next = round % 4; // three are made four
+            let words = [0, 1, 31].map(|index| u32::from(tags.word(index)));
+            assert_eq!(words, [100, 101, 131].map(|word| word + 32 * next));
             for (bytes, words) in [(2, Some(1)), (64, Some(32)), (66, None), (0, None), (3, None)] {
                 assert_eq!(tags.words(brought(next, bytes)), words, "{round}: {bytes}");
             }
