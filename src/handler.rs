@@ -212,6 +212,13 @@ impl Io<'_> {
         self.begin(Operation::new(Action::Delay(time), cookie))
     }
 
+    /// Waits until [`Wakers::wake`](crate::Wakers::wake) is called with this request's tag, or was
+    /// while the handler was. It stays parked while it is resumed for other reasons. Without [`Needs::wakers`](crate::Needs::wakers) nobody
+    /// ever calls.
+    pub fn park(&mut self, cookie: u8) {
+        self.slots.park(self.slot.tag, cookie);
+    }
+
     /// Answers a read with what a region holds from `offset` on, without a copy in between where
     /// the device's data path allows: `return io.load(…)`.
     ///

@@ -21,6 +21,8 @@ pub(crate) enum Id {
     Tags,
     /// The command with elements of such a queue.
     Elements,
+    /// The event by which wakers call.
+    Call,
     /// The timer that ends a wait for what does not come.
     Timer,
 }
@@ -31,6 +33,7 @@ const WAKE: u8 = 3;
 const TAGS: u8 = 4;
 const ELEMENTS: u8 = 5;
 const TIMER: u8 = 6;
+const CALL: u8 = 7;
 
 impl Id {
     /// Bytes from the lowest: kind, index, tag (two), zeros (four).
@@ -43,6 +46,7 @@ impl Id {
             Self::Tags => (TAGS, 0, 0),
             Self::Elements => (ELEMENTS, 0, 0),
             Self::Timer => (TIMER, 0, 0),
+            Self::Call => (CALL, 0, 0),
         };
         let [low, high] = tag.to_le_bytes();
         u64::from_le_bytes([kind, index, low, high, 0, 0, 0, 0])
@@ -64,6 +68,7 @@ impl Id {
             (TAGS, 0, 0) => Some(Self::Tags),
             (ELEMENTS, 0, 0) => Some(Self::Elements),
             (TIMER, 0, 0) => Some(Self::Timer),
+            (CALL, 0, 0) => Some(Self::Call),
             _ => None,
         }
     }
@@ -91,6 +96,7 @@ mod tests {
                 Id::Tags,
                 Id::Elements,
                 Id::Timer,
+                Id::Call,
             ];
             for id in ids {
                 prop_assert_eq!(Id::decode(id.encode()), Some(id));
@@ -101,7 +107,7 @@ mod tests {
     #[test]
     fn nonsense_is_no_id() {
         for user_data in
-            [0, 7, 0x0106, 0x0105, 0x0104, 0x0100, 1 << 32, u64::MAX, 0x0101, 0x0001_0003]
+            [0, 8, 0x0107, 0x0106, 0x0105, 0x0104, 0x0100, 1 << 32, u64::MAX, 0x0101, 0x0001_0003]
         {
             assert_eq!(Id::decode(user_data), None, "{user_data:#x}");
         }

@@ -53,8 +53,12 @@ mod shared;
 pub mod sim;
 mod slots;
 pub mod trace;
+mod wake;
 
-pub use backend::{Backend, Blocking, File, FileOptions, FileQueue, Memory, Null, Target};
+pub use backend::{
+    Backend, Blocking, File, FileOptions, FileQueue, Job, Memory, Null, Offload, OffloadQueue,
+    Target, Task, TaskQueue, Tasks, join,
+};
 pub use control::{Control, DEFAULT_TIMEOUT, DeviceControl, DeviceInfo, DeviceState};
 pub use data_path::DataPath;
 pub use device::{Builder, Server};
@@ -73,6 +77,7 @@ pub use request::{Operation, Request};
 pub use ring::RingError;
 pub use shared::SharedBuffer;
 pub use ublkit_sys as sys;
+pub use wake::Wakers;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -105,3 +105,16 @@ impl Drop for Pages {
         debug_assert!(unmapped.is_ok(), "munmap of our own mapping: {unmapped:?}");
     }
 }
+
+/// How much of the process's memory from `address` on is mapped.
+#[cfg(test)]
+pub(crate) fn mapped_bytes(address: u64, len_bytes: u64) -> u64 {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let inside = |line: &str| {
+        let (start, rest) = line.split_once('-').unwrap();
+        let end = rest.split(' ').next().unwrap();
+        let hex = |digits| u64::from_str_radix(digits, 16).unwrap();
+        hex(end).min(address + len_bytes).saturating_sub(hex(start).max(address))
+    };
+    maps.lines().map(inside).sum()
+}

@@ -2,6 +2,7 @@
 
 use crate::data_path::DataPath;
 use crate::region::Region;
+use crate::wake::Wakers;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub struct Needs {
     /// How many operations one request may have under way at one time; 0 for a backend that never
     /// waits for any.
     pub operations: u8,
+    /// Whether requests are woken from other threads ([`Io::park`](crate::Io::park)).
+    pub wakers: bool,
     /// The files that operations name, by their index here. The queues keep them open.
     pub files: Vec<Arc<OwnedFd>>,
     /// The memory that data is moved to and from, by its index here. The queues keep it.
@@ -34,7 +37,7 @@ pub struct Needs {
 }
 
 /// What a backend is told of a queue that it shall serve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueInfo {
     /// The queue's number, from 0 on.
@@ -45,4 +48,6 @@ pub struct QueueInfo {
     pub max_io_bytes: u32,
     /// How data moves.
     pub data_path: DataPath,
+    /// What wakes its requests, from any thread; nothing unless [`Needs::wakers`] says so.
+    pub wakers: Wakers,
 }

@@ -7,11 +7,15 @@ mod blocking;
 mod file;
 mod memory;
 mod null;
+mod offload;
+mod tasks;
 
 pub use blocking::Blocking;
 pub use file::{File, FileOptions, FileQueue};
 pub use memory::Memory;
 pub use null::Null;
+pub use offload::{Job, Offload, OffloadQueue};
+pub use tasks::{Task, TaskQueue, Tasks, join};
 
 use crate::errno::Errno;
 use crate::geometry::Geometry;

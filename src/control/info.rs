@@ -179,6 +179,30 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_is_no_device() {
+        let most = DeviceInfo {
+            id: Some(0),
+            descriptor_bytes: 256,
+            ..DeviceInfo::wish(UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH, u32::MAX)
+        };
+        assert!(most.is_sound());
+        let bad = [
+            DeviceInfo { id: None, ..most },
+            DeviceInfo { queues: 0, ..most },
+            DeviceInfo { queues: UBLK_MAX_NR_QUEUES + 1, ..most },
+            DeviceInfo { depth: 0, ..most },
+            DeviceInfo { depth: UBLK_MAX_QUEUE_DEPTH + 1, ..most },
+            DeviceInfo { max_io_bytes: 0, ..most },
+            DeviceInfo { descriptor_bytes: 16, ..most },
+            DeviceInfo { descriptor_bytes: 100, ..most },
+            DeviceInfo { descriptor_bytes: 264, ..most },
+        ];
+        for info in bad {
+            assert!(!info.is_sound(), "{info:?}");
+        }
+    }
+
+    #[test]
     fn a_wish_is_told_word_for_word() {
         let features = Features::IO_DESC_SIZE | Features::UPDATE_SIZE;
         let wish = DeviceInfo {

@@ -3,7 +3,8 @@
 use crate::backend::Target;
 use crate::error::Error;
 use crate::kernel::Kernel;
-use crate::queue::{Queue, QueueError, QueuePlan, QueueStats, Turn};
+use crate::queue::{Calls, Queue, QueueError, QueuePlan, QueueStats, Turn};
+use crate::wake::Wakers;
 use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -90,6 +91,23 @@ impl<K: Kernel> Workers<K> {
     /// The event that queue `queue`'s plan carries.
     pub(super) fn wake(&self, queue: u16) -> Arc<K::File> {
         Arc::clone(&self.shared.wakes[usize::from(queue)])
+    }
+
+    /// What wakes the requests of a queue with so many slots, if that is needed.
+    pub(super) fn calls(
+        &self,
+        queue: u16,
+        depth: u16,
+        needed: bool,
+    ) -> Result<Option<Calls<K::File>>, Error> {
+        if !needed {
+            return Ok(None);
+        }
+        let event = self.shared.kernel.event();
+        let event = Arc::new(event.map_err(|errno| self.error(queue, QueueError::Event(errno)))?);
+        let (kernel, own) = (self.shared.kernel.task(), Arc::clone(&event));
+        let wakers = Wakers::new(depth, move || kernel.signal(&own));
+        Ok(Some(Calls { event, wakers }))
     }
 
     /// What tells the queues to leave between two requests.

@@ -73,6 +73,7 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
         meter: Some(Arc::default()),
         leave: Arc::default(),
         wake: Arc::new(kernel.event().ok()?),
+        calls: None,
     };
     let mut queue = Queue::new(kernel, plan, handler).ok()?;
     let end = serve(&mut queue);

@@ -50,6 +50,7 @@ fn a_refused_command_is_over() {
     for result in [-22_i32, 1] {
         let over = [&[5, 1][..], &result.to_le_bytes()[..]].concat();
         three_slots([0xff; 3], &[&[6, 2], &over, &again]);
+        three_slots([0xff; 3], &[&[6, 2], &WAKE, &over]); // and so for a queue that leaves
     }
 }
 

@@ -6,16 +6,19 @@
 //! and where the driver takes that by one command.
 
 mod batch;
+mod calls;
 mod descriptors;
 mod error;
 mod leave;
 mod meter;
 mod mover;
 mod paths;
+mod plan;
 mod stats;
 
 pub use error::QueueError;
 pub use meter::{Meter, Reading};
+pub(crate) use plan::{Calls, QueuePlan};
 pub use stats::QueueStats;
 
 use crate::data_path::DataPath;
@@ -23,8 +26,8 @@ use crate::errno::Errno;
 use crate::handler::{Completion, Handler, Io, Step};
 use crate::id::Id;
 use crate::kernel::Kernel;
-use crate::needs::{Access, Needs, QueueInfo};
-use crate::request::{Limits, Request};
+use crate::needs::Access;
+use crate::request::Request;
 use crate::ring::{Cqe, FileName, Ring, RingPlan, Slot, Sqe};
 use crate::slots::{Action, Next, Slots, Where};
 use batch::Batch;
@@ -36,49 +39,8 @@ use mover::CharDevice;
 use static_assertions::assert_not_impl_any;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use ublkit_sys::ublk::{UBLK_IO_RES_ABORT, UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK};
-
-/// Which queue of which device, as the driver granted it. It may go to any thread; the [`Queue`]
-/// made from it stays where it was made.
-#[derive(Debug)]
-pub(crate) struct QueuePlan<F> {
-    pub(crate) device: u32,
-    pub(crate) queue: u16,
-    pub(crate) depth: u16,
-    pub(crate) descriptor_bytes: u16,
-    pub(crate) limits: Limits,
-    pub(crate) path: DataPath,
-    /// Whether one command offers and answers many slots.
-    pub(crate) batches: bool,
-    pub(crate) needs: Needs,
-    pub(crate) char_device: Arc<F>,
-    /// Where it says what it does, if anywhere.
-    pub(crate) meter: Option<Arc<Meter>>,
-    /// Set when the queue shall leave although its slots are live,
-    pub(crate) leave: Arc<AtomicBool>,
-    /// and then signalled.
-    pub(crate) wake: Arc<F>,
-}
-
-impl<F> QueuePlan<F> {
-    /// What the backend is told.
-    pub(crate) fn info(&self) -> QueueInfo {
-        QueueInfo {
-            queue: self.queue,
-            depth: self.depth,
-            max_io_bytes: self.limits.max_io_bytes,
-            data_path: self.path,
-        }
-    }
-
-    /// The most entries that the ring's queues hold at one time: each slot's command or its
-    /// operations, and the event's poll. Batches have a few more.
-    pub(crate) fn ring_entries(depth: u16, operations: u8) -> u32 {
-        u32::from(depth) * u32::from(operations.max(1)) + 1
-    }
-}
 
 /// How a queue came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +65,8 @@ pub(crate) struct Queue<K: Kernel, H> {
     files: Box<[FileName]>,
     /// What many slots' commands are, where each does not have its own.
     batch: Option<Batch>,
+    /// Whether it listens to wakers.
+    listens: bool,
     plan: QueuePlan<K::File>,
     stats: QueueStats,
     metering: Option<Box<Metering>>,
@@ -118,9 +82,13 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     pub(crate) fn new(kernel: K, plan: QueuePlan<K::File>, handler: H) -> Result<Self, QueueError> {
         // Sized for all of them at one time, neither queue of the ring can be full.
         let most = QueuePlan::<K::File>::ring_entries(plan.depth, plan.needs.operations);
+        let calls = u32::from(plan.calls.is_some());
         let (commands, tags) = if plan.batches { Batch::entries(plan.depth) } else { (0, 0) };
-        let ring_plan =
-            RingPlan { submissions: most + commands, completions: most + tags, one_task: true };
+        let ring_plan = RingPlan {
+            submissions: most + commands + calls,
+            completions: most + tags + calls,
+            one_task: true,
+        };
         let mut ring = Ring::new(kernel, ring_plan)?;
         let descriptors = Descriptors::map(
             ring.kernel(),
@@ -156,6 +124,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             char_device: names[0],
             files: names[1..].into(),
             batch,
+            listens: false,
             plan,
             stats: QueueStats::default(),
             metering: metering.map(Box::new),
@@ -174,6 +143,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     pub(crate) fn offer_all(&mut self) -> Result<(), QueueError> {
         let wake = FileName::Number(self.ring.kernel().number(&self.plan.wake));
         self.ring.submissions().push(Sqe::poll_readable(wake, Id::Wake.encode()))?;
+        self.listen()?;
         for tag in 0..self.slots.depth() {
             self.offer(tag, None)?;
         }
@@ -219,6 +189,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             Some(Id::Tags) => self.tags_came(cqe, false)?,
             Some(Id::Elements) => self.elements_ended(result)?,
             Some(Id::Timer) => self.timer_ended(),
+            Some(Id::Call) => self.called(result)?,
             Some(Id::Wake) if result >= 0 => return Ok(true),
             _ => false,
         };
@@ -321,7 +292,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     }
 
     /// What the request waited for has ended.
-    fn resume(&mut self, tag: u16, done: Completion) -> Result<(), QueueError> {
+    pub(super) fn resume(&mut self, tag: u16, done: Completion) -> Result<(), QueueError> {
         if self.slots.answer(tag).is_some() {
             return self.commit_if_settled(tag); // the handler is not entered again
         }
@@ -359,6 +330,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 Err(Errno::EIO)
             }
         };
+        self.slots.unpark(tag);
         if self.slots.is_waiting(tag) {
             self.slots.settle(tag, answer);
             self.tell_meter(tag);

@@ -134,3 +134,67 @@ impl Drop for Provided {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::mapped_bytes;
+    use crate::ring::{Played, RingPlan, Sqe};
+
+    fn provided(buffers: u16) -> Provided {
+        let plan = RingPlan { submissions: 3, completions: 4, one_task: false };
+        let mut ring = Ring::<_, Sqe>::new(Played::default(), plan).unwrap();
+        ring.provide(buffers).unwrap()
+    }
+
+    /// A completion that filled a buffer.
+    fn brought(number: u32, bytes: i32) -> Cqe {
+        let flags = IORING_CQE_F_BUFFER | number << IORING_CQE_BUFFER_SHIFT;
+        Cqe { user_data: 0, result: bytes, flags }
+    }
+
+    #[test]
+    fn buffers_lie_one_behind_the_other() {
+        assert_eq!([0, 1, 2, u16::MAX].map(offset), [0, 64, 128, 65535 * 64]);
+    }
+
+    #[test]
+    fn words_come_in_whole_and_in_turn() {
+        let mut tags = provided(3);
+        for at in 0..4 * 32 {
+            let place = tags.buffers.at(usize::from(at) * 2, 2).cast::<u16>();
+            // SAFETY: inside the mapping and aligned, and no kernel knows of it.
+            unsafe { place.write(100 + at) };
+        }
+        for round in 0..9 {
+            let next = round % 4; // three are made four
+            let words = [0, 1, 31].map(|index| u32::from(tags.word(index)));
+            assert_eq!(words, [100, 101, 131].map(|word| word + 32 * next));
+            for (bytes, words) in [(2, Some(1)), (64, Some(32)), (66, None), (0, None), (3, None)] {
+                assert_eq!(tags.words(brought(next, bytes)), words, "{round}: {bytes}");
+            }
+            assert_eq!(tags.words(brought(next, -2)), None);
+            assert_eq!(tags.words(brought(next + 1, 2)), None, "it is not the next");
+            assert_eq!(tags.words(Cqe { flags: next << 16, ..brought(next, 2) }), None, "none");
+            tags.give_back();
+        }
+    }
+
+    #[test]
+    fn buffers_are_leaked_while_they_may_be_filled() {
+        let len_bytes = 32768 * 64;
+        let left_bytes = |is_lent: bool| {
+            let mut tags = provided(32768);
+            tags.lend();
+            if !is_lent {
+                tags.end();
+            }
+            let address = tags.buffers.at(0, 1).as_ptr().expose_provenance() as u64;
+            drop(tags);
+            mapped_bytes(address, len_bytes)
+        };
+        assert_eq!(left_bytes(true), len_bytes);
+        // Other threads may map something there at that moment, but not each time.
+        assert!((0..20).any(|_| left_bytes(false) < len_bytes));
+    }
+}

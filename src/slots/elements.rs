@@ -168,6 +168,7 @@ impl Drop for Elements {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::mapped_bytes;
 
     #[test]
     fn a_half_is_filled_while_the_other_is_lent() {
@@ -199,6 +200,24 @@ mod tests {
         // SAFETY: inside the mapping, and nobody writes it.
         let head = unsafe { told.read() };
         assert_eq!(head, ublk_elem_header { tag: 1, buf_index: 8, result: -5 });
+    }
+
+    #[test]
+    fn elements_are_leaked_while_they_may_be_read() {
+        let len_bytes = 65535 * 2 * 16;
+        let left_bytes = |is_lent: bool| {
+            let mut elements = Elements::new(u16::MAX, true, 0, Duration::ZERO).unwrap();
+            elements.add(0, 0, 0, Address::NONE);
+            let address = elements.lend().unwrap().address.get();
+            if !is_lent {
+                elements.end_all();
+            }
+            drop(elements);
+            mapped_bytes(address, len_bytes)
+        };
+        assert_eq!(left_bytes(true), len_bytes);
+        // Other threads may map something there at that moment, but not each time.
+        assert!((0..20).any(|_| left_bytes(false) < len_bytes));
     }
 
     #[test]

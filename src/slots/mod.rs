@@ -71,6 +71,8 @@ struct Slot {
     filled_bytes: u32,
     /// Operations under way.
     operations: u8,
+    /// Whether it waits for a waker: the handler's own number.
+    parked: Option<u8>,
 }
 
 /// A queue's slots and their buffers.
@@ -119,6 +121,7 @@ impl Slots {
             data_bytes: 0,
             filled_bytes: 0,
             operations: 0,
+            parked: None,
         };
         let buffer_bytes = buffer_bytes as usize;
         let total = usize::from(depth).checked_mul(buffer_bytes).ok_or(Errno::ENOMEM)?;
@@ -347,14 +350,26 @@ impl Slots {
     /// The queue ends before the request's operations do: see [`Operations::abandon`].
     pub(crate) fn abandon_operations(&mut self, tag: u16) {
         self.operations.abandon(tag);
-        self.slot(tag).operations = 0;
+        let slot = self.slot(tag);
+        (slot.operations, slot.parked) = (0, None);
     }
 
-    /// Whether the request waits: for operations, or for a write's data.
+    /// Whether the request waits: for operations, for a write's data, or for a waker.
     #[inline]
     pub(crate) fn is_waiting(&self, tag: u16) -> bool {
         let slot = self.get(tag);
-        slot.operations > 0 || slot.fetching.is_some()
+        slot.operations > 0 || slot.fetching.is_some() || slot.parked.is_some()
+    }
+
+    /// The server's request waits for a waker.
+    pub(crate) fn park(&mut self, tag: u16, cookie: u8) {
+        assert!(self.is_servers(tag), "only the server's own requests are parked");
+        self.slot(tag).parked = Some(cookie);
+    }
+
+    /// A waker woke the request, if it waits for one; answers the handler's number.
+    pub(crate) fn unpark(&mut self, tag: u16) -> Option<u8> {
+        self.slot(tag).parked.take()
     }
 
     /// Settles what the client will be answered, once its operations have ended. The first answer

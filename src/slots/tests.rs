@@ -2,6 +2,7 @@
 
 use super::operations::{Action, Operation, Operations, Transfer};
 use super::{DataPath, Errno, Request, Slots, Where};
+use crate::memory::mapped_bytes;
 use crate::region::Region;
 use crate::request::Operation as Asked;
 use core::time::Duration;
@@ -216,18 +217,6 @@ fn each_delay_has_a_time_of_its_own() {
     // What an abandoned one names is the kernel's for ever.
     slots.abandon_operations(1);
     assert_eq!((slots.is_waiting(1), slots.operations.lent), (false, 3));
-}
-
-/// How much of the process's memory from `address` on is mapped.
-fn mapped_bytes(address: u64, len_bytes: u64) -> u64 {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let inside = |line: &str| {
-        let (start, rest) = line.split_once('-').unwrap();
-        let end = rest.split(' ').next().unwrap();
-        let hex = |digits| u64::from_str_radix(digits, 16).unwrap();
-        hex(end).min(address + len_bytes).saturating_sub(hex(start).max(address))
-    };
-    maps.lines().map(inside).sum()
 }
 
 /// So large that what other threads map meanwhile does not fill its place.

@@ -9,6 +9,7 @@
 mod batches;
 mod clumsy;
 mod commands;
+mod elsewhere;
 mod ends;
 mod failures;
 mod file_disk;

@@ -1,6 +1,7 @@
 //! The cases, each a behaviour of the program or the library on a real kernel.
 
 mod abi;
+mod adapters;
 mod control;
 mod data;
 mod doctor;
@@ -88,6 +89,8 @@ pub const CASES: &[Case] = &[
     Case { name: "data: stamps on every queue", needs: NOTHING, run: data::stamps },
     Case { name: "data: a wrong stride is noticed", needs: NOTHING, run: data::wrong_stride },
     Case { name: "data: fio verify", needs: NOTHING, run: data::fio_verify },
+    Case { name: "adapters: jobs on threads", needs: NOTHING, run: adapters::offload },
+    Case { name: "adapters: futures", needs: NOTHING, run: adapters::futures },
     Case { name: "paths: copy", needs: NOTHING, run: paths::copy },
     Case { name: "paths: get-data", needs: NOTHING, run: paths::get_data },
     Case { name: "paths: user-copy", needs: NOTHING, run: paths::user_copy },

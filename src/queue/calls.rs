@@ -1,0 +1,39 @@
+//! Requests that are woken from other threads.
+
+use super::{Queue, QueueError};
+use crate::handler::{Completion, Handler};
+use crate::id::Id;
+use crate::kernel::Kernel;
+use crate::ring::{FileName, Sqe};
+
+impl<K: Kernel, H: Handler> Queue<K, H> {
+    /// Listens to the event by which wakers call, if there are any.
+    pub(super) fn listen(&mut self) -> Result<(), QueueError> {
+        if let Some(calls) = &self.plan.calls {
+            let event = FileName::Number(self.ring.kernel().number(&calls.event));
+            self.ring.submissions().push(Sqe::poll_readable(event, Id::Call.encode()))?;
+            self.listens = true;
+        }
+        Ok(())
+    }
+
+    /// The event is readable: resumes all requests that were woken and wait for that. `false` when
+    /// that cannot be.
+    pub(super) fn called(&mut self, result: i32) -> Result<bool, QueueError> {
+        let Some(calls) = self.plan.calls.as_ref().filter(|_| self.listens && result >= 0) else {
+            return Ok(false);
+        };
+        self.listens = false;
+        let wakers = calls.wakers.clone();
+        self.ring.kernel().clear(&calls.event);
+        wakers.begin_look();
+        self.listen()?;
+        while let Some(tag) = wakers.take() {
+            let waits = self.slots.exists(tag) && self.slots.is_servers(tag);
+            if waits && let Some(cookie) = self.slots.unpark(tag) {
+                self.resume(tag, Completion { cookie, result: Ok(0) })?;
+            }
+        }
+        Ok(true)
+    }
+}
