@@ -168,7 +168,7 @@ impl<K: Kernel> Server<K> {
                 needs: needs.clone(),
                 char_device: Arc::clone(&char_device),
                 wake: workers.wake(queue),
-                calls: workers.calls(queue, depth, plan.needs.wakers)?,
+                calls: workers.calls(queue, depth, needs.wakers)?,
                 leave: workers.leave(),
                 meter: meters.map(|meters| Arc::clone(&meters[usize::from(queue)])),
             };
