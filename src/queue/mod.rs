@@ -112,8 +112,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if plan.path == DataPath::ZeroCopy {
             ring.make_table(plan.depth);
         }
-        // A batch's completion says more than one request.
-        let only_requests = plan.needs.operations == 0 && !plan.batches;
+        // A batch's completion says more than one request, a call of other threads none.
+        let only_requests = plan.needs.operations == 0 && !plan.needs.wakers && !plan.batches;
         let metering = plan.meter.clone();
         let metering = metering.map(|meter| Metering::new(meter, plan.depth, only_requests));
         let batch = plan.batches.then(|| Batch::new(&mut ring, &plan)).transpose()?;

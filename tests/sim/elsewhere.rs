@@ -35,7 +35,11 @@ fn life(sim: &Sim, server: Result<Server<Kernels>, ublkit::Error>) -> u64 {
     let server = server.unwrap();
     let clients = sim.load(server.id(), load(200));
     sim.until_answered();
-    server.stop().unwrap();
+    let meters = server.meters().to_vec();
+    let in_flight: u32 = meters.iter().map(|meter| meter.read().in_flight).sum();
+    assert_eq!(in_flight, 0, "all that waited elsewhere was answered");
+    let stats = server.stop().unwrap();
+    assert!(meters.iter().zip(&stats).all(|(meter, stats)| meter.read().stats == *stats));
     sim.assert_clean();
     assert_eq!(sim.audit().delivered, sim.audit().committed);
     sim.tally(clients).succeeded

@@ -249,7 +249,7 @@ impl House {
     }
 
     pub fn serve_target(&self, kernel: Task, target: impl Target) -> Result<Server<Task>, Error> {
-        self.builder().serve_on(kernel, target)
+        self.builder().metered(true).serve_on(kernel, target)
     }
 
     pub fn builder(&self) -> Builder {
