@@ -149,16 +149,16 @@ fn serve_on<K: Kernel<File: AsFd>>(
     target: impl Target,
     kept: &mut Kept,
 ) -> Result<End, Ended> {
+    // What cannot be recovered now may be so later.
+    let failed = |why| Ended { is_left: id.is_some(), why };
     if let (BackendName::File, Some(path)) = (serve.backend, serve.path.as_deref()) {
-        kept.is_in(path)?;
+        kept.is_in(path).map_err(failed)?;
     }
     let server = match id {
-        None => builder.clone().tag(kept.tag()).serve_on(kernel, target)?,
-        Some(id) => {
-            let server = builder.recover_on(kernel, id, target);
-            server.map_err(|error| Ended { is_left: true, why: error.into() })?
-        }
+        None => builder.clone().tag(kept.tag()).serve_on(kernel, target),
+        Some(id) => builder.recover_on(kernel, id, target),
     };
+    let server = server.map_err(|error| failed(error.into()))?;
     until_ended(serve, signals, server, kept)
 }
 

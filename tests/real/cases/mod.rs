@@ -131,6 +131,7 @@ pub const CASES: &[Case] = &[
     Case { name: "trace: nobody reads it", needs: NOTHING, run: trace::unread },
     Case { name: "errors: bad numbers", needs: NOTHING, run: errors::bad_numbers },
     Case { name: "errors: taken, live or not there", needs: NOTHING, run: errors::taken },
+    Case { name: "errors: recovery", needs: NOTHING, run: errors::recovery },
     Case { name: "errors: not root", needs: NOTHING, run: errors::not_root },
     Case { name: "errors: no driver", needs: NOTHING, run: errors::no_driver },
     Case { name: "errors: no io_uring", needs: NOTHING, run: errors::no_io_uring },

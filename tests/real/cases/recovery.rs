@@ -271,7 +271,7 @@ pub fn any_step(context: Context) {
         let file = ["serve", "file", image.path(), "--size", size, "--recover", "reissue"];
         let serve = [&file[..], &["--id", id]].concat();
         let later =
-            |dice: &mut Dice| std::thread::sleep(Duration::from_millis(dice.below(60) as u64));
+            |dice: &mut Dice| std::thread::sleep(Duration::from_millis(dice.below(250) as u64));
         match round % 3 {
             0 => {
                 let server = started(&serve);
