@@ -73,16 +73,18 @@ impl DataPath {
     }
 
     /// The path to take: `wanted`, or without a wish the best that the kernel offers for such a
-    /// backend. The error is a sentence.
+    /// backend, which can be served in batches if that is wished. The error is a sentence.
     pub(crate) fn choose(
         wanted: Option<Self>,
         access: Access,
+        batches: Option<bool>,
         offered: Features,
     ) -> Result<Self, String> {
         let Some(path) = wanted else {
             let best = match access {
                 Access::Slices => Self::Copy,
                 Access::Operations => Self::ZeroCopy,
+                Access::Regions if batches == Some(true) => Self::Copy,
                 Access::Regions => Self::GetData,
             };
             let has = offered.contains(best.features());
@@ -99,6 +101,28 @@ impl DataPath {
             ));
         }
         Ok(path)
+    }
+
+    /// Whether one command shall do for many slots: as `wanted`, or without a wish where the kernel
+    /// can and it is faster. The error is a sentence.
+    pub(crate) fn batches(
+        self,
+        wanted: Option<bool>,
+        depth: u16,
+        offered: Features,
+    ) -> Result<bool, String> {
+        let (can, fits) = (offered.contains(Features::BATCH_IO), self != Self::GetData);
+        match wanted {
+            Some(true) if !fits => Err(format!("batches cannot be: {self} has a command of each")),
+            Some(true) if depth < 2 => Err("batches cannot be: the queue has one slot".into()),
+            Some(true) if !can => {
+                Err("batches cannot be: this kernel's driver lacks BATCH_IO; see \
+                 'ublkit features', or let ublkit choose"
+                    .into())
+            }
+            Some(wanted) => Ok(wanted),
+            None => Ok(false),
+        }
     }
 }
 
@@ -138,12 +162,27 @@ mod tests {
     fn wishes_are_kept_or_refused() {
         let choose = DataPath::choose;
         let (all, none) = (DataPath::any_features(), Features::empty());
-        assert_eq!(choose(None, Access::Operations, all), Ok(DataPath::ZeroCopy));
-        assert_eq!(choose(None, Access::Operations, all - Features::USER_COPY), Ok(DataPath::Copy));
-        assert_eq!(choose(None, Access::Slices, all), Ok(DataPath::Copy));
-        assert_eq!(choose(None, Access::Regions, none), Ok(DataPath::Copy));
-        let lacking = choose(Some(DataPath::UserCopy), Access::Slices, none).unwrap_err();
+        assert_eq!(choose(None, Access::Operations, None, all), Ok(DataPath::ZeroCopy));
+        assert_eq!(
+            choose(None, Access::Operations, None, all - Features::USER_COPY),
+            Ok(DataPath::Copy)
+        );
+        assert_eq!(choose(None, Access::Slices, None, all), Ok(DataPath::Copy));
+        assert_eq!(choose(None, Access::Regions, None, none), Ok(DataPath::Copy));
+        let lacking = choose(Some(DataPath::UserCopy), Access::Slices, None, none).unwrap_err();
+        assert!(lacking.starts_with("user-copy cannot be"), "{lacking}");
         assert!(lacking.contains("lacks USER_COPY"), "{lacking}");
-        assert!(choose(Some(DataPath::ZeroCopy), Access::Slices, all).is_err());
+        for access in [Access::Slices, Access::Regions] {
+            assert!(choose(Some(DataPath::ZeroCopy), access, None, all).is_err(), "{access:?}");
+        }
+        for path in DataPath::ALL {
+            assert_eq!(choose(Some(*path), Access::Operations, None, all), Ok(*path));
+        }
+    }
+
+    #[test]
+    fn memory_is_named_where_the_driver_copies() {
+        let named: Vec<_> = DataPath::ALL.iter().filter(|path| path.names_memory()).collect();
+        assert_eq!(named, [&DataPath::Copy, &DataPath::GetData]);
     }
 }

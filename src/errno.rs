@@ -56,6 +56,7 @@ errnos! {
     ENOTDIR "not a directory";
     EINVAL "invalid argument";
     ENFILE "too many open files in the system";
+    ENOBUFS "no room for what was to be told";
     EMFILE "too many open files in this process";
     EFBIG "too large";
     ENOSPC "no space left";

@@ -72,6 +72,7 @@ impl Features {
         .union(Self::PER_IO_DAEMON)
         .union(Self::BUF_REG_OFF_DAEMON)
         .union(Self::SAFE_STOP_DEV)
+        .union(Self::BATCH_IO)
         .union(Self::NO_AUTO_PART_SCAN);
 
     /// What the driver sets by itself wherever it knows it.

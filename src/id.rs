@@ -17,11 +17,20 @@ pub(crate) enum Id {
     },
     /// The queue's wake-up event.
     Wake,
+    /// The command that brings tags, of a queue that is served in batches.
+    Tags,
+    /// The command with elements of such a queue.
+    Elements,
+    /// The timer that ends a wait for what does not come.
+    Timer,
 }
 
 const COMMAND: u8 = 1;
 const OPERATION: u8 = 2;
 const WAKE: u8 = 3;
+const TAGS: u8 = 4;
+const ELEMENTS: u8 = 5;
+const TIMER: u8 = 6;
 
 impl Id {
     /// Bytes from the lowest: kind, index, tag (two), zeros (four).
@@ -31,6 +40,9 @@ impl Id {
             Self::Command { tag } => (COMMAND, 0, tag),
             Self::Operation { tag, index } => (OPERATION, index, tag),
             Self::Wake => (WAKE, 0, 0),
+            Self::Tags => (TAGS, 0, 0),
+            Self::Elements => (ELEMENTS, 0, 0),
+            Self::Timer => (TIMER, 0, 0),
         };
         let [low, high] = tag.to_le_bytes();
         u64::from_le_bytes([kind, index, low, high, 0, 0, 0, 0])
@@ -49,6 +61,9 @@ impl Id {
         match (kind, index, tag) {
             (OPERATION, index, tag) => Some(Self::Operation { tag, index }),
             (WAKE, 0, 0) => Some(Self::Wake),
+            (TAGS, 0, 0) => Some(Self::Tags),
+            (ELEMENTS, 0, 0) => Some(Self::Elements),
+            (TIMER, 0, 0) => Some(Self::Timer),
             _ => None,
         }
     }
@@ -69,7 +84,15 @@ mod tests {
 
         #[test]
         fn ids_survive(tag: u16, index: u8) {
-            for id in [Id::Command { tag }, Id::Operation { tag, index }, Id::Wake] {
+            let ids = [
+                Id::Command { tag },
+                Id::Operation { tag, index },
+                Id::Wake,
+                Id::Tags,
+                Id::Elements,
+                Id::Timer,
+            ];
+            for id in ids {
                 prop_assert_eq!(Id::decode(id.encode()), Some(id));
             }
         }
@@ -77,7 +100,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_id() {
-        for user_data in [0, 4, 0x0100, 1 << 32, u64::MAX, 0x0101, 0x0001_0003] {
+        for user_data in
+            [0, 7, 0x0106, 0x0105, 0x0104, 0x0100, 1 << 32, u64::MAX, 0x0101, 0x0001_0003]
+        {
             assert_eq!(Id::decode(user_data), None, "{user_data:#x}");
         }
     }

@@ -50,9 +50,9 @@ fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// The part of a source before its unit tests.
+/// The part of a source before its unit tests, unless those are a file.
 fn code(source: &Source) -> &str {
-    source.text.split("#[cfg(test)]").next().unwrap_or_default()
+    source.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
 }
 
 #[track_caller]

@@ -210,6 +210,10 @@ struct Serve {
     /// How data moves: copy, get-data, user-copy or zero-copy [default: the best that there is]
     #[arg(long, value_name = "HOW", value_parser = str::parse::<DataPath>)]
     data: Option<DataPath>,
+
+    /// Whether one command does for many slots: yes or no [default: where that is faster]
+    #[arg(long, value_name = "YES|NO", value_parser = number::yes_or_no)]
+    batches: Option<bool>,
     /// The number N in /dev/ublkbN [default: the first free]
     #[arg(long, value_parser = number::device)]
     id: Option<u32>,

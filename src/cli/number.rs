@@ -5,6 +5,15 @@ pub(super) fn count(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| "give a whole number up to 65535, such as 4 or 128".into())
 }
 
+/// Reads a yes or a no.
+pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("say yes or no".into()),
+    }
+}
+
 /// Reads a device's number, or its path.
 pub(super) fn device(text: &str) -> Result<u32, String> {
     let number = ["/dev/ublkb", "/dev/ublkc"].iter().find_map(|node| text.strip_prefix(node));

@@ -285,8 +285,12 @@ pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
     } else {
         builder
     };
-    Ok(match serve.data {
+    let builder = match serve.data {
         Some(path) => builder.data_path(path),
+        None => builder,
+    };
+    Ok(match serve.batches {
+        Some(batches) => builder.batches(batches),
         None => builder,
     })
 }

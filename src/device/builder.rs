@@ -14,6 +14,11 @@ use crate::recovery::Recovery;
 use core::time::Duration;
 use ublkit_sys::ublk::{UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH};
 
+/// What a device needs to be served in batches.
+fn batch_features(batches: bool) -> Features {
+    if batches { Features::BATCH_IO } else { Features::empty() }
+}
+
 /// The largest request that can be chosen.
 const MAX_IO_BYTES: u32 = 32 << 20;
 
@@ -43,6 +48,7 @@ pub struct Builder {
     max_io_bytes: u32,
     features: Features,
     data_path: Option<DataPath>,
+    batches: Option<bool>,
     recovery: Recovery,
     tag: Option<u64>,
     timeout: Duration,
@@ -64,6 +70,7 @@ impl Builder {
             max_io_bytes: 512 << 10,
             features: Features::empty(),
             data_path: None,
+            batches: None,
             recovery: Recovery::None,
             tag: None,
             timeout: Duration::from_secs(30),
@@ -116,6 +123,15 @@ impl Builder {
         self
     }
 
+    /// Whether one command shall answer and offer many slots (`BATCH_IO`, since 7.0), which is
+    /// faster with many requests under way and slower with one. Without a wish it does not;
+    /// [`Server::batches`] says what came of it.
+    #[must_use]
+    pub const fn batches(mut self, batches: bool) -> Self {
+        self.batches = Some(batches);
+        self
+    }
+
     /// What shall become of the device when its server is gone. The kernel must have it.
     #[must_use]
     pub const fn recovery(mut self, recovery: Recovery) -> Self {
@@ -158,7 +174,7 @@ impl Builder {
         geometry.check().and_then(|()| self.check(&needs)).map_err(Error::Refused)?;
         let mut control = Control::open(kernel)?;
         let (path, features) = self.choose(&mut control, needs.access)?;
-        let insists = self.data_path.is_some();
+        let insists = self.data_path.is_some() || self.batches.is_some();
         // The driver keeps this word and does not look at it: by it we know our device again.
         let begun_ns = u64::try_from(control.kernel().now().as_nanos()).unwrap_or(u64::MAX);
         let own = u64::from(control.kernel().process()).rotate_right(16) ^ begun_ns;
@@ -211,13 +227,16 @@ impl Builder {
         access: Access,
     ) -> Result<(DataPath, Features), Error> {
         let asks = self.data_path.map_or(access != Access::Slices, |path| path != DataPath::Copy)
+            || self.batches == Some(true)
             || self.recovery != Recovery::None;
         // Before 6.5 nobody can ask; then there is nothing to choose from.
         let asked = if asks { control.features()? } else { None };
         let offered = asked.unwrap_or_default();
-        let path = DataPath::choose(self.data_path, access, offered).map_err(Error::Refused)?;
+        let path = DataPath::choose(self.data_path, access, self.batches, offered);
+        let path = path.map_err(Error::Refused)?;
+        let batches = path.batches(self.batches, self.depth, offered).map_err(Error::Refused)?;
         let recovery = self.recovery.choose(offered).map_err(Error::Refused)?;
-        Ok((path, self.features | path.features() | recovery))
+        Ok((path, self.features | path.features() | batch_features(batches) | recovery))
     }
 
     fn check(&self, needs: &Needs) -> Result<(), String> {
@@ -240,9 +259,11 @@ impl Builder {
             return Err(format!("a device cannot have number {id}: choose 0 to {}", MAX_IDS - 1));
         }
         check_ring(self.depth, needs)?;
-        let of_a_path = self.features & DataPath::any_features();
+        let of_a_path = self.features & (DataPath::any_features() | Features::BATCH_IO);
         if !of_a_path.is_empty() {
-            return Err(format!("{of_a_path} belongs to a data path: choose that instead"));
+            return Err(format!(
+                "{of_a_path} belongs to a data path, or to batches: choose that instead"
+            ));
         }
         let of_recovery = self.features & Recovery::any_features();
         if !of_recovery.is_empty() {

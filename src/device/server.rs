@@ -6,6 +6,7 @@ use crate::control::{Control, DeviceControl, DeviceInfo};
 use crate::data_path::DataPath;
 use crate::errno::Errno;
 use crate::error::Error;
+use crate::features::Features;
 use crate::geometry::Geometry;
 use crate::kernel::{Kernel, Linux};
 use crate::needs::Needs;
@@ -104,6 +105,12 @@ impl<K: Kernel> Server<K> {
                 "{wanted} cannot be: the driver granted no more than {features}"
             ))
         })?;
+        let refused = wish.features.contains(Features::BATCH_IO) && !self.batches();
+        if refused && insists {
+            return Err(Error::Refused(format!(
+                "batches cannot be: the driver granted no more than {features}"
+            )));
+        }
         let recovery = Recovery::of(wish.features);
         if Recovery::of(features) != recovery {
             return Err(Error::Refused(format!(
@@ -135,6 +142,7 @@ impl<K: Kernel> Server<K> {
         let target = Arc::new(target);
         let kernel = self.control.kernel().task();
         let reissues = Recovery::of(self.info.features) == Recovery::Reissue;
+        let batches = self.batches();
         let workers = self.workers.insert(Workers::new(kernel, self.id, queues)?);
         workers.leave_requests(self.started && reissues);
         for queue in 0..queues {
@@ -145,6 +153,7 @@ impl<K: Kernel> Server<K> {
                 descriptor_bytes,
                 limits: Limits { geometry, max_io_bytes },
                 path,
+                batches,
                 needs: needs.clone(),
                 char_device: Arc::clone(&char_device),
                 wake: workers.wake(queue),
@@ -202,6 +211,11 @@ impl<K: Kernel> Server<K> {
     /// How data moves.
     pub fn data_path(&self) -> DataPath {
         DataPath::of(self.info.features).unwrap_or(DataPath::Copy)
+    }
+
+    /// Whether one command does for many slots.
+    pub fn batches(&self) -> bool {
+        self.info.features.contains(Features::BATCH_IO)
     }
 
     /// Where the disk is, `/dev/ublkbN`.

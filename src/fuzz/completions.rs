@@ -16,9 +16,7 @@ use crate::sim::user::{self, Pages};
 use crate::trace::{Detail, Log, Traced};
 use core::time::Duration;
 use std::sync::Arc;
-use ublkit_sys::io_uring::{
-    IORING_OP_POLL_ADD, IORING_OP_TIMEOUT, IORING_OP_URING_CMD, io_uring_sqe128,
-};
+use ublkit_sys::io_uring::*;
 use ublkit_sys::ublk as sys;
 use ublkit_sys::ublk::ublksrv_io_desc;
 
@@ -70,6 +68,7 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
         descriptor_bytes,
         limits: Limits { geometry, max_io_bytes },
         path: DataPath::Copy,
+        batches: false,
         needs: Needs { operations: 1, ..Needs::default() },
         char_device: Arc::new(kernel.open(c"/dev/ublkc0").ok()?),
         leave: Arc::default(),

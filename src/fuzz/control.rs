@@ -48,6 +48,7 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Driver>, mut calls: Input) -> [
         let (which, number, seconds) = (calls.byte(), calls.byte(), calls.byte());
         let asked = truth.lock().part.asked;
         let result = call(&mut control, which, number, Duration::from_secs(seconds.into()));
+        assert_eq!(control.is_broken(), matches!(result, Err(Error::Ring(_))), "{result:?}");
         let machine = truth.lock();
         let kind = match &result {
             Ok(_) => 0,

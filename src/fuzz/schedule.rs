@@ -12,6 +12,7 @@ use crate::needs::{Needs, QueueInfo};
 use crate::sim::{Choices, Faults, Load, Profile, Sim, Task};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
+use ublkit_sys::ublk::UBLK_F_BATCH_IO;
 
 /// Whatever happens, clients are answered with what can be, the driver is told nothing that it
 /// refuses, nobody waits for ever, and nothing is left behind.
@@ -48,7 +49,10 @@ const ENDINGS: [Ending; 6] = [
 fn run(bytes: &[u8]) -> (u64, u64) {
     let mut input = Input::new(bytes);
     let profile = input.one_of(Profile::ALL);
-    let (queues, depth) = (1 + input.byte() % 3, 1 + input.byte() % 4);
+    let (queues, word) = (1 + input.byte() % 3, input.byte());
+    let depth = 1 + word % 4;
+    let has_batches = profile.features() & UBLK_F_BATCH_IO != 0;
+    let batches = word >= 128 && depth > 1 && has_batches;
     let faults = faults(&mut input);
     let ending = input.one_of(&ENDINGS);
     let patience = input.byte();
@@ -78,6 +82,7 @@ fn run(bytes: &[u8]) -> (u64, u64) {
     let served = Builder::new()
         .queues(queues.into())
         .depth(depth.into())
+        .batches(batches)
         .max_io_bytes(16 << 10)
         .serve_on(server_task.clone(), Delaying(Arc::clone(&backend)));
     let tally = match served {

@@ -15,9 +15,9 @@ use std::thread::JoinHandle;
 use ublkit_sys::io_uring::{
     __kernel_timespec, IORING_ENTER_EXT_ARG, IORING_ENTER_REGISTERED_RING,
     IORING_REGISTER_BUFFERS2, IORING_REGISTER_FILES, IORING_REGISTER_IOWQ_MAX_WORKERS,
-    IORING_REGISTER_RING_FDS, IORING_RSRC_REGISTER_SPARSE, IORING_SETUP_NO_MMAP,
-    IORING_UNREGISTER_RING_FDS, io_uring_getevents_arg, io_uring_params, io_uring_rsrc_register,
-    io_uring_rsrc_update,
+    IORING_REGISTER_PBUF_RING, IORING_REGISTER_RING_FDS, IORING_RSRC_REGISTER_SPARSE,
+    IORING_SETUP_NO_MMAP, IORING_UNREGISTER_RING_FDS, IOU_PBUF_RING_MMAP, io_uring_buf_reg,
+    io_uring_getevents_arg, io_uring_params, io_uring_rsrc_register, io_uring_rsrc_update,
 };
 
 /// `linux/prctl.h`.
@@ -199,6 +199,15 @@ unsafe impl Kernel for Linux {
                 };
                 let bytes = size_of_val(&table);
                 register(IORING_REGISTER_BUFFERS2, from_mut(&mut table).cast(), bytes)
+            }
+            Registration::BufferRing { group, entries } => {
+                let mut ring = io_uring_buf_reg {
+                    ring_entries: entries.into(),
+                    bgid: group,
+                    flags: IOU_PBUF_RING_MMAP,
+                    ..io_uring_buf_reg::default()
+                };
+                register(IORING_REGISTER_PBUF_RING, from_mut(&mut ring).cast(), 1)
             }
             Registration::UnregisterRingFd(index) => {
                 update.offset = index;

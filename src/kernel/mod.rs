@@ -186,6 +186,14 @@ pub enum Registration<'a> {
     MaxWorkers(u32),
     /// `IORING_REGISTER_BUFFERS2`, sparse: a table of so many places for requests' pages.
     Buffers(u32),
+    /// `IORING_REGISTER_PBUF_RING` with `IOU_PBUF_RING_MMAP`: a ring of so many provided buffers,
+    /// which the kernel makes, to be mapped.
+    BufferRing {
+        /// The group's number.
+        group: u16,
+        /// A power of two.
+        entries: u16,
+    },
     /// `IORING_UNREGISTER_RING_FDS`: takes the index back; until then the ring stays alive.
     UnregisterRingFd(u32),
 }

@@ -45,3 +45,17 @@ impl<M: Memory> Descriptors<M> {
         unsafe { place.cast::<ublksrv_io_desc>().read_volatile() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::Played;
+
+    /// Nothing is read behind the end of what was mapped.
+    #[test]
+    #[should_panic(expected = "mapped for all tags")]
+    fn a_mapping_for_some_of_the_tags_is_none() {
+        let half = Played::that_maps(4096);
+        let _ = Descriptors::map(&half, &3, 0, 256, 32);
+    }
+}

@@ -26,6 +26,12 @@ pub enum QueueError {
         /// The driver's answer.
         errno: Errno,
     },
+    /// The driver refused a command for many slots: the requests that it was to answer, if any, are
+    /// not answered.
+    Batch {
+        /// The driver's answer.
+        errno: Errno,
+    },
     /// A completion came that fits nothing that was asked.
     Unexpected {
         /// What it carried.
@@ -59,6 +65,9 @@ impl fmt::Display for QueueError {
             Self::Event(errno) => write!(f, "making its event failed with {errno}"),
             Self::Refused { tag, errno } => {
                 write!(f, "the driver refused a command for tag {tag} with {errno}")
+            }
+            Self::Batch { errno } => {
+                write!(f, "the driver refused a command for many slots with {errno}")
             }
             Self::Unexpected { user_data, result } => {
                 write!(f, "a completion fits nothing: user_data {user_data:#x}, result {result}")

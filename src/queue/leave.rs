@@ -1,19 +1,20 @@
 //! A queue leaves although it has requests: all of them are answered, as far as that can be.
 
+use super::batch::Batch;
 use super::{Queue, QueueError, Turn};
 use crate::data_path::DataPath;
 use crate::errno::Errno;
 use crate::handler::Handler;
 use crate::id::Id;
 use crate::kernel::Kernel;
-use crate::ring::{Cqe, Woken};
+use crate::ring::Woken;
 use crate::slots::Where;
 use core::time::Duration;
 use std::sync::atomic::Ordering;
 use ublkit_sys::ublk::{UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK};
 
-/// How often it is looked again for writes whose data had to be fetched first. Once is enough,
-/// unless the kernel has them fetched anew.
+/// How often it is looked again for what waits for a command: writes whose data had to be fetched
+/// first, answers behind a batch. Once is enough, unless the kernel has data fetched anew.
 const ROUNDS: u32 = 3;
 
 /// Requests that were sent to the server come within this time.
@@ -33,6 +34,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 return Ok(Turn::Woken);
             }
             let until = self.ring.kernel().now().saturating_add(SILENCE);
+            self.send_batch()?;
             let has = |tag| self.slots.is_servers(tag) || self.slots.is_fetching(tag);
             let woken = self.ring.wait(Some(until))?;
             if woken == Woken::Deadline && !(0..self.slots.depth()).any(has) {
@@ -46,31 +48,42 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// somebody holds what it needs for it (seen on 6.12: a START_DEV that scans for partitions).
     pub(crate) fn fail_all(&mut self) {
         let mut fail = || -> Result<(), QueueError> {
+            if let Some(batch) = &mut self.batch {
+                batch.leave();
+            }
             for _ in 0..ROUNDS {
-                while let Some(Cqe { user_data, result }) = self.ring.pop()? {
-                    if let Some(Id::Command { tag }) = Id::decode(user_data)
-                        && self.slots.exists(tag)
-                    {
-                        self.taken_to_fail(tag, result);
+                while let Some(cqe) = self.ring.pop()? {
+                    match Id::decode(cqe.user_data) {
+                        Some(Id::Command { tag }) if self.slots.exists(tag) => {
+                            self.taken_to_fail(tag, cqe.result);
+                        }
+                        Some(Id::Tags) => _ = self.tags_came(cqe, true)?,
+                        Some(Id::Timer) => _ = self.timer_ended(),
+                        Some(Id::Elements) => _ = self.elements_ended(cqe.result)?,
+                        _ => {}
                     }
                 }
                 // A slot whose operation was not submitted yet is to have an answer in the ring as
                 // well.
+                self.send_batch()?;
                 self.ring.submit()?;
-                let mut fetches = false;
+                let mut goes_on = false;
                 for tag in 0..self.slots.depth() {
                     if self.slots.is_servers(tag) {
                         self.slots.settle(tag, Err(Errno::EIO));
                         self.slots.abandon_operations(tag);
                         self.commit_if_settled(tag)?;
-                        fetches |= self.slots.is_fetching(tag);
                     }
+                    // Begun just now or before: the driver has the data put there at once.
+                    goes_on |= self.slots.is_fetching(tag);
                 }
                 // Nothing new may come: an old driver does not notice for half a minute that a
                 // server is gone when no slot has a command.
+                self.send_batch()?;
                 self.ring.submit()?;
-                if !fetches {
-                    break; // else once more: those writes can be answered now
+                goes_on |= self.batch.as_ref().is_some_and(Batch::has_unsent);
+                if !goes_on {
+                    break; // else once more: what is left can be answered now
                 }
             }
             Ok(())

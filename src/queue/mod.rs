@@ -2,8 +2,10 @@
 //!
 //! A slot's life: it is offered to the driver (a fetch), comes back with a request (a CQE), is
 //! decoded, handed to the [`Handler`], answered and offered again (a commit and fetch), until the
-//! driver takes it away. All slots that were answered in one turn are offered by one system call.
+//! driver takes it away. All slots that were answered in one turn are offered by one system call,
+//! and where the driver takes that by one command.
 
+mod batch;
 mod descriptors;
 mod error;
 mod leave;
@@ -23,6 +25,7 @@ use crate::needs::{Access, Needs, QueueInfo};
 use crate::request::{Limits, Request};
 use crate::ring::{Cqe, FileName, Ring, RingPlan, Slot, Sqe};
 use crate::slots::{Action, Next, Slots, Where};
+use batch::Batch;
 use core::marker::PhantomData;
 use core::time::Duration;
 use descriptors::Descriptors;
@@ -44,6 +47,8 @@ pub(crate) struct QueuePlan<F> {
     pub(crate) descriptor_bytes: u16,
     pub(crate) limits: Limits,
     pub(crate) path: DataPath,
+    /// Whether one command offers and answers many slots.
+    pub(crate) batches: bool,
     pub(crate) needs: Needs,
     pub(crate) char_device: Arc<F>,
     /// Set when the queue shall leave although its slots are live,
@@ -64,7 +69,7 @@ impl<F> QueuePlan<F> {
     }
 
     /// The most entries that the ring's queues hold at one time: each slot's command or its
-    /// operations, and the event's poll.
+    /// operations, and the event's poll. Batches have a few more.
     pub(crate) fn ring_entries(depth: u16, operations: u8) -> u32 {
         u32::from(depth) * u32::from(operations.max(1)) + 1
     }
@@ -91,6 +96,8 @@ pub(crate) struct Queue<K: Kernel, H> {
     char_device: FileName,
     /// The target's files, as SQEs name them.
     files: Box<[FileName]>,
+    /// What many slots' commands are, where each does not have its own.
+    batch: Option<Batch>,
     plan: QueuePlan<K::File>,
     stats: QueueStats,
     // Dropped last: the driver has all back before a stranger's code runs.
@@ -105,7 +112,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     pub(crate) fn new(kernel: K, plan: QueuePlan<K::File>, handler: H) -> Result<Self, QueueError> {
         // Sized for all of them at one time, neither queue of the ring can be full.
         let most = QueuePlan::<K::File>::ring_entries(plan.depth, plan.needs.operations);
-        let ring_plan = RingPlan { submissions: most, completions: most, one_task: true };
+        let (commands, tags) = if plan.batches { Batch::entries(plan.depth) } else { (0, 0) };
+        let ring_plan =
+            RingPlan { submissions: most + commands, completions: most + tags, one_task: true };
         let mut ring = Ring::new(kernel, ring_plan)?;
         let descriptors = Descriptors::map(
             ring.kernel(),
@@ -129,12 +138,14 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if plan.path == DataPath::ZeroCopy {
             ring.make_table(plan.depth);
         }
+        let batch = plan.batches.then(|| Batch::new(&mut ring, &plan)).transpose()?;
         Ok(Self {
             ring,
             slots,
             descriptors,
             char_device: names[0],
             files: names[1..].into(),
+            batch,
             plan,
             stats: QueueStats::default(),
             handler,
@@ -153,11 +164,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let wake = FileName::Number(self.ring.kernel().number(&self.plan.wake));
         self.ring.submissions().push(Sqe::poll_readable(wake, Id::Wake.encode()))?;
         for tag in 0..self.slots.depth() {
-            let buffer = self.slots.lend(tag, self.ring.submissions().number());
-            let id = Id::Command { tag }.encode();
-            let fetch = Sqe::fetch(self.name(tag), buffer, id);
-            self.ring.submissions().push(fetch)?;
+            self.offer(tag, None)?;
         }
+        self.send_batch()?;
         self.ring.wait(Some(Duration::ZERO))?;
         Ok(())
     }
@@ -165,7 +174,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Submits what was answered, waits for a completion (until `deadline` on the kernel's clock,
     /// or without end) and handles all that there are.
     pub(crate) fn turn(&mut self, deadline: Option<Duration>) -> Result<Turn, QueueError> {
-        self.ring.wait(deadline)?;
+        self.send_batch()?;
+        let sure = self.batch.as_ref().map_or(0, Batch::sure);
+        self.ring.wait_for(1 + sure, deadline)?;
         let mut woken = false;
         while !woken && let Some(cqe) = self.ring.pop()? {
             // A batch of slow requests is not finished first; what is left of it fails.
@@ -174,12 +185,13 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if woken {
             return Ok(Turn::Woken);
         }
+        self.end_batch();
         Ok(if self.slots.live() == 0 { Turn::Stopped } else { Turn::Live })
     }
 
     /// Handles one completion. Whether it says that the queue shall leave.
     fn complete(&mut self, cqe: Cqe) -> Result<bool, QueueError> {
-        let Cqe { user_data, result } = cqe;
+        let Cqe { user_data, result, .. } = cqe;
         let fits = match Id::decode(user_data) {
             Some(Id::Command { tag }) if self.slots.exists(tag) => {
                 self.command_ended(tag, result)?
@@ -187,6 +199,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             Some(Id::Operation { tag, index }) if self.slots.exists(tag) => {
                 self.operation_ended(tag, index, result)?
             }
+            Some(Id::Tags) => self.tags_came(cqe, false)?,
+            Some(Id::Elements) => self.elements_ended(result)?,
+            Some(Id::Timer) => self.timer_ended(),
             Some(Id::Wake) if result >= 0 => return Ok(true),
             _ => false,
         };
@@ -348,10 +363,23 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             Ok(()) => request.success(),
             Err(errno) => -errno.number(),
         };
+        self.offer(tag, Some(result))
+    }
+
+    /// Offers a slot to the driver, with the result of its request if it has had one.
+    fn offer(&mut self, tag: u16, result: Option<i32>) -> Result<(), QueueError> {
+        if let Some(batch) = &mut self.batch {
+            let buffer = self.slots.lend(tag, batch.open());
+            batch.add(tag, result.unwrap_or(0), buffer);
+            return Ok(());
+        }
         let buffer = self.slots.lend(tag, self.ring.submissions().number());
         let id = Id::Command { tag }.encode();
-        let commit = Sqe::commit_and_fetch(self.name(tag), result, buffer, id);
-        Ok(self.ring.submissions().push(commit)?)
+        let command = match result {
+            None => Sqe::fetch(self.name(tag), buffer, id),
+            Some(result) => Sqe::commit_and_fetch(self.name(tag), result, buffer, id),
+        };
+        Ok(self.ring.submissions().push(command)?)
     }
 }
 
@@ -365,5 +393,21 @@ impl<K: Kernel, H> Queue<K, H> {
     /// A kernel that is played uses nothing any more, so that nothing need be leaked.
     pub(crate) fn take_all_back(&mut self) {
         self.slots.take_all_back();
+        if let Some(batch) = &mut self.batch {
+            batch.take_all_back();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_have_room_for_all_that_can_be_under_way() {
+        let entries = QueuePlan::<()>::ring_entries;
+        assert_eq!(entries(128, 0), 128 + 1, "a command each, and the event's poll");
+        assert_eq!(entries(128, 3), 3 * 128 + 1, "or its operations");
+        assert_eq!(entries(u16::MAX, u8::MAX), 65535 * 255 + 1);
     }
 }

@@ -71,3 +71,30 @@ impl<K: Kernel> Mover for CharDevice<'_, K> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_moves_something_or_fails() {
+        for count in [1, 511, 512] {
+            assert_eq!(moved(Ok(count), 512, &mut 0), Ok(count));
+        }
+        for count in [0, 513] {
+            assert_eq!(moved(Ok(count), 512, &mut 0), Err(Errno::EIO), "{count}");
+        }
+        assert_eq!(moved(Err(Errno::EFAULT), 512, &mut 0), Err(Errno::EFAULT));
+    }
+
+    #[test]
+    fn interruptions_in_a_row_have_an_end() {
+        let mut tries = 0;
+        for _ in 0..TRIES {
+            assert_eq!(moved(Err(Errno::EINTR), 512, &mut tries), Ok(0));
+        }
+        assert_eq!(moved(Err(Errno::EAGAIN), 512, &mut tries), Err(Errno::EAGAIN));
+        assert_eq!(moved(Ok(1), 512, &mut tries), Ok(1));
+        assert_eq!(moved(Err(Errno::EAGAIN), 512, &mut tries), Ok(0), "counted anew");
+    }
+}

@@ -40,3 +40,27 @@ impl QueueStats {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_counted_by_what_was_asked() {
+        let mut stats = QueueStats::default();
+        let mut count = |operation, len_bytes, answer| {
+            stats.count(&Request { operation, offset: 0, len_bytes }, answer);
+        };
+        for _ in 0..2 {
+            count(Operation::Read, 512, Ok(()));
+            count(Operation::Write { fua: false }, 4096, Ok(()));
+            count(Operation::Discard, 1 << 20, Ok(()));
+            count(Operation::Read, 1 << 12, Err(Errno::EIO));
+        }
+        let [reads, writes, others, errors] = [2; 4];
+        let (read_bytes, written_bytes) = (1024, 8192);
+        let panics = 0;
+        let all = QueueStats { reads, writes, others, read_bytes, written_bytes, errors, panics };
+        assert_eq!(stats, all);
+    }
+}

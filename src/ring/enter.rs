@@ -27,10 +27,20 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
     ///
     /// Signals do not end the wait.
     pub(crate) fn wait(&mut self, deadline: Option<Duration>) -> Result<Woken, RingError> {
+        self.wait_for(1, deadline)
+    }
+
+    /// The same for so many CQEs, as far as the kernel can: with fewer it may end as well.
+    #[inline]
+    pub(crate) fn wait_for(
+        &mut self,
+        completions: u32,
+        deadline: Option<Duration>,
+    ) -> Result<Woken, RingError> {
         let mut tries = 0;
         loop {
             // With something to submit and something to reap: submit, and do not sleep.
-            let want = u32::from(!self.cq.has_some());
+            let want = if self.cq.has_some() { 0 } else { completions };
             let timeout = deadline.map(|end| end.saturating_sub(self.kernel.now()));
             self.enter(want, IORING_ENTER_GETEVENTS, timeout, &mut tries)?;
             if self.cq.has_some() {

@@ -11,6 +11,8 @@ pub enum RingError {
     Setup(Errno),
     /// The rings could not be mapped.
     Map(Errno),
+    /// Provided buffers could not be registered.
+    Provide(Errno),
     /// The kernel did what cannot be: described rings that are too small or misaligned, left out a
     /// feature that every kernel with ublk has, or took more entries than there were.
     Impossible(&'static str),
@@ -33,7 +35,9 @@ impl RingError {
                  rules of a container"
             }
             Self::Setup(Errno::ENOSYS) => "this kernel was built without io_uring",
-            Self::Setup(Errno::ENOMEM) | Self::Map(Errno::ENOMEM | Errno::EAGAIN) => {
+            Self::Setup(Errno::ENOMEM)
+            | Self::Provide(Errno::ENOMEM)
+            | Self::Map(Errno::ENOMEM | Errno::EAGAIN) => {
                 "there is too little memory, or the limit on locked memory is too low \
                  (ulimit -l): use fewer queues or a smaller depth"
             }
@@ -58,6 +62,7 @@ impl fmt::Display for RingError {
         match self {
             Self::Setup(errno) => write!(f, "io_uring_setup failed with {errno}")?,
             Self::Map(errno) => write!(f, "mapping an io_uring failed with {errno}")?,
+            Self::Provide(errno) => write!(f, "registering provided buffers failed with {errno}")?,
             Self::Impossible(what) => write!(f, "the kernel broke the rules of io_uring: {what}")?,
             Self::Enter(errno) => write!(f, "io_uring_enter failed with {errno}")?,
             Self::Starved(errno) => write!(f, "io_uring_enter answered {errno} again and again")?,
@@ -85,6 +90,7 @@ mod tests {
             (Setup(Errno::ENOMEM), "ulimit -l"),
             (Map(Errno::ENOMEM), "ulimit -l"),
             (Map(Errno::EAGAIN), "ulimit -l"),
+            (RingError::Provide(Errno::ENOMEM), "ulimit -l"),
             (Setup(Errno::EMFILE), "ulimit -n"),
             (Setup(Errno::ENFILE), "ulimit -n"),
             (Setup(Errno::EINVAL), "6.4 is the least"),

@@ -5,7 +5,7 @@ use super::RingError;
 use super::spsc::{Index, Slots};
 use crate::kernel::Memory;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::Arc;
 
 /// Values of `T` in a mapping: a power of two of them, at least one. Keeps the mapping alive.
@@ -40,6 +40,27 @@ impl<T> Mapped<T> {
     fn at(&self, slot: u32) -> *mut T {
         debug_assert!(slot < self.count);
         self.first.as_ptr().wrapping_add(slot as usize)
+    }
+}
+
+impl<T: Copy> Mapped<T> {
+    /// Puts one of them in.
+    ///
+    /// # Safety
+    ///
+    /// `slot` is one of them, and nobody else reads or writes it meanwhile.
+    pub(super) unsafe fn put(&self, slot: u32, value: T) {
+        // SAFETY: as the caller promises.
+        unsafe { Slots::write(self, slot, value) };
+    }
+}
+
+impl Mapped<AtomicU16> {
+    /// Lets the kernel see all that was written before.
+    #[inline]
+    pub(super) fn publish(&self, index: u16) {
+        // SAFETY: located, aligned, alive with the mapping; both sides use it as an atomic only.
+        unsafe { self.first.as_ref() }.store(index, Ordering::Release);
     }
 }
 

@@ -6,6 +6,7 @@
 mod enter;
 mod error;
 mod mapped;
+mod provided;
 mod queues;
 mod setup;
 mod spsc;
@@ -15,11 +16,12 @@ mod tests;
 
 pub(crate) use enter::Woken;
 pub use error::RingError;
+pub(crate) use provided::Provided;
 pub(crate) use queues::{Cqe, Entry, SubmissionQueue};
 pub(crate) use setup::RingPlan;
-pub(crate) use sqe::{Address, Data, FileName, Slot, Sqe, Sqe128};
+pub(crate) use sqe::{Address, Data, Elements, FileName, Slot, Sqe, Sqe128};
 #[cfg(test)]
-pub(crate) use tests::fake_submissions;
+pub(crate) use tests::{Played, fake_submissions};
 
 use crate::kernel::{Kernel, Registration, RingName};
 use queues::CompletionQueue;

@@ -79,12 +79,14 @@ pub(crate) struct Cqe {
     pub(crate) user_data: u64,
     /// The result: a count, or a negated errno.
     pub(crate) result: i32,
+    /// Whether there will be more, and which buffer was used (`CQE_FLAGS`).
+    pub(crate) flags: u32,
 }
 
 impl From<io_uring_cqe> for Cqe {
     #[inline]
     fn from(cqe: io_uring_cqe) -> Self {
-        Self { user_data: cqe.user_data, result: cqe.res }
+        Self { user_data: cqe.user_data, result: cqe.res, flags: cqe.flags }
     }
 }
 

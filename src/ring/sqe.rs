@@ -6,15 +6,18 @@ use ublkit_sys::abi::{Abi, as_bytes};
 use ublkit_sys::io_uring::{
     IORING_FSYNC_DATASYNC, IORING_OP_FALLOCATE, IORING_OP_FSYNC, IORING_OP_POLL_ADD,
     IORING_OP_READ, IORING_OP_READ_FIXED, IORING_OP_TIMEOUT, IORING_OP_URING_CMD, IORING_OP_WRITE,
-    IORING_OP_WRITE_FIXED, IOSQE_FIXED_FILE, io_uring_sqe, io_uring_sqe128,
+    IORING_OP_WRITE_FIXED, IORING_URING_CMD_MULTISHOT, IOSQE_BUFFER_SELECT, IOSQE_FIXED_FILE,
+    io_uring_sqe, io_uring_sqe128,
 };
 use ublkit_sys::ublk::{
-    UBLK_AUTO_BUF_REG_FALLBACK, UBLK_U_IO_COMMIT_AND_FETCH_REQ, UBLK_U_IO_FETCH_REQ,
-    UBLK_U_IO_NEED_GET_DATA, ublk_auto_buf_reg, ublksrv_ctrl_cmd, ublksrv_io_cmd,
+    UBLK_AUTO_BUF_REG_FALLBACK, UBLK_U_IO_COMMIT_AND_FETCH_REQ, UBLK_U_IO_COMMIT_IO_CMDS,
+    UBLK_U_IO_FETCH_IO_CMDS, UBLK_U_IO_FETCH_REQ, UBLK_U_IO_NEED_GET_DATA, UBLK_U_IO_PREP_IO_CMDS,
+    ublk_auto_buf_reg, ublk_batch_io, ublksrv_ctrl_cmd, ublksrv_io_cmd,
 };
 
 /// An address that may be handed to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
 pub(crate) struct Address(u64);
 
 impl Address {
@@ -67,6 +70,16 @@ pub(crate) struct Slot {
     pub(crate) registers: bool,
 }
 
+/// What a batch command says of slots: `count` elements of `each_bytes` bytes each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Elements {
+    pub(crate) address: Address,
+    pub(crate) count: u16,
+    pub(crate) each_bytes: u8,
+    /// `BATCH_FLAGS`.
+    pub(crate) flags: u16,
+}
+
 /// A 64-byte SQE.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
@@ -100,6 +113,47 @@ impl Sqe {
     #[inline]
     pub(crate) fn commit_and_fetch(slot: Slot, result: i32, buffer: Address, id: u64) -> Self {
         Self::io_command(UBLK_U_IO_COMMIT_AND_FETCH_REQ, slot, result, buffer, id)
+    }
+
+    /// Offers slots of a queue to the driver for the first time.
+    pub(crate) fn prepare(device: FileName, queue: u16, slots: Elements, id: u64) -> Self {
+        Self::batch(UBLK_U_IO_PREP_IO_CMDS, device, queue, slots, id)
+    }
+
+    /// Answers slots' requests and offers the slots again. Completes with the number of bytes of
+    /// elements that were taken.
+    #[inline]
+    pub(crate) fn commit_batch(device: FileName, queue: u16, slots: Elements, id: u64) -> Self {
+        Self::batch(UBLK_U_IO_COMMIT_IO_CMDS, device, queue, slots, id)
+    }
+
+    #[inline]
+    fn batch(op: u32, device: FileName, queue: u16, slots: Elements, id: u64) -> Self {
+        let mut sqe = Self::new(IORING_OP_URING_CMD, id).on(device);
+        let Elements { address, count, each_bytes, flags } = slots;
+        sqe.0.off = u64::from(op); // cmd_op; the upper half must be 0
+        sqe.0.addr = address.get();
+        let command = ublk_batch_io {
+            q_id: queue,
+            flags,
+            nr_elem: count,
+            elem_bytes: each_bytes,
+            ..ublk_batch_io::default()
+        };
+        sqe.0.cmd = words(&command);
+        sqe
+    }
+
+    /// Completes each time that requests arrive for a queue's slots, with their tags in a buffer of
+    /// `group`.
+    pub(crate) fn fetch_tags(device: FileName, queue: u16, group: u16, id: u64) -> Self {
+        let mut sqe = Self::new(IORING_OP_URING_CMD, id).on(device);
+        sqe.0.flags |= IOSQE_BUFFER_SELECT;
+        sqe.0.off = u64::from(UBLK_U_IO_FETCH_IO_CMDS);
+        (sqe.0.op_flags, sqe.0.buf_index) = (IORING_URING_CMD_MULTISHOT, group);
+        let command = ublk_batch_io { q_id: queue, elem_bytes: 2, ..ublk_batch_io::default() };
+        sqe.0.cmd = words(&command);
+        sqe
     }
 
     /// Says where a write's data is to go: completes when it is there.
@@ -260,6 +314,35 @@ mod tests {
         let sqe = Sqe::fetch(slot, Address::NONE, 7);
         assert_eq!(bytes(&sqe)[16..24], 0x0001_0203_u64.to_le_bytes()); // with the fallback
         assert_eq!(bytes(&sqe)[56..64], [0; 8], "no buffer");
+    }
+
+    #[test]
+    fn batch_commands_have_their_fields_and_zeros() {
+        let address = Address(0x1122_3344_5566_7788);
+        let slots = Elements { address, count: 0x0304, each_bytes: 16, flags: 2 };
+        let mut expected = [0_u8; 64];
+        expected[0] = 46; // IORING_OP_URING_CMD
+        expected[1] = 1; // IOSQE_FIXED_FILE
+        expected[4] = 3;
+        expected[8..12].copy_from_slice(&0xc010_7526_u32.to_le_bytes());
+        expected[16..24].copy_from_slice(&address.0.to_le_bytes());
+        expected[32..40].copy_from_slice(&0xabcd_u64.to_le_bytes());
+        expected[48..56].copy_from_slice(&[0x02, 0x01, 2, 0, 0x04, 0x03, 16, 0]);
+        let device = FileName::Fixed(3);
+        assert_eq!(bytes(&Sqe::commit_batch(device, 0x0102, slots, 0xabcd)), expected);
+        expected[8] = 0x25;
+        assert_eq!(bytes(&Sqe::prepare(device, 0x0102, slots, 0xabcd)), expected);
+
+        let mut expected = [0_u8; 64];
+        expected[0] = 46;
+        expected[1] = 1 | 1 << 5; // IOSQE_BUFFER_SELECT
+        expected[4] = 3;
+        expected[8..12].copy_from_slice(&0xc010_7527_u32.to_le_bytes());
+        expected[28] = 2; // IORING_URING_CMD_MULTISHOT
+        expected[32..40].copy_from_slice(&0xabcd_u64.to_le_bytes());
+        expected[40..42].copy_from_slice(&[7, 0]);
+        expected[48..56].copy_from_slice(&[0x02, 0x01, 0, 0, 0, 0, 2, 0]);
+        assert_eq!(bytes(&Sqe::fetch_tags(device, 0x0102, 7, 0xabcd)), expected);
     }
 
     #[test]

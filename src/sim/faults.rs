@@ -50,6 +50,11 @@ pub struct Faults {
     pub fail_operation: u8,
     /// A request's pages find no room in a ring's table, as for lack of memory.
     pub refuse_pages: u8,
+    /// A batch is not taken to its end: so many times in 256, after each of its elements.
+    pub short_batch: u8,
+    /// The command that brings tags finds no buffer, and ends with `ENOBUFS`; never two times in a
+    /// row, but with 255 always.
+    pub no_buffer: u8,
     /// The kernel breaks its rules: a completion says something else than it should. A server need
     /// not serve on, but ends with an error, and does not crash.
     pub lies: u8,
@@ -74,6 +79,8 @@ impl Faults {
             short_transfer: 64,
             interrupt_operation: 32,
             refuse_pages: 64,
+            short_batch: 32,
+            no_buffer: 32,
             fail_operation: 0,
             refuse: 0,
             unknown_setup_flags: 0,

@@ -363,8 +363,10 @@ unsafe impl Kernel for Task {
     fn ring_register(&self, ring: &File, what: Registration<'_>) -> Result<u32, Errno> {
         let mut world = self.call()?;
         let times = u32::from(world.faults.refuse_registration);
-        let is_undone = matches!(what, Registration::UnregisterRingFd(_));
-        if !is_undone && world.choices.chance(times, 256) {
+        // Undoing does not fail, and a queue that is served in batches needs its buffers.
+        let is_spared =
+            matches!(what, Registration::UnregisterRingFd(_) | Registration::BufferRing { .. });
+        if !is_spared && world.choices.chance(times, 256) {
             return Err(Errno::EINVAL);
         }
         world.register(self.id, ring.id, &what)

@@ -2,10 +2,12 @@
 #![expect(unsafe_code, reason = "lends buffers to the kernel; docs/safety.md, island `slots`")]
 
 mod data;
+mod elements;
 mod operations;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use elements::Elements;
 pub(crate) use operations::{Action, Next, Operation, Transfer};
 
 use crate::data_path::DataPath;
@@ -56,8 +58,8 @@ struct Slot {
     buffer: NonNull<u8>,
     state: State,
     data: Where,
-    /// The number of the SQE of its command: before the kernel took that, it cannot complete.
-    sqe: u64,
+    /// The number of its command: before the kernel took that, it cannot complete.
+    command: u64,
     /// What waits for that command, where it brings a write's data: the handler's own number.
     fetching: Option<u8>,
     /// The answer, once it is known, until the request's operations have ended.
@@ -110,7 +112,7 @@ impl Slots {
             buffer,
             state: State::New,
             data: Where::Buffer,
-            sqe: 0,
+            command: 0,
             fetching: None,
             answer: None,
             request: IDLE,
@@ -164,14 +166,14 @@ impl Slots {
     }
 
     /// Gives the slot to the kernel: its first command, or the one that answers its request, will
-    /// have number `sqe`. Answers the address that belongs into it.
+    /// have number `command`. Answers the address that belongs into it.
     ///
     /// # Panics
     ///
     /// When the kernel has it already, or an operation is under way: a defect of the queue.
     #[inline]
-    pub(crate) fn lend(&mut self, tag: u16, sqe: u64) -> Address {
-        self.hand_over(tag, sqe);
+    pub(crate) fn lend(&mut self, tag: u16, command: u64) -> Address {
+        self.hand_over(tag, command);
         self.slot(tag).answer = None; // the next request has its own, also if nobody looks at it
         if self.lends { self.address(tag) } else { Address::NONE }
     }
@@ -183,7 +185,7 @@ impl Slots {
         tag: u16,
         place: Option<(u16, usize)>,
         cookie: u8,
-        sqe: u64,
+        command: u64,
     ) -> Address {
         let slot = self.slot(tag);
         assert!(slot.data == Where::Kernel, "the data is to be asked for");
@@ -193,16 +195,16 @@ impl Slots {
         };
         slot.fetching = Some(cookie);
         let address = self.address(tag);
-        self.hand_over(tag, sqe);
+        self.hand_over(tag, command);
         address
     }
 
     #[inline]
-    fn hand_over(&mut self, tag: u16, sqe: u64) {
+    fn hand_over(&mut self, tag: u16, command: u64) {
         let slot = self.slot(tag);
         assert!(matches!(slot.state, State::New | State::Server) && slot.operations == 0);
         let is_new = slot.state == State::New;
-        (slot.state, slot.sqe) = (State::Kernel, sqe);
+        (slot.state, slot.command) = (State::Kernel, command);
         self.live += u16::from(is_new);
     }
 
@@ -223,8 +225,28 @@ impl Slots {
         unsafe { Address::new(place) }
     }
 
+    /// The kernel's slot is told of by command number `again`, for it was not taken with `command`.
+    /// `false` when that cannot be.
+    #[must_use]
+    pub(crate) fn lend_again(&mut self, tag: u16, command: u64, again: u64) -> bool {
+        let slot = self.slot(tag);
+        let is_its = slot.state == State::Kernel && slot.command == command;
+        slot.command = if is_its { again } else { slot.command };
+        is_its
+    }
+
+    /// The driver takes away all slots that are the kernel's: none of their commands is under way.
+    pub(crate) fn all_gone(&mut self) {
+        for slot in &mut self.slots {
+            if slot.state == State::Kernel {
+                slot.state = State::Gone;
+                self.live -= 1;
+            }
+        }
+    }
+
     /// The slot's command completed with a request: the server owns the slot again. The kernel has
-    /// `taken` so many SQEs; `false` when the slot's is not among them, so that this cannot be.
+    /// `taken` so many commands; `false` when the slot's is not among them, so that this cannot be.
     #[must_use]
     #[inline]
     pub(crate) fn take(&mut self, tag: u16, taken: u64) -> bool {
@@ -243,7 +265,7 @@ impl Slots {
     #[inline]
     fn leave_kernel(&mut self, tag: u16, taken: u64, to: State) -> bool {
         let slot = self.slot(tag);
-        if slot.state != State::Kernel || slot.sqe >= taken {
+        if slot.state != State::Kernel || slot.command >= taken {
             return false;
         }
         slot.state = to;

@@ -1,6 +1,6 @@
 //! Who owns what when.
 
-use super::operations::{Action, Operation};
+use super::operations::{Action, Operation, Operations, Transfer};
 use super::{DataPath, Errno, Request, Slots, Where};
 use crate::region::Region;
 use crate::request::Operation as Asked;
@@ -69,9 +69,57 @@ fn data_in_use_is_not_seen() {
     slots.lend(0, 0);
     assert!(slots.take(0, 1));
     slots.set_request(0, write(512), Where::Buffer);
-    let transfer = super::Transfer { file: 0, offset: 0, start: 0, len_bytes: 512 };
+    let transfer = Transfer { file: 0, offset: 0, start: 0, len_bytes: 512 };
     slots.begin(0, Operation::new(Action::Read(transfer), 0), 1).unwrap();
     slots.data(0);
+}
+
+#[test]
+fn data_is_seen_while_time_passes() {
+    let mut slots = slots(DataPath::Copy, 1);
+    slots.lend(0, 0);
+    assert!(slots.take(0, 1));
+    slots.set_request(0, write(512), Where::Buffer);
+    slots.begin(0, Operation::new(Action::Delay(Duration::ZERO), 0), 1).unwrap();
+    assert_eq!(slots.data(0).len(), 512, "a delay moves nothing");
+}
+
+/// Which part of which buffer an operation is given.
+#[test]
+fn parts_lie_in_their_own_buffer() {
+    let mut slots = slots(DataPath::Copy, 2);
+    let buffers = [slots.lend(0, 0), slots.lend(1, 1)].map(|address| address.get());
+    for (tag, buffer) in (0..).zip(buffers) {
+        assert!(slots.take(tag, 2));
+        slots.set_request(tag, read(4096), Where::Buffer);
+        for start in [0, 1536] {
+            let transfer = Transfer { file: 0, offset: 0, start, len_bytes: 2560 };
+            slots.begin(tag, Operation::new(Action::Read(transfer), 0), 2).unwrap();
+            assert_eq!(slots.part(tag, &transfer).get(), buffer + u64::from(start));
+            assert!(slots.end_operation(tag, 0, 3).is_some());
+        }
+    }
+}
+
+/// What is left to do about a request's data, on each path and wherever that is.
+#[test]
+fn data_is_fetched_and_given_where_it_must_be() {
+    for path in DataPath::ALL {
+        let mut slots = slots(*path, 1);
+        slots.lend(0, 0);
+        assert!(slots.take(0, 1));
+        for (request, is_read) in [(read(512), true), (write(512), false)] {
+            for place in [Where::Buffer, Where::Copy, Where::Kernel, Where::Given, Where::Table] {
+                slots.set_request(0, request, place);
+                let (with_kernel, is_copy) = (place == Where::Kernel, place == Where::Copy);
+                let waits = *path == DataPath::GetData && with_kernel && !is_read;
+                assert_eq!(slots.is_unfetched(0), waits, "{path} {request:?} {place:?}");
+                assert_eq!(slots.has_copy_to_give(0), is_copy && is_read, "{place:?}");
+                let shows = is_read && matches!(place, Where::Kernel | Where::Table);
+                assert_eq!(slots.is_unfilled(0), shows, "{request:?} {place:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -205,4 +253,31 @@ fn other_buffers_are_given_back() {
     assert_eq!(mapped_bytes(address, LARGE), LARGE);
     drop(slots);
     assert!(mapped_bytes(address, LARGE) < LARGE / 2);
+}
+
+#[test]
+fn buffers_of_operations_are_leaked() {
+    let mut slots = Slots::new(DataPath::Copy, 1, 1 << 30, 1, Vec::new()).unwrap();
+    let address = slots.lend(0, 0).get();
+    assert!(slots.take(0, 1));
+    slots.begin(0, Operation::new(Action::Delay(Duration::ZERO), 0), 1).unwrap();
+    drop(slots);
+    assert_eq!(mapped_bytes(address, LARGE), LARGE);
+}
+
+/// The memory of an operation's time stays while it is under way, and no longer.
+#[test]
+fn times_are_given_back_when_nothing_is_under_way() {
+    let len_bytes = 65535 * 16 * 16;
+    for ends in [true, false] {
+        let mut operations = Operations::new(u16::MAX, 16).unwrap();
+        let delay = Operation::new(Action::Delay(Duration::ZERO), 0);
+        let index = operations.begin(0, delay, 0).unwrap();
+        let address = operations.time(0, index, Duration::ZERO).get();
+        assert_eq!(mapped_bytes(address, len_bytes), len_bytes);
+        assert!(!ends || operations.end(0, index, 1).is_some());
+        drop(operations);
+        let left_bytes = mapped_bytes(address, len_bytes);
+        assert!(if ends { left_bytes < len_bytes / 2 } else { left_bytes == len_bytes });
+    }
 }

@@ -176,7 +176,9 @@ unsafe impl<K: Kernel> Kernel for Traced<K> {
             Registration::Files(numbers) => Noted::Files(numbers),
             Registration::RingFd => Noted::Ring,
             Registration::UnregisterRingFd(index) => Noted::NoRing(index),
-            Registration::MaxWorkers(_) | Registration::Buffers(_) => Noted::Nothing,
+            Registration::MaxWorkers(_)
+            | Registration::Buffers(_)
+            | Registration::BufferRing { .. } => Noted::Nothing,
         };
         let registered = self.voice.kernel.ring_register(&ring.inner, what);
         let answer = self.told("io_uring_register", registered)?;

@@ -2,18 +2,28 @@
 
 use crate::fio::Seen;
 use serde_json::{Value, json};
-use ublkit::Features;
+use ublkit::DataPath;
 
-/// A way that data takes between a client and a backend.
+/// A way that requests and their data take between a client and a backend.
 #[derive(Debug)]
 pub struct Mode {
-    /// As `ublkit serve --data` knows it.
     pub name: &'static str,
-    pub features: Features,
+    pub path: DataPath,
+    pub batches: bool,
 }
 
-/// All that ublkit serves; the first is what it does unless told otherwise.
-pub const MODES: &[Mode] = &[Mode { name: "copy", features: Features::empty() }];
+impl Mode {
+    /// The options of `ublkit serve` for it.
+    fn options(&self) -> String {
+        format!("--data {} --batches {}", self.path, if self.batches { "yes" } else { "no" })
+    }
+}
+
+/// Those that ublkit's disks are measured in; others are compared with the first.
+pub const MODES: &[Mode] = &[
+    Mode { name: "copy", path: DataPath::Copy, batches: false },
+    Mode { name: "batches", path: DataPath::Copy, batches: true },
+];
 
 /// What a disk keeps. Those of one kind are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +92,12 @@ impl Contender {
         use Kind::{File, Memory, Null};
         let ublkit = env!("CARGO_BIN_EXE_ublkit");
         let mut all = Vec::new();
-        for (index, mode) in MODES.iter().enumerate() {
-            let data = if index == 0 { String::new() } else { format!(" --data {}", mode.name) };
+        for mode in MODES {
             for kind in [Null, Memory] {
                 let command = format!(
-                    "{ublkit} serve {} --size {{mib}}M --queues {{queues}}{data}",
-                    kind.name()
+                    "{ublkit} serve {} --size {{mib}}M --queues {{queues}} {}",
+                    kind.name(),
+                    mode.options()
                 );
                 all.push(Self::server(&format!("ublkit {}", mode.name), kind, &command));
             }

@@ -31,6 +31,7 @@ pub const SERIES: &[Series] = &[
         absent: Features::UPDATE_SIZE
             .union(Features::QUIESCE)
             .union(Features::AUTO_BUF_REG)
+            .union(Features::BATCH_IO)
             .union(Features::SAFE_STOP_DEV)
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
@@ -39,13 +40,14 @@ pub const SERIES: &[Series] = &[
     },
     Series {
         name: "6.16",
-        absent: Features::SAFE_STOP_DEV
+        absent: Features::BATCH_IO
+            .union(Features::SAFE_STOP_DEV)
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
         quirks: &[Quirk::TinyRequests],
         cases: 72,
     },
-    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 76 },
+    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 80 },
 ];
 
 /// The row for a kernel's release, such as `6.12.107+deb13-amd64`: the last that is not newer.

@@ -17,6 +17,8 @@ enum Mistake {
     StoresWhileDelayed,
     /// It asks for a write's data twice.
     StoresTwice,
+    /// It fails a write although two delays are under way.
+    FailsWhileDelayedTwice,
 }
 
 /// A memory disk whose handler makes one mistake with each request.
@@ -36,7 +38,7 @@ impl Target for Clumsy {
     }
 
     fn needs(&self) -> Needs {
-        Needs { operations: 1, ..self.0.needs() }
+        Needs { operations: 2, ..self.0.needs() }
     }
 
     fn handler(&self, _: &QueueInfo) -> Result<Self, Errno> {
@@ -54,6 +56,12 @@ impl Handler for Clumsy {
             Mistake::StoresWhileDelayed => {
                 io.delay(Duration::from_millis(1), 1).expect("none is under way");
                 io.store(ALL, 0, 0)
+            }
+            Mistake::FailsWhileDelayedTwice => {
+                for ms in [1, 5] {
+                    io.delay(Duration::from_millis(ms), 1).expect("there may be two");
+                }
+                Step::Done(Err(Errno::ENOSPC))
             }
             Mistake::StoresTwice => {
                 let _ = io.store(ALL, 0, 0);
@@ -101,5 +109,15 @@ fn data_moved_at_the_wrong_time_costs_its_request() {
             let [write, read] = answers(path, mistake);
             assert!(write.is_some() && read.is_some_and(|read| read.is_ok()), "{path} {mistake:?}");
         }
+    }
+}
+
+/// P17: an answer waits for the last operation of its request.
+#[test]
+fn a_failure_waits_for_all_that_is_under_way() {
+    for path in PATHS {
+        let [write, read] = answers(path, Mistake::FailsWhileDelayedTwice);
+        assert_eq!(write, Some(Err(Errno::ENOSPC)), "{path}");
+        assert!(read.is_some_and(|read| read.is_ok()), "{path}");
     }
 }

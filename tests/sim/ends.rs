@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use ublkit::kernel::Kernel;
-use ublkit::sim::{Choices, Load, Sim, Task, Thread};
-use ublkit::{Control, Errno, Error, Server};
+use ublkit::sim::{Ask, Choices, Load, Profile, Sim, Task, Thread};
+use ublkit::{Access, Control, DataPath, Errno, Error, Server};
 
 /// Clients that ask more than they will be answered.
 const MANY: u64 = 1000;
@@ -199,4 +199,32 @@ fn a_server_that_stops_itself_must_not_be_killed() {
     let count = (0..100).filter(stuck).count();
     println!("{count} of 100 servers that stopped themselves and were killed stayed for ever");
     assert!(count > 0);
+}
+
+/// P14, P17: a queue that leaves answers the writes whose data it has asked for, or has still
+// to ask
+/// for: the driver of 6.12 takes half a minute to see that a server without commands is gone.
+#[test]
+fn writes_that_are_fetched_are_answered_at_the_end() {
+    let mut answered = 0;
+    for (access, depth) in [(Access::Slices, 1), (Access::Slices, 2), (Access::Regions, 2)] {
+        for seed in 0..50 {
+            let (profile, path) = (Profile::OLDEST, DataPath::GetData);
+            let house = House { profile, path, access, queues: 1, depth, ..House::new() };
+            let sim = house.sim(Choices::seed(seed));
+            let server = house.serve(sim.task()).unwrap();
+            sim.until_answered();
+            for offset in (0..u64::from(depth)).map(|write| write * 4096) {
+                let write = Ask::Write { offset, data: vec![1; 4096], fua: false };
+                sim.ask(server.id(), 0, write).unwrap();
+            }
+            let what = format!("{access:?}, {depth} writes, seed {seed}");
+            server.stop_now().unwrap_or_else(|error| panic!("{what}: {error}"));
+            sim.until_answered();
+            assert_eq!(sim.verdict(), Ok(()), "{what}");
+            assert_eq!(sim.audit().delivered, sim.audit().committed, "{what}");
+            answered += sim.audit().committed;
+        }
+    }
+    assert!(answered > 300, "{answered}: partitions are looked for once a life");
 }

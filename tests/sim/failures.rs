@@ -144,7 +144,7 @@ proptest! {
         let mut house = House { faults, whims: SHORT_WHIMS, ..house };
         if house.access == Access::Operations {
             // No server can bear a kernel that moves data after it said that it has.
-            (house.access, house.path) = (Access::Slices, DataPath::Copy);
+            (house.access, house.path, house.batches) = (Access::Slices, DataPath::Copy, false);
         }
         let sim = house.sim(Choices::seed(seed));
         // Clients may wait until the stop: a tag that is said to be gone is believed to be gone.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use ublkit::sim::{Ask, Audit, Choices, Faults, Profile};
-use ublkit::{Access, DataPath, Durability, Errno, FileOptions, Geometry, Target};
+use ublkit::{Access, DataPath, Durability, Errno, Features, FileOptions, Geometry, Target};
 
 fn geometry(durability: Durability) -> Geometry {
     let mut geometry = Geometry::new(1 << 20);
@@ -27,11 +27,29 @@ pub fn has(profile: Profile, path: DataPath) -> bool {
     path.features().bits() & !profile.features() == 0
 }
 
+/// Whether one command can do for many slots there.
+pub fn has_batches(profile: Profile, path: DataPath) -> bool {
+    Features::BATCH_IO.bits() & !profile.features() == 0 && path != DataPath::GetData
+}
+
+/// Every path on every kernel that has it, in batches or not.
+fn ways() -> impl Iterator<Item = House> {
+    let all =
+        Profile::ALL.iter().flat_map(|profile| DataPath::ALL.iter().map(|it| (*profile, *it)));
+    let there = all.filter(|(profile, path)| has(*profile, *path));
+    there.flat_map(|(profile, path)| {
+        let batches = [false, has_batches(profile, path)];
+        let batches = &batches[..1 + usize::from(batches[1])];
+        let house = |&batches: &bool| House { batches, ..house(profile, path) };
+        batches.iter().map(house).collect::<Vec<_>>()
+    })
+}
+
 /// All that a device serves and is asked, once.
 fn life(house: &House, seed: u64, mistake: Mistake) -> (Result<(), String>, u64, Audit) {
     let sim = house.sim(Choices::seed(seed));
     let server = house.serve_target(sim.task(), FileDisk::new(house, mistake)).unwrap();
-    assert_eq!(server.data_path(), house.path);
+    assert_eq!((server.data_path(), server.batches()), (house.path, house.batches));
     let clients = sim.load(server.id(), load(200));
     sim.until_answered();
     server.stop().unwrap();
@@ -43,28 +61,26 @@ fn life(house: &House, seed: u64, mistake: Mistake) -> (Result<(), String>, u64,
 #[test]
 fn every_path_on_every_kernel() {
     let mut lives = 0;
-    for &profile in Profile::ALL {
-        for &path in DataPath::ALL.iter().filter(|path| has(profile, **path)) {
-            let faults = Faults { fewer_features: 0, ..Faults::bearable() };
-            let (mut registered, mut fell_back) = (0, 0);
-            for seed in 0..20 {
-                let geometry = geometry(Durability::FlushAndFua);
-                const WHIMS: &[Whim] = &[Whim::Serve, Whim::Halves, Whim::Delay(1)];
-                let house = House { faults, geometry, whims: WHIMS, ..house(profile, path) };
-                let (verdict, failed, audit) = life(&house, seed, Mistake::None);
-                assert_eq!((verdict, failed), (Ok(()), 0), "{house:?}, seed {seed}");
-                assert_eq!(audit.delivered, audit.committed, "{house:?}, seed {seed}");
-                assert!(audit.operated >= audit.committed, "each takes an operation");
-                registered += audit.registered;
-                fell_back += audit.fell_back;
-                lives += 1;
-            }
-            let both = registered > 0 && fell_back > 0;
-            assert_eq!(both, path == DataPath::ZeroCopy, "{registered} and {fell_back}");
-            println!("{profile}, {path}: {registered} registered, {fell_back} fell back");
+    for way in ways() {
+        let faults = Faults { fewer_features: 0, ..Faults::bearable() };
+        let (mut registered, mut fell_back) = (0, 0);
+        for seed in 0..20 {
+            let geometry = geometry(Durability::FlushAndFua);
+            const WHIMS: &[Whim] = &[Whim::Serve, Whim::Halves, Whim::Delay(1)];
+            let house = House { faults, geometry, whims: WHIMS, ..way };
+            let (verdict, failed, audit) = life(&house, seed, Mistake::None);
+            assert_eq!((verdict, failed), (Ok(()), 0), "{house:?}, seed {seed}");
+            assert_eq!(audit.delivered, audit.committed, "{house:?}, seed {seed}");
+            assert!(audit.operated >= audit.committed, "each takes an operation");
+            registered += audit.registered;
+            fell_back += audit.fell_back;
+            lives += 1;
         }
+        let both = registered > 0 && fell_back > 0;
+        assert_eq!(both, way.path == DataPath::ZeroCopy, "{registered} and {fell_back}");
+        println!("{way:?}: {registered} registered, {fell_back} fell back");
     }
-    assert!(lives >= 20 * (3 * Profile::ALL.len() + 1));
+    assert!(lives >= 20 * (3 * Profile::ALL.len() + 1 + 2 * 3));
 }
 
 /// Controls: a handler that leaves something out is found by what clients read; of pages that were
@@ -124,6 +140,26 @@ fn mistakes_under_way_cost_an_error() {
     }
 }
 
+/// What a short operation leaves is asked for while somebody waits for it, and not for a request
+/// that has failed meanwhile.
+#[test]
+fn nobody_wants_the_rest_of_what_has_failed() {
+    let goes_on = |whims, seed| {
+        let faults = Faults::bearable();
+        let house = House { faults, whims, ..house(Profile::NEWEST, DataPath::Copy) };
+        let sim = house.sim(Choices::seed(seed));
+        let server = house.serve_target(sim.task(), FileDisk::new(&house, Mistake::None)).unwrap();
+        sim.ask(server.id(), 0, Ask::Read { offset: 0, len_bytes: 4096 }).unwrap();
+        sim.until_answered();
+        server.stop().unwrap();
+        sim.assert_clean();
+        let Audit { operated, committed, .. } = sim.audit();
+        operated > committed
+    };
+    assert!((0..50).any(|seed| goes_on(&[Whim::Serve], seed)), "some are short");
+    assert!((0..50).all(|seed| !goes_on(&[Whim::FailUnderWay], seed)));
+}
+
 /// A server with clients is killed, and the power cut; how many sectors its clients were promised,
 /// and how many writes were lost.
 fn cut(house: &House, seed: u64, moments: u32, mistake: Mistake) -> (Result<u64, String>, u64) {
@@ -161,6 +197,7 @@ prop_compose! {
         path in proptest::sample::select(DataPath::ALL),
         durability in proptest::sample::select(&DURABILITIES[..]),
         depth in 1_u16..6,
+        batches: bool,
         bearable: bool,
         whims in proptest::sample::select(vec![&[Whim::Serve][..], &[Whim::Halves][..], WHIMS]),
     ) -> House {
@@ -168,7 +205,8 @@ prop_compose! {
         let faults = if bearable { Faults::bearable() } else { Faults::default() };
         let faults = Faults { fewer_features: 0, ..faults };
         let geometry = geometry(durability);
-        House { faults, depth, geometry, whims, ..house(profile, path) }
+        let batches = batches && depth > 1 && has_batches(profile, path);
+        House { faults, depth, geometry, whims, batches, ..house(profile, path) }
     }
 }
 

@@ -163,6 +163,8 @@ pub struct House {
     pub max_io_bytes: u32,
     pub geometry: Geometry,
     pub path: DataPath,
+    /// Whether one command does for many slots.
+    pub batches: bool,
     pub access: Access,
     pub whims: &'static [Whim],
     pub recovery: Recovery,
@@ -179,12 +181,14 @@ impl fmt::Debug for House {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { profile, queues, depth, max_io_bytes, geometry, path, access, .. } = self;
         let recovery = self.recovery;
+        let batches = if self.batches { ", in batches" } else { "" };
         let Geometry { logical_block_bytes, durability, .. } = geometry;
         write!(f, "{profile}, {queues} queues of {depth}, {max_io_bytes} B, ")?;
         write!(
             f,
-            "blocks of {logical_block_bytes}, {durability:?}, {path} to {access:?}, {recovery}"
-        )
+            "blocks of {logical_block_bytes}, {durability:?}, {path} to {access:?}{batches}"
+        )?;
+        write!(f, ", {recovery}")
     }
 }
 
@@ -199,6 +203,7 @@ impl House {
             max_io_bytes: 16 << 10,
             geometry: Geometry::new(1 << 20),
             path: DataPath::Copy,
+            batches: false,
             access: Access::Slices,
             whims: &[Whim::Serve],
             recovery: Recovery::None,
@@ -250,6 +255,7 @@ impl House {
             .depth(self.depth)
             .max_io_bytes(self.max_io_bytes)
             .data_path(self.path)
+            .batches(self.batches)
             .recovery(self.recovery)
             .timeout(Duration::from_secs(30));
         builder.serve_on(kernel, target)

@@ -6,6 +6,7 @@
 
 #![allow(unreachable_pub, reason = "a program: nobody else sees it")]
 
+mod batches;
 mod clumsy;
 mod commands;
 mod ends;

@@ -29,6 +29,7 @@ prop_compose! {
         access in proptest::sample::select(
             &[Access::Slices, Access::Operations, Access::Regions][..],
         ),
+        batches: bool,
         bearable: bool,
     ) -> House {
         let mut geometry = Geometry::new(1 << 20);
@@ -45,6 +46,7 @@ prop_compose! {
             max_io_bytes: max_io_pages * 4096,
             geometry,
             path,
+            batches: batches && depth > 1 && files::has_batches(profile, path),
             access,
             faults: Faults { fewer_features: 0, ..faults },
             ..House::new()

@@ -136,6 +136,19 @@ fn a_race_for_one_sector() {
     assert!(outcomes[0] >= 3 && outcomes[3] > outcomes[0], "{outcomes:?}");
 }
 
+/// The same in batches.
+#[test]
+fn a_race_in_batches() {
+    let house = House { batches: true, ..small(&[Whim::Serve]) };
+    let outcomes = EVENTS.map(|event| every("a race in batches", &house, &race(), event, 4));
+    assert!(outcomes[0] >= 3 && outcomes[3] > outcomes[0], "{outcomes:?}");
+    for whims in [&[Whim::Panic, Whim::Delay(1)][..], &[Whim::Fail(Errno::ENOSPC), Whim::Serve]] {
+        for event in EVENTS {
+            every(&format!("{whims:?} in batches"), &House { whims, ..house }, &race(), event, 3);
+        }
+    }
+}
+
 /// An error, a panic, a delay or a wait for nothing, for the first or the second request of each
 /// queue.
 #[test]

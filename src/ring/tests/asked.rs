@@ -35,15 +35,24 @@ struct Script {
     lacks: u32,
     /// To `io_uring_enter`; after these it takes all that there is.
     enters: VecDeque<Result<u32, Errno>>,
+    /// How many bytes its mappings have at the most, if it cuts them.
+    most_bytes: Option<usize>,
     now: Duration,
     calls: Vec<Call>,
 }
 
 /// A kernel that answers as it is told and completes nothing.
 #[derive(Clone, Debug, Default)]
-struct Played(Arc<Mutex<Script>>);
+pub(crate) struct Played(Arc<Mutex<Script>>);
 
 impl Played {
+    /// One that maps less than it is asked for.
+    pub(crate) fn that_maps(most_bytes: usize) -> Self {
+        let kernel = Self::default();
+        kernel.script().most_bytes = Some(most_bytes);
+        kernel
+    }
+
     fn script(&self) -> MutexGuard<'_, Script> {
         self.0.lock().unwrap()
     }
@@ -131,7 +140,8 @@ unsafe impl Kernel for Played {
     }
 
     fn map(&self, _: &i32, _: u64, len_bytes: usize, _: Access) -> Result<Fake, Errno> {
-        Arc::try_unwrap(fake(len_bytes)).map_err(|_| Errno::ENOMEM)
+        let most_bytes = self.script().most_bytes.unwrap_or(len_bytes);
+        Arc::try_unwrap(fake(len_bytes.min(most_bytes))).map_err(|_| Errno::ENOMEM)
     }
 
     fn read_at(&self, _: &i32, _: Destination<'_>, _: u64) -> Result<usize, Errno> {

@@ -5,6 +5,8 @@ mod asked;
 mod orderings;
 mod stress;
 
+pub(crate) use asked::Played;
+
 use super::{Sqe, SubmissionQueue};
 use crate::kernel::Memory;
 use crate::memory::Pages;
@@ -23,7 +25,7 @@ pub(super) const CQES: u32 = 64;
 
 /// A mapping, and its length.
 #[derive(Debug)]
-pub(super) struct Fake(Pages, usize);
+pub(crate) struct Fake(Pages, usize);
 
 // SAFETY: Pages are page aligned, that long, and handed out as pointers only.
 unsafe impl Memory for Fake {

@@ -6,7 +6,7 @@ use crate::sim::block::Request;
 use crate::sim::profile::Rule;
 use crate::sim::uring::Work;
 use crate::sim::user;
-use crate::sim::world::{Audit, World};
+use crate::sim::world::{Audit, FileId, World};
 use ublkit_sys::ublk as sys;
 use ublkit_sys::ublk::ublksrv_io_desc;
 
@@ -92,6 +92,12 @@ impl World {
         let describes_late = self.profile.has(Rule::DescribesLate);
         let Some(slot) = self.devices.all[name.device].slot(name.queue, name.tag) else { return };
         slot.request = Some(id);
+        let batches = self.devices.all[name.device].has(sys::UBLK_F_BATCH_IO);
+        let Some(slot) = self.devices.all[name.device].slot(name.queue, name.tag) else { return };
+        if batches && slot.state == State::Idle {
+            self.announce(name);
+            return;
+        }
         let Some(pending) = slot.pending.filter(|_| slot.state == State::Idle && !slot.aborted)
         else {
             // No command waits: a server that is gone. It is resolved with the char device.
@@ -201,15 +207,27 @@ impl World {
         slot.task
     }
 
-    /// The data of a write is copied to the server, or a request's pages are put into its ring's
-    /// table, and its command completes.
+    /// A request is handed over to the server, and its slot's command completes.
     pub(super) fn deliver_data(&mut self, name: SlotName) {
-        let Some(slot) = self.devices.all[name.device].slot(name.queue, name.tag) else { return };
-        let (Some(id), Some(pending), addr) = (slot.request, slot.pending, slot.addr) else {
-            return;
+        let slot = self.devices.all[name.device].slot(name.queue, name.tag);
+        let Some(pending) = slot.and_then(|slot| slot.pending) else { return };
+        if self.hand_over(name, pending.ring) {
+            if let Some(slot) = self.devices.all[name.device].slot(name.queue, name.tag) {
+                slot.pending = None;
+            }
+            self.complete_slot(pending, sys::UBLK_IO_RES_OK);
+        }
+    }
+
+    /// The data of a write is copied to the server, or a request's pages are put into the ring's
+    /// table, and the request is the server's. `false` when it did not come to that.
+    pub(super) fn hand_over(&mut self, name: SlotName, ring: FileId) -> bool {
+        let slot = self.devices.all[name.device].slot(name.queue, name.tag);
+        let Some((Some(id), addr)) = slot.map(|slot| (slot.request, slot.addr)) else {
+            return false;
         };
         let copies = self.devices.all[name.device].copies();
-        let Some(request) = self.clients.requests.get(&id).cloned() else { return };
+        let Some(request) = self.clients.requests.get(&id).cloned() else { return false };
         if copies && request.op == sys::UBLK_IO_OP_WRITE {
             let copied = self.copy_to_server(&request, addr);
             if copied < request.data_bytes() {
@@ -220,25 +238,26 @@ impl World {
                         format!("queue {} tag {}: a buffer takes nothing", name.queue, name.tag);
                     Audit::note(&mut self.audit.mistakes, line);
                     self.requeue(name);
-                    return;
+                    return false;
                 }
                 if let Some(request) = self.clients.requests.get_mut(&id) {
                     request.sectors = sectors;
                 }
             }
         }
-        let registered = self.register_automatically(name);
+        let registered = self.register_automatically(name, ring);
         self.describe_with(name, registered.unwrap_or(0));
-        let Some(slot) = self.devices.all[name.device].slot(name.queue, name.tag) else { return };
+        let Some(slot) = self.devices.all[name.device].slot(name.queue, name.tag) else {
+            return false;
+        };
         if let Err(errno) = registered {
             slot.request = None; // the server learns nothing of it
             self.end_request(id, Err(errno));
-            return;
+            return false;
         }
         slot.state = State::Owned;
-        slot.pending = None;
         self.audit.delivered += 1;
-        self.complete_slot(pending, sys::UBLK_IO_RES_OK);
+        true
     }
 
     fn complete_slot(&mut self, pending: super::device::Pending, result: i32) {

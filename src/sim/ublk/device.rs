@@ -41,6 +41,13 @@ pub(super) struct Pending {
     pub(super) skips: bool,
 }
 
+/// A command that brings the tags of requests, in buffers of a group of its ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fetch {
+    pub(super) pending: Pending,
+    pub(super) group: u16,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     pub(super) state: State,
@@ -89,6 +96,14 @@ pub(super) struct Queue {
     pub(super) task: Option<usize>,
     /// Its server is about to go: requests are parked or failed.
     pub(super) canceling: bool,
+    /// With `BATCH_IO`: the commands that bring tags, the first of them in use,
+    pub(super) fetches: VecDeque<Fetch>,
+    /// the tags that are to be brought,
+    pub(super) events: VecDeque<u16>,
+    /// and whether those commands are over until all slots are prepared anew.
+    pub(super) refuses_fetches: bool,
+    /// Whether the last try to bring tags found no buffer, by a fault.
+    pub(super) lacked_buffer: bool,
 }
 
 #[derive(Debug)]
@@ -174,6 +189,10 @@ impl Device {
                 parked: VecDeque::new(),
                 task: None,
                 canceling: false,
+                fetches: VecDeque::new(),
+                events: VecDeque::new(),
+                refuses_fetches: false,
+                lacked_buffer: false,
             })
             .collect();
         device
@@ -279,6 +298,7 @@ impl Device {
         for queue in &mut self.queues {
             queue.task = None;
             queue.canceling = false;
+            queue.events.clear();
             for slot in &mut queue.slots {
                 *slot = Slot { request: slot.request, answered: slot.answered, ..NEW };
             }

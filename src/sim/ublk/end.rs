@@ -76,6 +76,7 @@ impl World {
 
     /// Completes the commands of all slots that have no request: they are gone.
     pub(super) fn take_back_idle(&mut self, place: usize) {
+        self.take_back_fetches(place, None);
         for name in self.devices.all[place].names(place) {
             self.take_back(name);
         }
@@ -103,7 +104,8 @@ impl World {
                 let slot = device.slot(name.queue, name.tag);
                 slot.is_some_and(|slot| slot.pending.is_some_and(|pending| pending.ring == ring))
             });
-            if names.is_empty() {
+            let is_its = |queue: &Queue| queue.fetches.iter().any(|it| it.pending.ring == ring);
+            if names.is_empty() && !device.queues.iter().any(is_its) {
                 continue;
             }
             if self.profile.has(Rule::ReleaseDecides) {
@@ -117,6 +119,7 @@ impl World {
                 self.fail_owned(place);
                 self.do_with_mutex(place, Task::NoServer);
             }
+            self.take_back_fetches(place, Some(ring));
             for name in names {
                 // A request that was about to be delivered is not.
                 self.abort_request(name);

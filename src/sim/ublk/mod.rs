@@ -1,6 +1,7 @@
 //! The driver, `ublk_drv`, as far as a server can tell.
 
 pub(super) mod add;
+mod batch;
 mod control;
 mod copy;
 mod deliver;

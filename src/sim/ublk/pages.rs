@@ -94,28 +94,32 @@ impl World {
     }
 
     /// A request with data is about to go to a server whose device wants its pages in the table of
-    /// the ring of the slot's command, at the place that the command named. What the descriptor is
-    /// to say of it; an error is the client's.
-    pub(super) fn register_automatically(&mut self, name: SlotName) -> Result<u32, Errno> {
+    /// `ring`, that of the command that brings it, at the place that the slot's command named. What
+    /// the descriptor is to say of it; an error is the client's.
+    pub(super) fn register_automatically(
+        &mut self,
+        name: SlotName,
+        ring: FileId,
+    ) -> Result<u32, Errno> {
         let device = &mut self.devices.all[name.device];
         let wanted = device.has(sys::UBLK_F_AUTO_BUF_REG);
         let slot = *device.slot(name.queue, name.tag).ok_or(Errno::EINVAL)?;
-        let (Some(id), Some(pending)) = (slot.request, slot.pending) else { return Ok(0) };
+        let Some(id) = slot.request else { return Ok(0) };
         let has_data = self.clients.requests.get(&id).is_some_and(|it| it.data_bytes() > 0);
         if !wanted || !has_data {
             return Ok(0);
         }
         let ublk_auto_buf_reg { index, flags, .. } = ublk_auto_buf_reg::from_sqe_addr(slot.addr);
-        match self.register_pages(pending.ring, index.into(), id) {
+        match self.register_pages(ring, index.into(), id) {
             Ok(()) => {
                 self.audit.registered += 1;
                 if let Some(slot) = self.devices.all[name.device].slot(name.queue, name.tag) {
-                    slot.registered = Some((pending.ring, index));
+                    slot.registered = Some((ring, index));
                 }
                 Ok(0)
             }
             Err(errno) => {
-                let has_table = self.ring(pending.ring).is_some_and(|ring| ring.table.is_some());
+                let has_table = self.ring(ring).is_some_and(|ring| ring.table.is_some());
                 if has_table && errno != Errno::ENOMEM {
                     let SlotName { queue, tag, .. } = name;
                     let line = format!("queue {queue} tag {tag}: place {index}: {errno}");

@@ -59,6 +59,15 @@ impl World {
             task: issuer.task,
             sqe_addr: command.addr,
         };
+        if self.devices.all[device].has(sys::UBLK_F_BATCH_IO) {
+            return self.batch_command(issuer, file, device, command).unwrap_or_else(|errno| {
+                if errno != Errno::ENODEV {
+                    let line = format!("command {:#x} for many slots: {errno}", command.op & 0xff);
+                    Audit::note(&mut self.audit.refused, line);
+                }
+                Outcome::Done(-errno.number())
+            });
+        }
         let is_right_kind = kind == u32::from(b'u') || kind == 0;
         let late_kind = !self.profile.has(Rule::KindComesFirst);
         let result = if !is_right_kind && !late_kind {
@@ -88,10 +97,6 @@ impl World {
     ) -> Result<Outcome, Errno> {
         let profile = self.profile;
         let device = &mut self.devices.all[place];
-        if device.has(sys::UBLK_F_BATCH_IO) {
-            Audit::note(&mut self.audit.unmodelled, "batch I/O".into());
-            return Err(Errno::EOPNOTSUPP);
-        }
         // Since then pages may be registered by any task, and unregistered whatever the slot.
         let by_any_task = profile.features() & sys::UBLK_F_BUF_REG_OFF_DAEMON != 0;
         let ring = sent.pending.ring;
@@ -214,19 +219,26 @@ impl World {
         slot.state = State::Idle;
         slot.addr = addr;
         slot.pending = Some(sent.pending);
-        slot.request = None;
-        self.audit.committed += 1;
         self.hold(sent.pending.file);
+        self.answered(name, id, sent.io.result, sent.pending.ring);
+        Ok(Outcome::Pending)
+    }
+
+    /// The server has answered a slot's request, through a ring.
+    pub(super) fn answered(&mut self, name: SlotName, id: u64, result: i32, ring: FileId) {
+        self.audit.committed += 1;
+        if let Some(slot) = self.devices.all[name.device].slot(name.queue, name.tag) {
+            slot.request = None;
+        }
         self.scribble(name);
-        self.unregister_automatically(name, sent.pending.ring);
+        self.unregister_automatically(name, ring);
         if self.page_uses.any(id) {
             if let Some(slot) = self.devices.all[name.device].slot(name.queue, name.tag) {
-                slot.answered = Some((id, sent.io.result));
+                slot.answered = Some((id, result));
             }
         } else {
-            self.answer_request(name, id, sent.io.result);
+            self.answer_request(name, id, result);
         }
-        Ok(Outcome::Pending)
     }
 
     /// The server says where the data of a write goes.

@@ -7,6 +7,7 @@ use crate::sim::world::{Audit, FileId, Kind, Named, World};
 use core::time::Duration;
 use ublkit_sys::abi::{as_bytes, from_bytes};
 use ublkit_sys::io_uring::*;
+use ublkit_sys::ublk::UBLK_F_BATCH_IO;
 
 /// Opcodes from here on are those of no kernel that is played.
 const OPCODES: u8 = 65;
@@ -37,6 +38,10 @@ pub(in crate::sim) struct FileCommand {
     pub(in crate::sim) skips: bool,
     /// The SQE's own address, beside the payload.
     pub(in crate::sim) addr: u64,
+    /// `uring_cmd_flags`,
+    pub(in crate::sim) flags: u32,
+    /// and the group of provided buffers that a multishot command fills.
+    pub(in crate::sim) group: u16,
 }
 
 impl World {
@@ -62,7 +67,9 @@ impl World {
         if head.flags & 0x80 != 0 || head.opcode >= OPCODES {
             return Err(Errno::EINVAL);
         }
-        if head.flags & IOSQE_BUFFER_SELECT != 0 {
+        let selects = head.flags & IOSQE_BUFFER_SELECT != 0;
+        let knows_multishot = self.profile.features() & UBLK_F_BATCH_IO != 0;
+        if selects && (head.opcode != IORING_OP_URING_CMD || !knows_multishot) {
             return Err(Errno::EOPNOTSUPP);
         }
         if head.ioprio != 0 {
@@ -71,7 +78,7 @@ impl World {
         if head.personality != 0 {
             return Err(Errno::EINVAL);
         }
-        let played = IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS | IOSQE_ASYNC;
+        let played = IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS | IOSQE_ASYNC | IOSQE_BUFFER_SELECT;
         if head.flags & !played != 0 {
             let line = format!("an SQE with flags {:#x}", head.flags);
             Audit::note(&mut self.audit.unmodelled, line);
@@ -146,7 +153,9 @@ impl World {
         if upper != 0 || head.op_flags & !IORING_URING_CMD_MASK != 0 {
             return Err(Errno::EINVAL);
         }
-        if head.op_flags & IORING_URING_CMD_FIXED != 0 {
+        let selects = head.flags & IOSQE_BUFFER_SELECT != 0;
+        let is_multishot = head.op_flags & IORING_URING_CMD_MULTISHOT != 0;
+        if head.op_flags & IORING_URING_CMD_FIXED != 0 || selects != is_multishot {
             return Err(Errno::EINVAL);
         }
         let file = match self.file_of(issuer, head) {
@@ -162,7 +171,8 @@ impl World {
         let op = head.off as u32;
         let (user_data, addr) = (head.user_data, head.addr);
         let skips = head.flags & IOSQE_CQE_SKIP_SUCCESS != 0;
-        let command = FileCommand { op, is_long, payload, user_data, skips, addr };
+        let (flags, group) = (head.op_flags, head.buf_index);
+        let command = FileCommand { op, is_long, payload, user_data, skips, addr, flags, group };
         let outcome = match self.files.get(&file).map(|file| &file.kind) {
             Some(Kind::Control) => self.control_command(issuer, &command),
             Some(Kind::Char(device)) => {

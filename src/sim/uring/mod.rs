@@ -3,6 +3,7 @@
 mod enter;
 mod issue;
 mod operate;
+mod provided;
 mod register;
 mod setup;
 
@@ -14,6 +15,7 @@ use super::world::{Chore, FileId, Kind, Named, World};
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 use operate::Operation;
+use provided::Group;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use ublkit_sys::io_uring::{IORING_SETUP_DEFER_TASKRUN, IORING_SQ_CQ_OVERFLOW, io_uring_cqe};
@@ -56,6 +58,8 @@ pub(super) struct Ring {
     fixed: Option<Vec<Option<Named>>>,
     /// The table of requests' pages: whose are where.
     pub(super) table: Option<Vec<Option<u64>>>,
+    /// Provided buffers.
+    groups: BTreeMap<u16, Group>,
     timeouts: Vec<(Duration, u64)>,
     polls: Vec<(Named, u64)>,
     /// Operations on files that are under way.
@@ -70,6 +74,8 @@ pub(super) enum Work {
     Complete(io_uring_cqe),
     /// A request goes to the server through its slot's command.
     Deliver(super::ublk::SlotName),
+    /// The tags of a queue's requests go to the server, through its command for them.
+    DeliverTags(usize, u16),
 }
 
 impl Ring {
@@ -135,6 +141,7 @@ impl World {
             match work {
                 Work::Complete(cqe) => self.post(id, cqe),
                 Work::Deliver(slot) => self.deliver(slot),
+                Work::DeliverTags(device, queue) => self.deliver_tags(device, queue),
             }
         }
     }

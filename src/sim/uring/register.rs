@@ -36,6 +36,7 @@ impl World {
                 ring.table = Some(vec![None; count as usize]);
                 Ok(0)
             }
+            Registration::BufferRing { group, entries } => self.provide(id, group, entries),
             Registration::MaxWorkers(_) => Ok(0),
             Registration::RingFd => {
                 let free =

@@ -155,6 +155,7 @@ impl World {
             work: VecDeque::new(),
             fixed: None,
             table: None,
+            groups: BTreeMap::new(),
             timeouts: Vec::new(),
             polls: Vec::new(),
             operations: BTreeMap::new(),
@@ -174,13 +175,14 @@ impl World {
     ) -> Result<Arc<Pages>, Errno> {
         let ring = self.ring(id).ok_or(Errno::ENODEV)?;
         let pages = match offset_bytes & IORING_OFF_MMAP_MASK {
-            IORING_OFF_SQ_RING | IORING_OFF_CQ_RING => &ring.indices,
-            IORING_OFF_SQES => &ring.sqes,
+            IORING_OFF_SQ_RING | IORING_OFF_CQ_RING => Arc::clone(&ring.indices),
+            IORING_OFF_SQES => Arc::clone(&ring.sqes),
+            IORING_OFF_PBUF_RING => self.provided(id, offset_bytes).ok_or(Errno::EINVAL)?,
             _ => return Err(Errno::EINVAL),
         };
         if len_bytes == 0 || len_bytes > pages.len_bytes() {
             return Err(Errno::EINVAL);
         }
-        Ok(Arc::clone(pages))
+        Ok(pages)
     }
 }

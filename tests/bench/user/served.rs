@@ -97,7 +97,7 @@ impl Clients {
         let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
         let kernel = Apart::new(sim.task());
         let calls = Arc::clone(&kernel.calls);
-        let builder = Builder::new().features(mode.features);
+        let builder = Builder::new().data_path(mode.path).batches(mode.batches);
         let server = builder.serve_on(kernel, target).expect("it is served");
         for _ in 0..self.bursts {
             let ask = |block| {

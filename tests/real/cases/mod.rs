@@ -88,6 +88,18 @@ pub const CASES: &[Case] = &[
     Case { name: "paths: get-data", needs: NOTHING, run: paths::get_data },
     Case { name: "paths: user-copy", needs: NOTHING, run: paths::user_copy },
     Case { name: "paths: zero-copy", needs: Features::AUTO_BUF_REG, run: paths::zero_copy },
+    Case { name: "paths: batches of copy", needs: Features::BATCH_IO, run: paths::batches_of_copy },
+    Case {
+        name: "paths: batches of user-copy",
+        needs: Features::BATCH_IO,
+        run: paths::batches_of_user_copy,
+    },
+    Case {
+        name: "paths: batches of zero-copy",
+        needs: Features::BATCH_IO,
+        run: paths::batches_of_zero_copy,
+    },
+    Case { name: "paths: batches end", needs: Features::BATCH_IO, run: paths::batches_end },
     Case { name: "paths: one tag", needs: NOTHING, run: paths::one_tag },
     Case { name: "paths: chosen", needs: NOTHING, run: paths::chosen },
     Case { name: "speed: beside brd", needs: NOTHING, run: speed::beside_brd },

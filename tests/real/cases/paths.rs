@@ -2,8 +2,13 @@
 
 use super::Context;
 use super::data::{memory, stamp_all, verify};
+use crate::load;
 use crate::tools::{self, Serving};
+use rustix::process::Signal;
+use std::time::Duration;
 use ublkit::{Blocking, Builder, DataPath, Features, File, FileOptions, Geometry, Linux, Null};
+
+const SOON: Duration = Duration::from_secs(30);
 
 /// What all disks here hold.
 const SIZE_BYTES: u64 = 64 << 20;
@@ -20,9 +25,9 @@ fn direct() -> File {
     FileOptions::new("/dev/ram0").direct(true).open().expect("a disk")
 }
 
-/// Stamps and fio on one path, with all that it can serve.
-fn all_on(path: DataPath, context: Context) {
-    let builder = Builder::new().data_path(path).depth(16);
+/// Stamps and fio on one path, with all that it can serve, in batches or not.
+fn all_on(path: DataPath, batches: bool, context: Context) {
+    let builder = Builder::new().data_path(path).batches(batches).depth(16);
     let stamps = context.pick(32, 2000);
     let blocks: &[u64] =
         context.pick(&[4 << 10, 128 << 10], &[512, 1 << 10, 4 << 10, 32 << 10, 128 << 10, 1 << 20]);
@@ -42,19 +47,56 @@ fn all_on(path: DataPath, context: Context) {
 }
 
 pub fn copy(context: Context) {
-    all_on(DataPath::Copy, context);
+    all_on(DataPath::Copy, false, context);
 }
 
 pub fn get_data(context: Context) {
-    all_on(DataPath::GetData, context);
+    all_on(DataPath::GetData, false, context);
 }
 
 pub fn user_copy(context: Context) {
-    all_on(DataPath::UserCopy, context);
+    all_on(DataPath::UserCopy, false, context);
 }
 
 pub fn zero_copy(context: Context) {
-    all_on(DataPath::ZeroCopy, context);
+    all_on(DataPath::ZeroCopy, false, context);
+}
+
+pub fn batches_of_copy(context: Context) {
+    all_on(DataPath::Copy, true, context);
+}
+
+pub fn batches_of_user_copy(context: Context) {
+    all_on(DataPath::UserCopy, true, context);
+}
+
+pub fn batches_of_zero_copy(context: Context) {
+    all_on(DataPath::ZeroCopy, true, context);
+}
+
+/// Queues that are served in batches come to their end as others do: stopped under load, killed
+/// under load, and with a backend that panics.
+pub fn batches_end(_: Context) {
+    let words = ["memory", "--size", "64M", "--queues", "2", "--batches", "yes"];
+    for path in ["copy", "user-copy"] {
+        let serving = Serving::start(&[&words[..], &["--data", path]].concat());
+        let shown = tools::run(tools::UBLKIT, &["show", &serving.path]);
+        assert!(shown.contains("BATCH_IO"), "{shown}");
+        let mut fio = load::mixed(&serving.path);
+        load::busy(&serving.path);
+        tools::run(tools::UBLKIT, &["stop", &serving.id().to_string()]);
+        assert!(!tools::wait(&mut fio, SOON).success(), "requests were answered with errors");
+        assert_eq!(serving.end(SOON).0, 0);
+
+        let serving = Serving::start(&[&words[..], &["--data", path]].concat());
+        let mut fio = load::mixed(&serving.path);
+        load::busy(&serving.path);
+        serving.signal(Signal::KILL);
+        let id = serving.id().to_string();
+        assert_eq!(serving.end(SOON).0, -9);
+        assert!(!tools::wait(&mut fio, SOON).success(), "requests were answered with errors");
+        tools::run(tools::UBLKIT, &["delete", &id]);
+    }
 }
 
 /// One slot, so that reads and writes alternate on it: what a commit names for a read must not

@@ -1,0 +1,136 @@
+//! [`Provided`]: small buffers that the completions of one command fill, one after the other.
+#![expect(unsafe_code, reason = "reads memory that the kernel writes; docs/safety.md, `ring`")]
+
+use super::mapped::Mapped;
+use super::{Cqe, Entry, Ring, RingError};
+use crate::kernel::{Access, Kernel, Registration};
+use crate::memory::{Pages, page_bytes};
+use core::mem::ManuallyDrop;
+use core::sync::atomic::AtomicU16;
+use std::sync::Arc;
+use ublkit_sys::io_uring::{
+    IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER, IORING_OFF_PBUF_RING, IORING_OFF_PBUF_SHIFT,
+    io_uring_buf, io_uring_buf_ring,
+};
+
+/// How long each buffer is: a cache line.
+const BUFFER_BYTES: u16 = 64;
+
+/// Where a buffer begins.
+#[inline]
+fn offset(number: u16) -> usize {
+    usize::from(number) * usize::from(BUFFER_BYTES)
+}
+
+/// The group's number. A ring has one.
+const GROUP: u16 = 0;
+
+/// Where the tail lies, over the first entry.
+#[expect(clippy::cast_possible_truncation, reason = "14 bytes")]
+const TAIL: u32 = core::mem::offset_of!(io_uring_buf_ring, tail) as u32;
+
+/// A ring's group of provided buffers, for one multishot command.
+///
+/// The kernel takes them in turn, and each is given back in turn once it was read, so that entry n
+/// of the ring names buffer n for ever; only the tail moves. The kernel may write to buffers while
+/// the command is under way, between the tail that covers them and the completion that names them.
+#[derive(Debug)]
+pub(crate) struct Provided {
+    tail: Mapped<AtomicU16>,
+    buffers: ManuallyDrop<Pages>,
+    /// A power of two.
+    count: u16,
+    /// The number of the buffer that is filled next; free running.
+    next: u16,
+    /// Whether a command may fill them.
+    is_lent: bool,
+}
+
+impl<K: Kernel, S: Entry> Ring<K, S> {
+    /// Makes the ring's group of at least so many provided buffers (`IOU_PBUF_RING_MMAP`, since
+    /// 6.4).
+    pub(crate) fn provide(&mut self, buffers: u16) -> Result<Provided, RingError> {
+        let count = buffers
+            .checked_next_power_of_two()
+            .ok_or(RingError::Impossible("a ring of provided buffers has 32768 at the most"))?;
+        let registration = Registration::BufferRing { group: GROUP, entries: count };
+        self.kernel.ring_register(&self.file, registration).map_err(RingError::Provide)?;
+        let entries_bytes = usize::from(count) * size_of::<io_uring_buf>();
+        let entries_bytes = entries_bytes.next_multiple_of(page_bytes());
+        let where_it_is = IORING_OFF_PBUF_RING | u64::from(GROUP) << IORING_OFF_PBUF_SHIFT;
+        let mapping = self.kernel.map(&self.file, where_it_is, entries_bytes, Access::ReadWrite);
+        let mapping = Arc::new(mapping.map_err(RingError::Map)?);
+        let entries = Mapped::<io_uring_buf>::locate(&mapping, 0, count.into())?;
+        let tail = Mapped::locate(&mapping, TAIL, 1)?;
+        let buffers =
+            Pages::new(usize::from(count) * usize::from(BUFFER_BYTES)).map_err(RingError::Map)?;
+        for bid in 0..count {
+            let place = buffers.at(offset(bid), BUFFER_BYTES.into());
+            let entry = io_uring_buf {
+                addr: place.as_ptr().expose_provenance() as u64,
+                len: BUFFER_BYTES.into(),
+                bid,
+                resv: 0,
+            };
+            // SAFETY: one of `count`, and the kernel looks at none before the tail says so.
+            unsafe { entries.put(bid.into(), entry) };
+        }
+        tail.publish(count);
+        Ok(Provided { tail, buffers: ManuallyDrop::new(buffers), count, next: 0, is_lent: false })
+    }
+}
+
+impl Provided {
+    /// How many words a buffer holds at the most.
+    pub(crate) const WORDS: u16 = BUFFER_BYTES / 2;
+
+    /// The group's number, for the command that fills the buffers; until [`end`](Self::end) the
+    /// kernel may write to them.
+    pub(crate) fn lend(&mut self) -> u16 {
+        self.is_lent = true;
+        GROUP
+    }
+
+    /// The command has ended.
+    pub(crate) fn end(&mut self) {
+        self.is_lent = false;
+    }
+
+    /// How many words a completion has brought, in the next buffer. `None` when it cannot be that
+    /// it did.
+    #[inline]
+    pub(crate) fn words(&self, cqe: Cqe) -> Option<u16> {
+        let names = cqe.flags & IORING_CQE_F_BUFFER != 0
+            && cqe.flags >> IORING_CQE_BUFFER_SHIFT == u32::from(self.next & (self.count - 1));
+        let bytes = u16::try_from(cqe.result).ok().filter(|bytes| bytes.is_multiple_of(2))?;
+        (names && (1..=Self::WORDS).contains(&(bytes / 2))).then_some(bytes / 2)
+    }
+
+    /// The word at `index` of the buffer whose completion came. Whoever calls this has acquired
+    /// that.
+    #[inline]
+    pub(crate) fn word(&self, index: u16) -> u16 {
+        let buffer = offset(self.next & (self.count - 1));
+        let place = self.buffers.at(buffer + usize::from(index) * 2, 2);
+        // SAFETY: inside the mapping (`at`) and aligned, for buffers begin at whole lines. The
+        // kernel wrote it before the completion and does not write again before the buffer is given
+        // back; volatile, so that it is read once whatever the kernel does meanwhile.
+        unsafe { place.cast::<u16>().read_volatile() }
+    }
+
+    /// Gives back the buffer whose words were read.
+    #[inline]
+    pub(crate) fn give_back(&mut self) {
+        self.next = self.next.wrapping_add(1);
+        self.tail.publish(self.next.wrapping_add(self.count));
+    }
+}
+
+impl Drop for Provided {
+    fn drop(&mut self) {
+        if !self.is_lent {
+            // SAFETY: dropped here only, once; the kernel writes to it no more.
+            unsafe { ManuallyDrop::drop(&mut self.buffers) };
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! [`Elements`]: what batch commands say of slots, in memory that the kernel reads.
+#![expect(unsafe_code, reason = "writes to memory that is lent; docs/safety.md, island `slots`")]
+
+use crate::errno::Errno;
+use crate::kernel::timespec;
+use crate::memory::Pages;
+use crate::ring::{self, Address};
+use core::mem::ManuallyDrop;
+use core::ops::Range;
+use core::ptr::NonNull;
+use core::time::Duration;
+use ublkit_sys::io_uring::__kernel_timespec;
+use ublkit_sys::ublk::ublk_elem_header;
+
+const TIME_BYTES: usize = size_of::<__kernel_timespec>();
+
+/// Room for the elements of two commands, while the kernel may read one half, the other is filled;
+/// before them a time, which is never written again.
+///
+/// The invariant that makes them sound: a half is written only while it is not lent, and all is
+/// leaked when one is lent at the end.
+#[derive(Debug)]
+pub(crate) struct Elements {
+    memory: ManuallyDrop<Pages>,
+    /// Whether an element carries its slot's buffer.
+    has_address: bool,
+    /// `BATCH_FLAGS` of the commands.
+    flags: u16,
+    /// How many a half holds.
+    most: u16,
+    /// The half that is being filled,
+    open: u8,
+    /// and how many it has.
+    filled: u16,
+    /// How many the kernel was told of in the other half, while it may read that.
+    lent: Option<u16>,
+}
+
+impl Elements {
+    /// Room for two times so many elements, and for a time.
+    pub(crate) fn new(
+        most: u16,
+        has_address: bool,
+        flags: u16,
+        time: Duration,
+    ) -> Result<Self, Errno> {
+        let bytes = TIME_BYTES + usize::from(most) * 2 * (8 + 8 * usize::from(has_address));
+        let memory = ManuallyDrop::new(Pages::new(bytes)?);
+        // SAFETY: inside the mapping (`at`) and aligned (its begin); nobody knows of it yet.
+        unsafe { memory.at(0, TIME_BYTES).cast().write(timespec(time)) };
+        Ok(Self { memory, has_address, flags, most, open: 0, filled: 0, lent: None })
+    }
+
+    /// Where the time is, for a timer that is submitted before this is dropped.
+    pub(crate) fn time(&self) -> Address {
+        // SAFETY: inside the mapping, written once, in `new`. The kernel copies it when it takes
+        // the timer, which is queued while commands of elements are lent or soon after: the queue
+        // submits it before it ends, or its ring goes with it unsubmitted.
+        unsafe { Address::new(self.memory.at(0, TIME_BYTES)) }
+    }
+
+    #[inline]
+    fn each_bytes(&self) -> u8 {
+        if self.has_address { 16 } else { 8 }
+    }
+
+    /// The place of an element's first or second word.
+    #[inline]
+    fn at(&self, half: u8, index: u16, word: usize) -> NonNull<u64> {
+        assert!(index < self.most, "there is room for so many elements");
+        let index = usize::from(half) * usize::from(self.most) + usize::from(index);
+        let element = TIME_BYTES + index * usize::from(self.each_bytes());
+        self.memory.at(element + word * size_of::<u64>(), size_of::<u64>()).cast()
+    }
+
+    /// Puts an element into the open half.
+    ///
+    /// # Panics
+    ///
+    /// When it is full: a defect of the queue, for no slot has two.
+    #[inline]
+    pub(crate) fn add(&mut self, tag: u16, place: u16, result: i32, buffer: Address) {
+        let element = self.at(self.open, self.filled, 0);
+        let head = ublk_elem_header { tag, buf_index: place, result };
+        // SAFETY: inside the mapping (`at`) and aligned (elements are whole words from a page's
+        // begin on). The open half is not lent, so that nobody reads it.
+        unsafe { element.cast().write(head) };
+        if self.has_address {
+            let second = self.at(self.open, self.filled, 1);
+            // SAFETY: as above.
+            unsafe { second.cast().write(buffer) };
+        }
+        self.filled += 1;
+    }
+
+    /// Lends the open half to the kernel, until [`end`](Self::end) says that its command is over,
+    /// and opens the other one. Answers what the command says; `None` when there is nothing in it,
+    /// or the other one is still lent.
+    #[inline]
+    pub(crate) fn lend(&mut self) -> Option<ring::Elements> {
+        let (half, count) = (self.open, self.filled);
+        if count == 0 || self.lent.is_some() {
+            return None;
+        }
+        (self.open, self.filled, self.lent) = (half ^ 1, 0, Some(count));
+        // SAFETY: inside the mapping, unmapped only when nothing is lent; no reference to it is
+        // ever made, and it is not written before `end`.
+        let address = unsafe { Address::new(self.at(half, 0, 0).cast()) };
+        let (each_bytes, flags) = (self.each_bytes(), self.flags);
+        Some(ring::Elements { address, count, each_bytes, flags })
+    }
+
+    /// Whether there are elements in the open half.
+    #[inline]
+    pub(crate) fn has_some(&self) -> bool {
+        self.filled > 0
+    }
+
+    /// Whether a command is under way.
+    #[inline]
+    pub(crate) fn is_lent(&self) -> bool {
+        self.lent.is_some()
+    }
+
+    /// The command is over and took so many bytes of elements. Answers which ones it did not take;
+    /// `None` when that cannot be.
+    #[inline]
+    pub(crate) fn end(&mut self, bytes: u32) -> Option<Range<u16>> {
+        let each = u32::from(self.each_bytes());
+        let taken = u16::try_from(bytes / each).ok().filter(|_| bytes.is_multiple_of(each))?;
+        let count = self.lent.filter(|count| taken <= *count)?;
+        self.lent = None;
+        Some(taken..count)
+    }
+
+    /// The command is over, and what it took is told otherwise.
+    pub(crate) fn end_all(&mut self) {
+        self.lent = None;
+    }
+
+    /// Puts an element that the last command did not take into the open half, once more; answers
+    /// its tag.
+    pub(crate) fn add_again(&mut self, index: u16) -> u16 {
+        assert!(self.lent.is_none(), "the half is ours again");
+        let half = self.open ^ 1;
+        let first = self.at(half, index, 0);
+        // SAFETY: inside the mapping and aligned, as in `add`, which wrote it (or it is zeros). The
+        // kernel does not read it any more, and never writes.
+        let head = unsafe { first.cast::<ublk_elem_header>().read() };
+        let second = self.has_address.then(|| self.at(half, index, 1));
+        // SAFETY: as above.
+        let buffer = second.map(|second| unsafe { second.cast::<Address>().read() });
+        let buffer = buffer.unwrap_or(Address::NONE);
+        self.add(head.tag, head.buf_index, head.result, buffer);
+        head.tag
+    }
+}
+
+impl Drop for Elements {
+    fn drop(&mut self) {
+        if !self.is_lent() {
+            // SAFETY: dropped here only, once; the kernel reads it no more.
+            unsafe { ManuallyDrop::drop(&mut self.memory) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_half_is_filled_while_the_other_is_lent() {
+        let mut elements = Elements::new(2, true, 2, Duration::ZERO).unwrap();
+        assert!(elements.lend().is_none(), "nothing is in it");
+        elements.add(1, 0, 512, Address::NONE);
+        let told = elements.lend().unwrap();
+        assert_eq!((told.count, told.each_bytes, told.flags), (1, 16, 2));
+        elements.add(0, 0, -5, Address::NONE);
+        elements.add(1, 0, 0, Address::NONE);
+        assert!(elements.lend().is_none(), "the other half is lent");
+        assert_eq!(elements.end(32), None, "more than there was");
+        assert_eq!(elements.end(15), None, "no whole elements");
+        assert_eq!(elements.end(16), Some(1..1));
+        assert_eq!(elements.end(16), None, "it is over");
+    }
+
+    #[test]
+    fn what_was_not_taken_is_told_again() {
+        let mut elements = Elements::new(2, false, 0, Duration::ZERO).unwrap();
+        elements.add(0, 7, 512, Address::NONE);
+        elements.add(1, 8, -5, Address::NONE);
+        assert_eq!(elements.lend().unwrap().count, 2);
+        assert_eq!(elements.end(8), Some(1..2));
+        assert_eq!(elements.add_again(1), 1);
+        assert_eq!(elements.lend().unwrap().count, 1);
+        assert_eq!(elements.end(8), Some(1..1));
+        let told = elements.at(1, 0, 0).cast::<ublk_elem_header>();
+        // SAFETY: inside the mapping, and nobody writes it.
+        let head = unsafe { told.read() };
+        assert_eq!(head, ublk_elem_header { tag: 1, buf_index: 8, result: -5 });
+    }
+
+    #[test]
+    #[should_panic(expected = "room for so many elements")]
+    fn no_more_than_there_is_room_for() {
+        let mut elements = Elements::new(1, false, 0, Duration::ZERO).unwrap();
+        elements.add(0, 0, 0, Address::NONE);
+        elements.add(0, 0, 0, Address::NONE);
+    }
+}
