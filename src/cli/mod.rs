@@ -36,7 +36,8 @@ enum Command {
     ///
     /// Prints the device's path once it is live. Ctrl-C, SIGTERM and 'ublkit stop' stop it cleanly:
     /// requests are answered, dirty pages are written, the device is deleted. A second signal ends
-    /// the server at once, and the kernel fails what is left.
+    /// the server at once, and the kernel fails what is left. SIGUSR1, which 'ublkit upgrade'
+    /// sends, has it leave a device with --recover to the next server.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Serve),
     /// Lists the ublk devices of this machine, whoever serves them
@@ -89,7 +90,8 @@ enum Command {
         #[arg(required_unless_present = "all", conflicts_with = "all")]
         #[arg(value_parser = number::device)]
         id: Option<u32>,
-        /// All devices that no process serves; with --force, all
+        /// All devices that no process serves, but for those that wait for their next server; with
+        /// --force, all
         #[arg(long)]
         all: bool,
         /// Also a device that a process serves: its clients get errors

@@ -64,7 +64,8 @@ impl<K: Kernel> Server<K> {
     }
 
     /// Ends the server and leaves the device to the next one, which
-    /// [`Builder::recover`](crate::Builder::recover) makes.
+    /// [`Builder::recover`](crate::Builder::recover) makes. Nothing is left to be done with this
+    /// one: it is to be dropped, and [`stop`](Self::stop) does nothing any more.
     ///
     /// Where the device has [`QUIESCE`](Features::QUIESCE), all requests under way are answered
     /// first, until the timeout, and new ones wait: no client sees an error, whatever the
