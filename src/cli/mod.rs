@@ -10,6 +10,7 @@ mod listing;
 mod number;
 mod recover;
 mod replay;
+mod resize;
 mod serve;
 mod state;
 mod trace;
@@ -103,6 +104,12 @@ enum Command {
         #[command(flatten)]
         patience: Patience,
     },
+    /// Makes a disk larger, while it is used
+    ///
+    /// Of a device that 'ublkit serve file' serves. The file grows to SIZE; another disk that holds
+    /// the contents must be that large already. Needs Linux 6.16.
+    #[command(after_help = "Example:\n  ublkit resize 0 20G && resize2fs /dev/ublkb0")]
+    Resize(resize::Resize),
     /// Waits until a device is live, or gone
     #[command(after_help = WAIT_EXAMPLES)]
     Wait(wait::Wait),
@@ -252,6 +259,9 @@ struct Serve {
     patience: Patience,
     #[command(flatten)]
     tracing: trace::Tracing,
+    /// Of a device that is recovered: how large the kernel has its disk.
+    #[arg(skip)]
+    at_most: Option<u64>,
 }
 
 /// The backends that the command line knows.
@@ -281,6 +291,7 @@ pub(crate) fn run() -> ExitCode {
             let how = delete::How { force, no_wait, timeout: patience.timeout() };
             id.map_or_else(|| delete::all(how), |id| delete::one(id, how))
         }
+        Command::Resize(resize) => resize::run(&resize),
         Command::Wait(wait) => wait::run(&wait),
         Command::Recover(recover) => recover::run(&recover),
         Command::Upgrade(upgrade) => upgrade::run(&upgrade),

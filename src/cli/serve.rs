@@ -2,12 +2,12 @@
 
 use super::exit::{self, Failure, say};
 use super::state::{self, Kept, Record};
-use super::{BackendName, Serve, devices};
+use super::{BackendName, Serve, devices, resize};
 use core::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::flag::register_conditional_shutdown;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -179,7 +179,12 @@ where
         server.stop()?; // a device that nobody was told of is not left running
         return Err(Failure::Output(error).into());
     }
-    match signals.wait(&server)? {
+    let mut event = signals.wait(&server)?;
+    while event == Event::Grow {
+        resize::grow(&server, serve.path.as_deref(), kept);
+        event = signals.wait(&server)?;
+    }
+    match event {
         Event::Ended if outlives(&server) => leave(&mut server, false),
         Event::HandOver if Recovery::of(server.info().features) != Recovery::None => {
             leave(&mut server, true)
@@ -189,7 +194,7 @@ where
             say(&format!("somebody stopped {path}"));
             Ok(End::Gone)
         }
-        Event::Stop | Event::HandOver => {
+        Event::Stop | Event::HandOver | Event::Grow => {
             if !stop_from_outside(server.id(), serve.patience.timeout()) {
                 server.stop_now()?;
                 let sentence =
@@ -315,6 +320,9 @@ fn file_of(serve: &Serve, patience: Duration) -> Result<File, Failure> {
     let path = serve.path.as_deref().unwrap_or(Path::new("")); // clap insists on one
     let mut options = FileOptions::new(path).direct(serve.direct).read_only(serve.read_only);
     options = options.patience(patience);
+    if let Some(size_bytes) = serve.at_most {
+        options = options.at_most(size_bytes);
+    }
     if let Some(size_bytes) = serve.size {
         options = options.size_bytes(size_bytes);
     }
@@ -354,6 +362,8 @@ enum Event {
     Stop,
     /// A signal asked it to leave its device to the next server.
     HandOver,
+    /// A signal asked it to look how large the disk is to be.
+    Grow,
     /// A queue has ended.
     Ended,
 }
@@ -361,10 +371,14 @@ enum Event {
 /// The signal of `ublkit upgrade`.
 pub(super) const HAND_OVER: i32 = SIGUSR1;
 
+/// The signal of `ublkit resize`.
+pub(super) const GROW: i32 = SIGUSR2;
+
 /// The signals that stop the server: the first is noted, the second ends the process.
 pub(super) struct Signals {
     noted: UnixStream,
     handed: UnixStream,
+    grown: UnixStream,
 }
 
 impl Signals {
@@ -373,6 +387,7 @@ impl Signals {
             |error| Failure::Said(ErrorKind::Failed, format!("cannot catch signals: {error}"));
         let (noted, note) = UnixStream::pair().map_err(failed)?;
         let (handed, hand) = UnixStream::pair().map_err(failed)?;
+        let (grown, grow) = UnixStream::pair().map_err(failed)?;
         let armed = Arc::new(AtomicBool::new(false));
         for signal in SIGNALS.into_iter().filter(|signal| !is_ignored(*signal)) {
             // A signal's actions are taken in this order: the first finds it not armed yet.
@@ -383,7 +398,8 @@ impl Signals {
             signal_hook::low_level::pipe::register(signal, note).map_err(failed)?;
         }
         signal_hook::low_level::pipe::register(HAND_OVER, hand).map_err(failed)?;
-        Ok(Self { noted, handed })
+        signal_hook::low_level::pipe::register(GROW, grow).map_err(failed)?;
+        Ok(Self { noted, handed, grown })
     }
 
     /// Waits for a signal or for the device's end.
@@ -391,6 +407,7 @@ impl Signals {
         let mut polled = [
             PollFd::new(&self.noted, PollFlags::IN),
             PollFd::new(&self.handed, PollFlags::IN),
+            PollFd::new(&self.grown, PollFlags::IN),
             PollFd::new(server, PollFlags::IN),
         ];
         loop {
@@ -402,9 +419,12 @@ impl Signals {
                     return Err(Failure::Said(ErrorKind::Failed, sentence));
                 }
             }
-            let events = [Event::Stop, Event::HandOver, Event::Ended];
+            let events = [Event::Stop, Event::HandOver, Event::Grow, Event::Ended];
             let came = |polled: &PollFd<'_>| polled.revents().contains(PollFlags::IN);
             if let Some(at) = polled.iter().position(came) {
+                if events[at] == Event::Grow {
+                    let _ = (&self.grown).read(&mut [0; 8]); // it may come again
+                }
                 return Ok(events[at]);
             }
         }

@@ -31,8 +31,7 @@ impl<K: Kernel> Server<K> {
         let deadline = control.kernel().now().saturating_add(timeout);
         let path = check(&control.device(id).within(timeout.max(LEAST)).info()?, &plan)?;
         let info = take_over(&mut control, id, deadline)?;
-        let (started, finished) = (true, false);
-        let mut server = Self { control, id, info, timeout, workers: None, started, finished };
+        let mut server = Self::of(control, id, info, timeout, true);
         match server.bring_back(plan, path, deadline, target) {
             Ok(()) => Ok(server),
             // The next one begins anew; what failed here is the reason of what fails now.

@@ -17,6 +17,7 @@ use core::time::Duration;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How long the kernel may take to make a device: it allocates and names things, no more.
 const ADD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,6 +56,10 @@ pub struct Server<K: Kernel = Linux> {
     /// Whether START_DEV was sent, so that there may be clients.
     pub(super) started: bool,
     pub(super) finished: bool,
+    /// How large the disk is, for its queues,
+    pub(super) size_bytes: Arc<AtomicU64>,
+    /// in blocks of so many bytes.
+    pub(super) block_bytes: u32,
 }
 
 impl<K: Kernel> Server<K> {
@@ -74,8 +79,7 @@ impl<K: Kernel> Server<K> {
         let Some(id) = info.id else {
             return Err(Error::Impossible("a device was added without a number".into()));
         };
-        let (started, finished) = (false, false);
-        let mut server = Self { control, id, info, timeout, workers: None, started, finished };
+        let mut server = Self::of(control, id, info, timeout, false);
         match server.bring_up(wish, plan, path, deadline, target) {
             Ok(()) => Ok(server),
             Err(first) => match server.finish() {
@@ -84,6 +88,19 @@ impl<K: Kernel> Server<K> {
                 Err(then) => and(Err(first), Err(then)),
             },
         }
+    }
+
+    /// A server without threads yet.
+    pub(super) fn of(
+        control: Control<K>,
+        id: u32,
+        info: DeviceInfo,
+        timeout: Duration,
+        started: bool,
+    ) -> Self {
+        let (workers, finished, size_bytes) = (None, false, Arc::default());
+        let block_bytes = 0;
+        Self { control, id, info, timeout, workers, started, finished, size_bytes, block_bytes }
     }
 
     fn bring_up<T: Target>(
@@ -138,6 +155,8 @@ impl<K: Kernel> Server<K> {
         target: T,
     ) -> Result<(), Error> {
         let DeviceInfo { queues, depth, max_io_bytes, descriptor_bytes, .. } = self.info;
+        self.size_bytes.store(geometry.size_bytes, Ordering::Relaxed);
+        self.block_bytes = geometry.logical_block_bytes;
         let char_device = Arc::new(self.open_char_device(deadline)?);
         let target = Arc::new(target);
         let kernel = self.control.kernel().task();
@@ -152,6 +171,7 @@ impl<K: Kernel> Server<K> {
                 depth,
                 descriptor_bytes,
                 limits: Limits { geometry, max_io_bytes },
+                size_bytes: Arc::clone(&self.size_bytes),
                 path,
                 batches,
                 needs: needs.clone(),
@@ -221,6 +241,29 @@ impl<K: Kernel> Server<K> {
     /// Where the disk is, `/dev/ublkbN`.
     pub fn block_path(&self) -> String {
         format!("/dev/ublkb{}", self.id)
+    }
+
+    /// Lets the disk be larger: the backend can serve requests up to `size_bytes`. Clients may send
+    /// them once the driver has been told, by [`DeviceControl::update_size`]; best by another
+    /// process, for the same reason as at a [`stop`](Self::stop).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`]: no whole blocks, or smaller than it is.
+    pub fn grow(&self, size_bytes: u64) -> Result<(), Error> {
+        let block_bytes = u64::from(self.block_bytes.max(1));
+        if !size_bytes.is_multiple_of(block_bytes) || size_bytes > i64::MAX as u64 {
+            return Err(Error::Refused(format!(
+                "a size of {size_bytes} bytes is no multiple of the block size of {block_bytes}"
+            )));
+        }
+        let before = self.size_bytes.fetch_max(size_bytes, Ordering::Relaxed);
+        if before > size_bytes {
+            return Err(Error::Refused(format!(
+                "a disk of {before} bytes does not become smaller: requests may be under way there"
+            )));
+        }
+        Ok(())
     }
 
     /// Waits until a queue has ended: somebody else stopped the device, or something is wrong,

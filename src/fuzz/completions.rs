@@ -67,6 +67,7 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
         depth,
         descriptor_bytes,
         limits: Limits { geometry, max_io_bytes },
+        size_bytes: Arc::default(),
         path: DataPath::Copy,
         batches: false,
         needs: Needs { operations: 1, ..Needs::default() },

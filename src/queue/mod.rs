@@ -34,7 +34,7 @@ use static_assertions::assert_not_impl_any;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ublkit_sys::ublk::{UBLK_IO_RES_ABORT, UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK};
 
 /// Which queue of which device, as the driver granted it. It may go to any thread; the [`Queue`]
@@ -46,6 +46,8 @@ pub(crate) struct QueuePlan<F> {
     pub(crate) depth: u16,
     pub(crate) descriptor_bytes: u16,
     pub(crate) limits: Limits,
+    /// How large the disk is by now: it may have grown beyond the limits.
+    pub(crate) size_bytes: Arc<AtomicU64>,
     pub(crate) path: DataPath,
     /// Whether one command offers and answers many slots.
     pub(crate) batches: bool,
@@ -253,7 +255,11 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// The server owns the slot and its descriptor holds a request.
     fn start(&mut self, tag: u16, has_data_to_fetch: bool) -> Result<(), QueueError> {
         let descriptor = self.descriptors.copy(tag);
-        match Request::decode(&descriptor, &self.plan.limits) {
+        let mut decoded = Request::decode(&descriptor, &self.plan.limits);
+        if decoded == Err(Errno::EINVAL) && self.has_grown() {
+            decoded = Request::decode(&descriptor, &self.plan.limits);
+        }
+        match decoded {
             Ok(request) => {
                 let place = self.place(&request, descriptor.op_flags, has_data_to_fetch);
                 self.slots.set_request(tag, request, place);
@@ -272,6 +278,14 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         } else {
             self.start_with_copy(tag)
         }
+    }
+
+    /// Whether the disk is larger than it was when that was last looked at.
+    #[cold]
+    fn has_grown(&mut self) -> bool {
+        let size_bytes = self.plan.size_bytes.load(Ordering::Relaxed);
+        let known = &mut self.plan.limits.geometry.size_bytes;
+        std::mem::replace(known, size_bytes.max(*known)) < size_bytes
     }
 
     /// The ring has completed an operation. `false` when that cannot be.

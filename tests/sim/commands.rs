@@ -3,11 +3,12 @@
 
 use crate::house::House;
 use std::time::Duration;
-use ublkit::sim::{Choices, Faults, Profile, Sim, Task};
+use ublkit::sim::{Ask, Choices, Faults, Profile, Sim, Task};
 use ublkit::sys::ublk as sys;
 use ublkit::sys::ublk::{ublk_param_basic, ublk_params};
 use ublkit::{
-    Control, DeviceControl, DeviceInfo, DeviceState, Errno, Error, Features, SharedBuffer,
+    Blocking, Builder, Control, DeviceControl, DeviceInfo, DeviceState, Errno, Error, Features,
+    Geometry, Null, SharedBuffer,
 };
 
 const SHORT: Duration = Duration::from_secs(1);
@@ -175,4 +176,29 @@ fn commands_that_are_given_up_are_counted() {
     let full = control.device(id).info().unwrap_err();
     assert!(matches!(&full, Error::Refused(why) if why.starts_with("16 control")), "{full:?}");
     assert_eq!(control.given_up(), 16);
+}
+
+/// A disk that grows serves what it has grown by: not before its server knows, and then at once.
+#[test]
+fn a_disk_grows() {
+    let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
+    let null = Blocking::new(Null::new(Geometry::new(1 << 20)));
+    let server = Builder::new().queues(2).serve_on(sim.task(), null).unwrap();
+    let mut control = Control::open(sim.process(true)).unwrap();
+    let ask_at = |offset: u64| {
+        let asking = sim.ask(server.id(), 1, Ask::Read { offset, len_bytes: 4096 }).unwrap();
+        sim.until_quiet();
+        sim.answer(asking).expect("it is answered").map(|data| data.len())
+    };
+    assert!(ask_at((1 << 20) - 4096).is_ok());
+    control.device(server.id()).update_size(2 << 20).unwrap();
+    assert!(ask_at(1 << 20).is_err(), "its server does not know yet");
+    server.grow(2 << 20).unwrap();
+    assert_eq!(ask_at(1 << 20), Ok(4096));
+    assert_eq!(ask_at((2 << 20) - 4096), Ok(4096));
+    assert!(server.grow(1 << 20).unwrap_err().to_string().contains("does not become smaller"));
+    assert!(server.grow((4 << 20) + 1).unwrap_err().to_string().contains("no multiple"));
+    drop(control);
+    server.stop().unwrap();
+    assert_eq!(sim.leftovers(), Vec::<String>::new());
 }

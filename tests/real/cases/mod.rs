@@ -10,6 +10,7 @@ mod life;
 mod ops;
 mod paths;
 pub mod recovery;
+mod resize;
 mod speed;
 mod trace;
 mod witness;
@@ -81,6 +82,7 @@ pub const CASES: &[Case] = &[
     Case { name: "recovery: killed at any step", needs: NOTHING, run: recovery::any_step },
     Case { name: "recovery: refused", needs: NOTHING, run: recovery::refused },
     Case { name: "recovery: dirty pages at a stop", needs: NOTHING, run: recovery::dirty_pages },
+    Case { name: "resize: a file", needs: NOTHING, run: resize::file },
     Case { name: "data: stamps on every queue", needs: NOTHING, run: data::stamps },
     Case { name: "data: a wrong stride is noticed", needs: NOTHING, run: data::wrong_stride },
     Case { name: "data: fio verify", needs: NOTHING, run: data::fio_verify },
