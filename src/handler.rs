@@ -213,8 +213,8 @@ impl Io<'_> {
     }
 
     /// Waits until [`Wakers::wake`](crate::Wakers::wake) is called with this request's tag, or was
-    /// while the handler was. It stays parked while it is resumed for other reasons. Without [`Needs::wakers`](crate::Needs::wakers) nobody
-    /// ever calls.
+    /// while the handler was. It stays parked while it is resumed for other reasons. Without
+    /// [`Needs::wakers`](crate::Needs::wakers) nobody ever calls.
     pub fn park(&mut self, cookie: u8) {
         self.slots.park(self.slot.tag, cookie);
     }

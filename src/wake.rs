@@ -7,7 +7,8 @@ use std::sync::Arc;
 /// Wakes requests of one queue, from any thread. Cloned, it wakes the same queue.
 ///
 /// A request that is [parked](crate::Io::park) is resumed once for any number of wakes; one that is
-/// not parked any more is not. Many wakes cost the queue one. After the queue's end they do nothing.
+/// not parked any more is not. Many wakes cost the queue one. After the queue's end they do
+/// nothing.
 #[derive(Clone)]
 pub struct Wakers(Arc<Shared>);
 

@@ -43,6 +43,9 @@ _ublkit() {
             ublkit,replay)
                 cmd="ublkit__subcmd__replay"
                 ;;
+            ublkit,resize)
+                cmd="ublkit__subcmd__resize"
+                ;;
             ublkit,serve)
                 cmd="ublkit__subcmd__serve"
                 ;;
@@ -88,6 +91,9 @@ _ublkit() {
             ublkit__subcmd__help,replay)
                 cmd="ublkit__subcmd__help__subcmd__replay"
                 ;;
+            ublkit__subcmd__help,resize)
+                cmd="ublkit__subcmd__help__subcmd__resize"
+                ;;
             ublkit__subcmd__help,serve)
                 cmd="ublkit__subcmd__help__subcmd__serve"
                 ;;
@@ -113,7 +119,7 @@ _ublkit() {
 
     case "${cmd}" in
         ublkit)
-            opts="-h -V --help --version serve list show stop recover upgrade delete wait replay owner doctor stat features abi help"
+            opts="-h -V --help --version serve list show stop recover upgrade delete resize wait replay owner doctor stat features abi help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -195,7 +201,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__help)
-            opts="serve list show stop recover upgrade delete wait replay owner doctor stat features abi help"
+            opts="serve list show stop recover upgrade delete resize wait replay owner doctor stat features abi help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -321,6 +327,20 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__help__subcmd__replay)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ublkit__subcmd__help__subcmd__resize)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -480,6 +500,24 @@ _ublkit() {
             fi
             case "${prev}" in
                 --size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ublkit__subcmd__resize)
+            opts="-h --timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

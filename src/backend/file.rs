@@ -34,6 +34,7 @@ pub struct FileOptions {
     read_only: bool,
     block_bytes: Option<u32>,
     patience: Duration,
+    at_most: Option<u64>,
 }
 
 /// Between two looks whether another server has let go.
@@ -50,7 +51,8 @@ impl FileOptions {
     pub fn new(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref().to_owned();
         let (direct, read_only, patience) = (false, false, Duration::ZERO);
-        Self { path, size_bytes: None, direct, read_only, block_bytes: None, patience }
+        let (size_bytes, block_bytes, at_most) = (None, None, None);
+        Self { path, size_bytes, direct, read_only, block_bytes, patience, at_most }
     }
 
     /// Makes a sparse file of that size where there is none. One that is there must have it.
@@ -74,6 +76,13 @@ impl FileOptions {
     /// The disk's logical blocks; without them, what the file needs, 512 bytes at the least.
     pub fn block_bytes(mut self, block_bytes: u32) -> Self {
         self.block_bytes = Some(block_bytes);
+        self
+    }
+
+    /// Makes a disk of no more than that of it: what a device is that was to grow, and was not told
+    /// of it yet.
+    pub fn at_most(mut self, size_bytes: u64) -> Self {
+        self.at_most = Some(size_bytes);
         self
     }
 
@@ -176,6 +185,7 @@ impl FileOptions {
         if block_bytes < least || !BLOCKS.contains(&least) {
             return Err(format!("its blocks are of {least} bytes, and cannot be of {block_bytes}"));
         }
+        let size_bytes = size_bytes.min(self.at_most.unwrap_or(u64::MAX));
         // What does not fill a block at the end is left out.
         let size_bytes = size_bytes - size_bytes % u64::from(block_bytes.max(1));
         let physical = found.best_bytes.clamp(block_bytes, 1 << 20);

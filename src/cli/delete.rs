@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::fs::File;
 use std::sync::mpsc::channel;
 use std::time::Instant;
-use ublkit::{DeviceInfo, Errno, Error, ErrorKind, Recovery};
+use ublkit::{DeviceInfo, DeviceState, Errno, Error, ErrorKind, Recovery};
 
 /// Takes a device's disk away.
 pub(super) fn stop(id: u32, timeout: Duration) -> Result<(), Failure> {
@@ -15,6 +15,10 @@ pub(super) fn stop(id: u32, timeout: Duration) -> Result<(), Failure> {
     let begun = Instant::now();
     if drops_dirty_pages(&info) && devices::server(&info).is_some() {
         sync(id, timeout)?;
+    } else if drops_dirty_pages(&info) && info.state == DeviceState::Quiesced {
+        say(&format!(
+            "nobody serves /dev/ublkb{id}: what its clients wrote and did not sync is lost"
+        ));
     }
     let left = timeout.saturating_sub(begun.elapsed());
     Ok(devices::commands(&mut control, id, &info).within(left).stop()?)
@@ -110,11 +114,24 @@ pub(super) fn one(id: u32, how: How) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether a device was made to outlive its server, and has.
+fn waits_for_a_server(id: u32) -> bool {
+    let state = || devices::info(&mut devices::control()?, id).map(|info| info.state);
+    matches!(state(), Ok(DeviceState::Quiesced | DeviceState::FailIo))
+}
+
 /// Deletes all devices that no process serves, or all. Goes on after a failure and answers with the
 /// last one.
 pub(super) fn all(how: How) -> Result<(), Failure> {
     let mut result = Ok(());
     for id in devices::ids() {
+        if !how.force && waits_for_a_server(id) {
+            say(&format!(
+                "left alone: ublk device {id} waits for its next server; 'ublkit recover {id}' is \
+                 one, 'ublkit delete {id}' deletes it all the same"
+            ));
+            continue;
+        }
         match one(id, how) {
             Err(failure) if devices::is_gone(&failure) => {}
             Err(Failure::Said(ErrorKind::Busy, sentence)) => {

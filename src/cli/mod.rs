@@ -13,7 +13,9 @@ mod number;
 mod pages;
 mod recover;
 mod replay;
+mod resize;
 mod serve;
+mod signals;
 mod stat;
 mod state;
 mod supervise;
@@ -41,7 +43,8 @@ enum Command {
     ///
     /// Prints the device's path once it is live. Ctrl-C, SIGTERM and 'ublkit stop' stop it cleanly:
     /// requests are answered, dirty pages are written, the device is deleted. A second signal ends
-    /// the server at once, and the kernel fails what is left.
+    /// the server at once, and the kernel fails what is left. SIGUSR1, which 'ublkit upgrade'
+    /// sends, has it leave a device with --recover to the next server.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Serve),
     /// Lists the ublk devices of this machine, whoever serves them
@@ -94,7 +97,8 @@ enum Command {
         #[arg(required_unless_present = "all", conflicts_with = "all")]
         #[arg(value_parser = number::device)]
         id: Option<u32>,
-        /// All devices that no process serves; with --force, all
+        /// All devices that no process serves, but for those that wait for their next server; with
+        /// --force, all
         #[arg(long)]
         all: bool,
         /// Also a device that a process serves: its clients get errors
@@ -106,6 +110,12 @@ enum Command {
         #[command(flatten)]
         patience: Patience,
     },
+    /// Makes a disk larger, while it is used
+    ///
+    /// Of a device that 'ublkit serve file' serves. The file grows to SIZE; another disk that holds
+    /// the contents must be that large already. Needs Linux 6.16.
+    #[command(after_help = "Example:\n  ublkit resize 0 20G && resize2fs /dev/ublkb0")]
+    Resize(resize::Resize),
     /// Waits until a device is live, or gone
     #[command(after_help = WAIT_EXAMPLES)]
     Wait(wait::Wait),
@@ -298,6 +308,9 @@ struct Serve {
     supervision: supervise::Supervision,
     #[command(flatten)]
     tracing: trace::Tracing,
+    /// Of a device that is recovered: how large the kernel has its disk.
+    #[arg(skip)]
+    at_most: Option<u64>,
 }
 
 impl Serve {
@@ -334,6 +347,7 @@ pub(crate) fn run() -> ExitCode {
             let how = delete::How { force, no_wait, timeout: patience.timeout() };
             id.map_or_else(|| delete::all(how), |id| delete::one(id, how))
         }
+        Command::Resize(resize) => resize::run(&resize),
         Command::Wait(wait) => wait::run(&wait),
         Command::Recover(recover) => recover::run(&recover),
         Command::Upgrade(upgrade) => upgrade::run(&upgrade),

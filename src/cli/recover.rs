@@ -1,12 +1,14 @@
 //! `recover`: a device whose server is gone is served again, as its record says.
 
 use super::exit::Failure;
-use super::serve::{self, Signals, Way};
+use super::serve::{self, Way};
+use super::signals::Signals;
 use super::state::{self, Record};
 use super::{BackendName, Cli, Command, Serve, devices, number, trace};
 use clap::{Args, Parser};
 use core::time::Duration;
 use std::time::Instant;
+use ublkit::sys::ublk::SECTOR_BYTES;
 use ublkit::{DeviceInfo, DeviceState, ErrorKind, Recovery};
 
 /// How long a server that was killed may take to be gone.
@@ -87,6 +89,17 @@ pub(super) fn known(info: &DeviceInfo) -> Result<(Record, Serve), Failure> {
             ),
         ));
     };
+    let mut serve = said(id, &record)?;
+    // A file that is gone is not made anew.
+    if serve.backend == BackendName::File {
+        serve.size = None;
+        serve.at_most = Some(size_bytes(info)?);
+    }
+    Ok((record, serve))
+}
+
+/// What a record says of serving its device.
+pub(super) fn said(id: u32, record: &Record) -> Result<Serve, Failure> {
     let words = ["ublkit", "serve"].map(String::from).into_iter();
     let parsed = Cli::try_parse_from(words.chain(record.arguments.iter().cloned()));
     let Ok(Cli { command: Command::Serve(mut serve) }) = parsed else {
@@ -94,17 +107,20 @@ pub(super) fn known(info: &DeviceInfo) -> Result<(Record, Serve), Failure> {
             ErrorKind::Failed,
             format!(
                 "the record of ublk device {id} says 'ublkit serve {}', which this ublkit does not \
-                 understand: recover it with the one that made it",
+                 understand: use the one that made it",
                 record.arguments.join(" ")
             ),
         ));
     };
     serve.path = serve.path.map(|path| record.folder.join(path));
-    // A file that is gone is not made anew.
-    if serve.backend == BackendName::File {
-        serve.size = None;
-    }
-    Ok((record, serve))
+    Ok(serve)
+}
+
+/// How large the kernel has a device's disk.
+pub(super) fn size_bytes(info: &DeviceInfo) -> Result<u64, Failure> {
+    let mut control = devices::control()?;
+    let params = devices::commands(&mut control, info.id.unwrap_or_default(), info).params()?;
+    Ok(params.basic.dev_sectors.saturating_mul(SECTOR_BYTES))
 }
 
 pub(super) fn refused(sentence: String) -> Failure {

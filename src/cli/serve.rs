@@ -1,30 +1,22 @@
 //! `serve`: one device, in the foreground.
 
 use super::exit::{self, Failure, say};
+use super::signals::{Event, Signals};
 use super::stat::Teller;
 use super::state::{self, Kept, Record};
 use super::supervise::{self, Notify};
-use super::{BackendName, Serve, devices};
+use super::{BackendName, Serve, devices, resize};
 use core::time::Duration;
-use rustix::event::{PollFd, PollFlags, poll};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::flag::register_conditional_shutdown;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use ublkit::{
     Blocking, Builder, DeviceState, ErrorKind, Features, File, FileOptions, Geometry, Kernel,
     Linux, Memory, Null, Recovery, Server, Target,
 };
-
-/// The signals that stop the server.
-const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
 /// Queues unless said otherwise: more than this rarely help, and each is a thread.
 const DEFAULT_QUEUES: usize = 4;
@@ -163,16 +155,16 @@ fn serve_on<K: Kernel<File: AsFd>>(
     target: impl Target,
     kept: &mut Kept,
 ) -> Result<End, Ended> {
+    // What cannot be recovered now may be so later.
+    let failed = |why| Ended { is_left: id.is_some(), why };
     if let (BackendName::File, Some(path)) = (serve.backend, serve.path.as_deref()) {
-        kept.is_in(path)?;
+        kept.is_in(path).map_err(failed)?;
     }
     let server = match id {
-        None => builder.clone().tag(kept.tag()).serve_on(kernel, target)?,
-        Some(id) => {
-            let server = builder.recover_on(kernel, id, target);
-            server.map_err(|error| Ended { is_left: true, why: error.into() })?
-        }
+        None => builder.clone().tag(kept.tag()).serve_on(kernel, target),
+        Some(id) => builder.recover_on(kernel, id, target),
     };
+    let server = server.map_err(|error| failed(error.into()))?;
     until_ended(serve, signals, server, kept)
 }
 
@@ -199,7 +191,11 @@ where
     }
     let manager = Notify::of_environment();
     manager.ready(&path);
-    let event = signals.wait(&server)?;
+    let mut event = signals.wait(&server)?;
+    while event == Event::Grow {
+        resize::grow(&server, serve.path.as_deref(), kept);
+        event = signals.wait(&server)?;
+    }
     manager.stopping(&path);
     drop(teller); // the next server has a socket of its own there
     match event {
@@ -212,7 +208,7 @@ where
             say(&format!("somebody stopped {path}"));
             Ok(End::Gone)
         }
-        Event::Stop | Event::HandOver => {
+        Event::Stop | Event::HandOver | Event::Grow => {
             if !stop_from_outside(server.id(), serve.patience.timeout()) {
                 server.stop_now()?;
                 let sentence =
@@ -341,6 +337,9 @@ fn file_of(serve: &Serve, patience: Duration) -> Result<File, Failure> {
     let path = serve.path.as_deref().unwrap_or(Path::new("")); // clap insists on one
     let mut options = FileOptions::new(path).direct(serve.direct).read_only(serve.read_only);
     options = options.patience(patience);
+    if let Some(size_bytes) = serve.at_most {
+        options = options.at_most(size_bytes);
+    }
     if let Some(size_bytes) = serve.size {
         options = options.size_bytes(size_bytes);
     }
@@ -359,86 +358,4 @@ pub(super) fn memory_of(geometry: Geometry) -> Result<Memory, Failure> {
             geometry.size_bytes
         ))
     })
-}
-
-/// Whether whoever started us wants a signal ignored, as nohup does.
-fn is_ignored(signal: i32) -> bool {
-    ignores(&std::fs::read_to_string("/proc/self/status").unwrap_or_default(), signal)
-}
-
-/// Whether the process of this `/proc/…/status` ignores a signal.
-pub(super) fn ignores(status: &str, signal: i32) -> bool {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask >> (signal - 1) & 1 == 1
-}
-
-/// Why a server goes on no longer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Event {
-    /// A signal asked it to stop.
-    Stop,
-    /// A signal asked it to leave its device to the next server.
-    HandOver,
-    /// A queue has ended.
-    Ended,
-}
-
-/// The signal of `ublkit upgrade`.
-pub(super) const HAND_OVER: i32 = SIGUSR1;
-
-/// The signals that stop the server: the first is noted, the second ends the process.
-pub(super) struct Signals {
-    noted: UnixStream,
-    handed: UnixStream,
-}
-
-impl Signals {
-    /// In the background, SIGHUP is none of them: it comes from terminals, and is not heeded.
-    pub(super) fn catch(in_background: bool) -> Result<Self, Failure> {
-        let failed =
-            |error| Failure::Said(ErrorKind::Failed, format!("cannot catch signals: {error}"));
-        let (noted, note) = UnixStream::pair().map_err(failed)?;
-        let (handed, hand) = UnixStream::pair().map_err(failed)?;
-        let armed = Arc::new(AtomicBool::new(false));
-        let mut stopping = SIGNALS.to_vec();
-        if in_background {
-            stopping.retain(|signal| *signal != SIGHUP);
-            signal_hook::flag::register(SIGHUP, Arc::default()).map_err(failed)?;
-        }
-        for signal in stopping.into_iter().filter(|signal| !is_ignored(*signal)) {
-            // A signal's actions are taken in this order: the first finds it not armed yet.
-            let first = Arc::clone(&armed);
-            register_conditional_shutdown(signal, 128 + signal, first).map_err(failed)?;
-            signal_hook::flag::register(signal, Arc::clone(&armed)).map_err(failed)?;
-            let note = note.try_clone().map_err(failed)?;
-            signal_hook::low_level::pipe::register(signal, note).map_err(failed)?;
-        }
-        signal_hook::low_level::pipe::register(HAND_OVER, hand).map_err(failed)?;
-        Ok(Self { noted, handed })
-    }
-
-    /// Waits for a signal or for the device's end.
-    fn wait(&self, server: &impl AsFd) -> Result<Event, Failure> {
-        let mut polled = [
-            PollFd::new(&self.noted, PollFlags::IN),
-            PollFd::new(&self.handed, PollFlags::IN),
-            PollFd::new(server, PollFlags::IN),
-        ];
-        loop {
-            match poll(&mut polled, None) {
-                Ok(_) => {}
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => {
-                    let sentence = format!("cannot wait for signals: {error}");
-                    return Err(Failure::Said(ErrorKind::Failed, sentence));
-                }
-            }
-            let events = [Event::Stop, Event::HandOver, Event::Ended];
-            let came = |polled: &PollFd<'_>| polled.revents().contains(PollFlags::IN);
-            if let Some(at) = polled.iter().position(came) {
-                return Ok(events[at]);
-            }
-        }
-    }
 }

@@ -2,7 +2,8 @@
 
 use super::exit::{Failure, say};
 use super::recover::{ask, known, refused};
-use super::serve::{self, HAND_OVER, Signals, Way};
+use super::serve::{self, Way};
+use super::signals::{HAND_OVER, Signals};
 use super::state::Record;
 use super::{BackendName, devices, number, trace};
 use clap::Args;
@@ -45,21 +46,21 @@ pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
     serve::go(&serve, &signals, Way::Recovered(id, Box::new(record)))
 }
 
-fn not_ours(id: u32, pid: u32) -> Failure {
+pub(super) fn not_ours(id: u32, pid: u32) -> Failure {
     let sentence = format!(
         "process {pid} serves ublk device {id}, and is not the server that its record tells of: \
-         end it by its own means, then 'ublkit recover {id}'"
+         use its own means"
     );
     Failure::Said(ErrorKind::Busy, sentence)
 }
 
-/// The old server, whatever its number comes to mean.
-struct Old {
+/// A device's server, whatever its number comes to mean.
+pub(super) struct Old {
     process: OwnedFd,
 }
 
 impl Old {
-    fn find(pid: u32, record: &Record) -> Option<Self> {
+    pub(super) fn find(pid: u32, record: &Record) -> Option<Self> {
         let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
         let process = pidfd_open(number, PidfdFlags::empty()).ok()?;
         // Looked at after it was opened, so that it is that one.
@@ -111,12 +112,12 @@ impl Old {
         Err(Failure::Said(ErrorKind::Timeout, sentence))
     }
 
-    fn signal(&self, signal: Signal) -> Result<(), Failure> {
+    pub(super) fn signal(&self, signal: Signal) -> Result<(), Failure> {
         match pidfd_send_signal(&self.process, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => {
                 let errno = ublkit::Errno::from(error);
-                let sentence = format!("cannot signal the old server: {errno}; run as its user");
+                let sentence = format!("cannot signal the server: {errno}; run as its user");
                 Err(Failure::Said(ErrorKind::Permission, sentence))
             }
         }

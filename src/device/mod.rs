@@ -4,6 +4,7 @@
 //! mapping, thread or ring is left. No thread that serves I/O waits for a control command.
 
 mod builder;
+mod grow;
 mod recover;
 mod server;
 mod workers;

@@ -31,9 +31,7 @@ impl<K: Kernel> Server<K> {
         let deadline = control.kernel().now().saturating_add(timeout);
         let path = check(&control.device(id).within(timeout.max(LEAST)).info()?, &plan)?;
         let info = take_over(&mut control, id, deadline)?;
-        let (started, finished) = (true, false);
-        let (workers, meters) = (None, plan.metered.then(Vec::new));
-        let mut server = Self { control, id, info, timeout, workers, meters, started, finished };
+        let mut server = Self::of(control, id, info, &plan, true);
         match server.bring_back(plan, path, deadline, target) {
             Ok(()) => Ok(server),
             // The next one begins anew; what failed here is the reason of what fails now.
@@ -65,7 +63,8 @@ impl<K: Kernel> Server<K> {
     }
 
     /// Ends the server and leaves the device to the next one, which
-    /// [`Builder::recover`](crate::Builder::recover) makes.
+    /// [`Builder::recover`](crate::Builder::recover) makes. Nothing is left to be done with this
+    /// one: it is to be dropped, and [`stop`](Self::stop) does nothing any more.
     ///
     /// Where the device has [`QUIESCE`](Features::QUIESCE), all requests under way are answered
     /// first, until the timeout, and new ones wait: no client sees an error, whatever the

@@ -17,6 +17,7 @@ use core::time::Duration;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How long the kernel may take to make a device: it allocates and names things, no more.
 const ADD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,6 +60,10 @@ pub struct Server<K: Kernel = Linux> {
     /// Whether START_DEV was sent, so that there may be clients.
     pub(super) started: bool,
     pub(super) finished: bool,
+    /// How large the disk is, for its queues,
+    pub(super) size_bytes: Arc<AtomicU64>,
+    /// in blocks of so many bytes.
+    pub(super) block_bytes: u32,
 }
 
 impl<K: Kernel> Server<K> {
@@ -78,9 +83,7 @@ impl<K: Kernel> Server<K> {
         let Some(id) = info.id else {
             return Err(Error::Impossible("a device was added without a number".into()));
         };
-        let (started, finished) = (false, false);
-        let (workers, meters) = (None, plan.metered.then(Vec::new));
-        let mut server = Self { control, id, info, timeout, workers, meters, started, finished };
+        let mut server = Self::of(control, id, info, &plan, false);
         match server.bring_up(wish, plan, path, deadline, target) {
             Ok(()) => Ok(server),
             Err(first) => match server.finish() {
@@ -88,6 +91,30 @@ impl<K: Kernel> Server<K> {
                 Ok(_) | Err(Error::Queue { .. }) => Err(first),
                 Err(then) => and(Err(first), Err(then)),
             },
+        }
+    }
+
+    /// A server without threads yet.
+    pub(super) fn of(
+        control: Control<K>,
+        id: u32,
+        info: DeviceInfo,
+        plan: &Plan,
+        started: bool,
+    ) -> Self {
+        let (workers, finished, size_bytes) = (None, false, Arc::default());
+        let (timeout, meters) = (plan.timeout, plan.metered.then(Vec::new));
+        Self {
+            control,
+            id,
+            info,
+            timeout,
+            workers,
+            meters,
+            started,
+            finished,
+            size_bytes,
+            block_bytes: 0,
         }
     }
 
@@ -144,6 +171,8 @@ impl<K: Kernel> Server<K> {
         target: T,
     ) -> Result<(), Error> {
         let DeviceInfo { queues, depth, max_io_bytes, descriptor_bytes, .. } = self.info;
+        self.size_bytes.store(geometry.size_bytes, Ordering::Relaxed);
+        self.block_bytes = geometry.logical_block_bytes;
         let char_device = Arc::new(self.open_char_device(deadline)?);
         let target = Arc::new(target);
         let kernel = self.control.kernel().task();
@@ -163,6 +192,7 @@ impl<K: Kernel> Server<K> {
                 depth,
                 descriptor_bytes,
                 limits: Limits { geometry, max_io_bytes },
+                size_bytes: Arc::clone(&self.size_bytes),
                 path,
                 batches,
                 needs: needs.clone(),

@@ -27,7 +27,6 @@ pub fn completions(bytes: &[u8]) {
     let _: Option<End> = run(bytes);
 }
 
-/// How the queue came to its end.
 type End = Result<Turn, QueueError>;
 
 fn run(bytes: &[u8]) -> Option<End> {
@@ -66,6 +65,7 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
         depth,
         descriptor_bytes,
         limits: Limits { geometry, max_io_bytes },
+        size_bytes: Arc::default(),
         path: DataPath::Copy,
         batches: false,
         needs: Needs { operations: 1, ..Needs::default() },

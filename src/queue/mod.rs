@@ -247,7 +247,11 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// The server owns the slot and its descriptor holds a request.
     fn start(&mut self, tag: u16, has_data_to_fetch: bool) -> Result<(), QueueError> {
         let descriptor = self.descriptors.copy(tag);
-        match Request::decode(&descriptor, &self.plan.limits) {
+        let mut decoded = Request::decode(&descriptor, &self.plan.limits);
+        if decoded == Err(Errno::EINVAL) && self.has_grown() {
+            decoded = Request::decode(&descriptor, &self.plan.limits);
+        }
+        match decoded {
             Ok(request) => {
                 let place = self.place(&request, descriptor.op_flags, has_data_to_fetch);
                 self.slots.set_request(tag, request, place);
@@ -266,6 +270,14 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         } else {
             self.start_with_copy(tag)
         }
+    }
+
+    /// Whether the disk is larger than it was when that was last looked at.
+    #[cold]
+    fn has_grown(&mut self) -> bool {
+        let size_bytes = self.plan.size_bytes.load(Ordering::Relaxed);
+        let known = &mut self.plan.limits.geometry.size_bytes;
+        std::mem::replace(known, size_bytes.max(*known)) < size_bytes
     }
 
     /// The ring has completed an operation. `false` when that cannot be.

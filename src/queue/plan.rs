@@ -6,7 +6,7 @@ use crate::needs::{Needs, QueueInfo};
 use crate::request::Limits;
 use crate::wake::Wakers;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// Which queue of which device, as the driver granted it. It may go to any thread; the [`Queue`]
 /// made from it stays where it was made.
@@ -17,6 +17,8 @@ pub(crate) struct QueuePlan<F> {
     pub(crate) depth: u16,
     pub(crate) descriptor_bytes: u16,
     pub(crate) limits: Limits,
+    /// How large the disk is by now: it may have grown beyond the limits.
+    pub(crate) size_bytes: Arc<AtomicU64>,
     pub(crate) path: DataPath,
     /// Whether one command offers and answers many slots.
     pub(crate) batches: bool,

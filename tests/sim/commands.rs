@@ -4,11 +4,12 @@
 use crate::house::House;
 use crate::properties::load;
 use std::time::Duration;
-use ublkit::sim::{Choices, Faults, Profile, Sim, Task};
+use ublkit::sim::{Ask, Choices, Faults, Profile, Sim, Task};
 use ublkit::sys::ublk as sys;
 use ublkit::sys::ublk::{ublk_param_basic, ublk_params};
 use ublkit::{
-    Control, DeviceControl, DeviceInfo, DeviceState, Errno, Error, Features, SharedBuffer,
+    Blocking, Builder, Control, DeviceControl, DeviceInfo, DeviceState, Errno, Error, Features,
+    Geometry, Null, SharedBuffer,
 };
 
 const SHORT: Duration = Duration::from_secs(1);
@@ -200,4 +201,29 @@ fn an_ordinary_user_serves() {
     let sim = house.sim(Choices::seed(0));
     let error = house.builder().serve_on(sim.process(false), house.target()).unwrap_err();
     assert_eq!(error.kind(), ublkit::ErrorKind::Permission, "{error}");
+}
+
+/// A disk that grows serves what it has grown by: not before its server knows, and then at once.
+#[test]
+fn a_disk_grows() {
+    let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
+    let null = Blocking::new(Null::new(Geometry::new(1 << 20)));
+    let server = Builder::new().queues(2).serve_on(sim.task(), null).unwrap();
+    let mut control = Control::open(sim.process(true)).unwrap();
+    let ask_at = |offset: u64| {
+        let asking = sim.ask(server.id(), 1, Ask::Read { offset, len_bytes: 4096 }).unwrap();
+        sim.until_quiet();
+        sim.answer(asking).expect("it is answered").map(|data| data.len())
+    };
+    assert!(ask_at((1 << 20) - 4096).is_ok());
+    control.device(server.id()).update_size(2 << 20).unwrap();
+    assert!(ask_at(1 << 20).is_err(), "its server does not know yet");
+    server.grow(2 << 20).unwrap();
+    assert_eq!(ask_at(1 << 20), Ok(4096));
+    assert_eq!(ask_at((2 << 20) - 4096), Ok(4096));
+    assert!(server.grow(1 << 20).unwrap_err().to_string().contains("does not become smaller"));
+    assert!(server.grow((4 << 20) + 1).unwrap_err().to_string().contains("no multiple"));
+    drop(control);
+    server.stop().unwrap();
+    assert_eq!(sim.leftovers(), Vec::<String>::new());
 }

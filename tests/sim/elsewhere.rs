@@ -3,6 +3,7 @@
 use crate::files;
 use crate::house::House;
 use crate::properties::load;
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use ublkit::kernel::Kernel;
@@ -122,7 +123,7 @@ fn futures_mistakes() {
 /// A task that somebody kept is nobody's any more, though its slot has another request.
 #[test]
 fn a_kept_task_does_nothing() {
-    thread_local!(static KEPT: std::cell::RefCell<Option<Task>> = const { std::cell::RefCell::new(None) });
+    thread_local!(static KEPT: RefCell<Option<Task>> = const { RefCell::new(None) });
     let results = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&results);
     let serve = move |task: Task| {

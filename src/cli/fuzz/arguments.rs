@@ -1,7 +1,7 @@
 //! `arguments`: what people write behind `ublkit`.
 
 use crate::cli::number::{count, device, show_size, size};
-use crate::cli::{BackendName, Cli, Command, Serve, serve};
+use crate::cli::{BackendName, Cli, Command, Serve, serve, signals};
 use clap::Parser;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +14,7 @@ pub(crate) fn arguments(bytes: &[u8]) {
     let words: Vec<&OsStr> = bytes.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
     for text in words.iter().filter_map(|word| word.to_str()) {
         number(text);
-        let _ = serve::ignores(text, 1);
+        let _ = signals::ignores(text, 1);
     }
     match Cli::try_parse_from([OsStr::new("ublkit")].into_iter().chain(words)) {
         Ok(Cli { command: Command::Serve(options) }) => serves(&options),

@@ -97,17 +97,21 @@ impl Directory {
 
     /// Keeps a record, in place of the one before it.
     pub(in crate::cli) fn write(&self, record: &Record) -> Result<(), Failure> {
-        let name = file_name(record.tag);
+        self.replace(&file_name(record.tag), &record.text())
+    }
+
+    /// Writes a file in place of the one before it.
+    fn replace(&self, name: &str, text: &str) -> Result<(), Failure> {
         let draft = format!(".{name}.{}", std::process::id());
-        let failed = |error| failed("write", &self.path.join(&name), error);
+        let failed = |error| failed("write", &self.path.join(name), error);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let _ = rustix::fs::unlinkat(&self.fd, &draft, AtFlags::empty());
         let mode = Mode::RUSR | Mode::WUSR;
         let file = rustix::fs::openat(&self.fd, &draft, flags | OFlags::CLOEXEC, mode);
         let mut file = File::from(file.map_err(failed)?);
-        let written = file.write_all(record.text().as_bytes());
+        let written = file.write_all(text.as_bytes());
         let kept = written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
-        let kept = kept.and_then(|()| rustix::fs::renameat(&self.fd, &draft, &self.fd, &name));
+        let kept = kept.and_then(|()| rustix::fs::renameat(&self.fd, &draft, &self.fd, name));
         if kept.is_err() {
             let _ = rustix::fs::unlinkat(&self.fd, &draft, AtFlags::empty());
         }
@@ -162,6 +166,28 @@ impl Directory {
         let _ = rustix::fs::unlinkat(&self.fd, socket_name(tag), AtFlags::empty());
     }
 
+    /// Leaves word for the server of a device, or an answer of its; none is none.
+    pub(in crate::cli) fn leave_word(&self, tag: u64, word: Option<&str>) -> Result<(), Failure> {
+        match word {
+            Some(word) => self.replace(&word_name(tag), word),
+            None => {
+                let _ = rustix::fs::unlinkat(&self.fd, word_name(tag), AtFlags::empty());
+                Ok(())
+            }
+        }
+    }
+
+    /// The word that was left.
+    pub(in crate::cli) fn word(&self, tag: u64) -> Option<String> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.fd, word_name(tag), flags, Mode::empty()).ok()?;
+        let stat = rustix::fs::fstat(&file).ok()?;
+        trusted(&stat, FileType::RegularFile, Mode::WGRP | Mode::WOTH).ok()?;
+        let mut text = String::new();
+        File::from(file).take(MAX_BYTES).read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+
     /// The tags of all records, in order.
     pub(in crate::cli) fn tags(&self) -> Vec<u64> {
         let entries = Dir::read_from(&self.fd).into_iter().flatten().flatten();
@@ -171,6 +197,11 @@ impl Directory {
         tags.sort_unstable();
         tags
     }
+}
+
+/// The file in which word is left for a server.
+fn word_name(tag: u64) -> String {
+    format!("{tag:016x}.word")
 }
 
 /// The file that a record is in.

@@ -8,6 +8,9 @@ use std::io::Read;
 use std::path::Path;
 use ublkit::{DeviceInfo, ErrorKind};
 
+/// How an answer begins that says why not.
+pub(in crate::cli) const REFUSED: &str = "refused: ";
+
 /// The record of the device that this process serves.
 #[derive(Debug)]
 pub(in crate::cli) struct Kept {
@@ -93,6 +96,15 @@ impl Kept {
         if let Err(Failure::Said(_, sentence)) = noted {
             say(&sentence); // it is served all the same
         }
+    }
+
+    /// Answers the word that was left for this server by what comes of it: nothing, or why not.
+    pub(in crate::cli) fn answer(&self, work: impl FnOnce(&str) -> Result<(), Failure>) {
+        let Some(directory) = &self.directory else { return };
+        let Some(word) = directory.word(self.record.tag) else { return };
+        let why = work(&word).err();
+        let answer = why.map(|why| format!("{REFUSED}{}", why.sentence()));
+        let _ = directory.leave_word(self.record.tag, answer.as_deref());
     }
 
     /// The device is gone.

@@ -11,7 +11,7 @@ mod process;
 mod record;
 
 pub(super) use directory::Directory;
-pub(super) use kept::{Kept, new_record};
+pub(super) use kept::{Kept, REFUSED, new_record};
 pub(super) use names::name;
 pub(super) use process::Process;
 pub(super) use record::{FileName, Granted, Record};
@@ -48,6 +48,7 @@ fn forget(directory: &Directory, record: &Record) {
         names.remove(name);
     }
     directory.remove_socket(record.tag); // of a server that was killed
+    let _ = directory.leave_word(record.tag, None);
     directory.remove(record.tag);
 }
 

@@ -12,6 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use ublkit::Features;
 
 const GOLDEN: &str = include_str!("../../golden/errors.txt");
 
@@ -50,6 +51,16 @@ impl Trials {
         assert_eq!(tools::devices(), devices, "{heading}: left behind");
         let code = status.code().expect("no signal ended it");
         self.compare(&heading, &format!("exit code {code}\n{}\n", said.trim_end()), code);
+    }
+
+    /// Runs `ublkit WORDS` while somebody serves, whose number is of no matter.
+    fn about(&mut self, serving: &Serving, note: &str, words: &[&str]) {
+        let output = tools::output(UBLKIT, words);
+        let pid = serving.child.id().to_string();
+        let said = String::from_utf8(output.stderr).unwrap().replace(&pid, "PID");
+        let code = output.status.code().unwrap();
+        let heading = format!("$ ublkit {}   ({note})", words.join(" "));
+        self.compare(&heading, &format!("exit code {code}\n{said}"), code);
     }
 
     fn compare(&mut self, heading: &str, found: &str, code: i32) {
@@ -118,15 +129,52 @@ pub fn taken(_: Context) {
 
 /// A live device is not deleted by mistake.
 fn live(trials: &mut Trials, serving: &Serving) {
-    let pid = serving.child.id().to_string();
     for words in [&["delete", ID][..], &["delete", "--all"]] {
-        let output = tools::output(UBLKIT, words);
-        let said = String::from_utf8(output.stderr).unwrap().replace(&pid, "PID");
-        let code = output.status.code().unwrap();
-        let heading = format!("$ ublkit {}   (while it is served)", words.join(" "));
-        trials.compare(&heading, &format!("exit code {code}\n{said}"), code);
+        trials.about(serving, "while it is served", words);
     }
     assert_eq!(tools::devices(), [format!("ublkc{ID}")]);
+}
+
+/// What cannot be recovered, upgraded or waited for.
+pub fn recovery(context: Context) {
+    let mut trials = Trials::default();
+    for words in [&["recover", ID][..], &["upgrade", ID], &["wait", ID, "--live", "--timeout=1"]] {
+        trials.call(words);
+    }
+    let serving = Serving::start(&["null", "--size", "1G", "--id", ID]);
+    for words in [&["recover", ID][..], &["upgrade", ID], &["wait", ID, "--gone", "--timeout=1"]] {
+        trials.about(&serving, "while it is served", words);
+    }
+    let client = File::open(&serving.path).unwrap();
+    let can = context.features.contains(Features::SAFE_STOP_DEV);
+    let note = if can { "while it is open" } else { "where the kernel cannot" };
+    trials.about(&serving, note, &["stop", ID, "--if-unused"]);
+    drop(client);
+    killed(serving);
+    trials.run("   (killed, without recovery)", Command::new(UBLKIT).args(["recover", ID]));
+    tools::run(UBLKIT, &["delete", ID]);
+
+    let recoverable = ["memory", "--size", "64M", "--id", ID, "--recover", "wait"];
+    let serving = Serving::start(&recoverable);
+    trials.about(&serving, "of memory", &["upgrade", ID]);
+    killed(serving);
+    trials.run("   (killed, of memory)", Command::new(UBLKIT).args(["recover", ID]));
+    tools::run(UBLKIT, &["stop", ID]);
+    trials.run("   (stopped)", Command::new(UBLKIT).args(["recover", ID]));
+    tools::run(UBLKIT, &["delete", ID]);
+
+    killed(Serving::start(&recoverable));
+    for record in tools::names("/run/ublkit").iter().filter(|name| name.ends_with(".json")) {
+        std::fs::remove_file(format!("/run/ublkit/{record}")).unwrap();
+    }
+    trials.run("   (without its record)", Command::new(UBLKIT).args(["recover", ID]));
+    tools::run(UBLKIT, &["delete", ID]);
+    trials.judge();
+}
+
+fn killed(serving: Serving) {
+    serving.signal(rustix::process::Signal::KILL);
+    assert_eq!(serving.end(Duration::from_secs(60)).0, -9);
 }
 
 /// The program where everybody can run it, as somebody who may not do much.

@@ -13,6 +13,7 @@ mod ops;
 mod ordinary;
 mod paths;
 pub mod recovery;
+mod resize;
 mod speed;
 mod stat;
 pub mod supervise;
@@ -86,6 +87,7 @@ pub const CASES: &[Case] = &[
     Case { name: "recovery: killed at any step", needs: NOTHING, run: recovery::any_step },
     Case { name: "recovery: refused", needs: NOTHING, run: recovery::refused },
     Case { name: "recovery: dirty pages at a stop", needs: NOTHING, run: recovery::dirty_pages },
+    Case { name: "resize: a file", needs: NOTHING, run: resize::file },
     Case { name: "data: stamps on every queue", needs: NOTHING, run: data::stamps },
     Case { name: "data: a wrong stride is noticed", needs: NOTHING, run: data::wrong_stride },
     Case { name: "data: fio verify", needs: NOTHING, run: data::fio_verify },
@@ -150,6 +152,7 @@ pub const CASES: &[Case] = &[
     Case { name: "trace: nobody reads it", needs: NOTHING, run: trace::unread },
     Case { name: "errors: bad numbers", needs: NOTHING, run: errors::bad_numbers },
     Case { name: "errors: taken, live or not there", needs: NOTHING, run: errors::taken },
+    Case { name: "errors: recovery", needs: NOTHING, run: errors::recovery },
     Case { name: "errors: not root", needs: NOTHING, run: errors::not_root },
     Case { name: "errors: no driver", needs: NOTHING, run: errors::no_driver },
     Case { name: "errors: no io_uring", needs: NOTHING, run: errors::no_io_uring },

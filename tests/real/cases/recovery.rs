@@ -271,7 +271,7 @@ pub fn any_step(context: Context) {
         let file = ["serve", "file", image.path(), "--size", size, "--recover", "reissue"];
         let serve = [&file[..], &["--id", id]].concat();
         let later =
-            |dice: &mut Dice| std::thread::sleep(Duration::from_millis(dice.below(60) as u64));
+            |dice: &mut Dice| std::thread::sleep(Duration::from_millis(dice.below(250) as u64));
         match round % 3 {
             0 => {
                 let server = started(&serve);
@@ -378,6 +378,11 @@ pub fn refused(_: Context) {
     let taken = ["serve", "null", "--size", "1M", "--name", "precious"];
     assert!(why(&taken, 6).contains("the name 'precious' is taken by ublk device"));
     let id = kill(serving);
+    eventually("the server is gone", SOON, || {
+        let show = tools::output(UBLKIT, &["show", &id]);
+        String::from_utf8_lossy(&show.stdout).contains("quiesced")
+    });
+    run(UBLKIT, &["delete", "--all"]); // leaves alone what waits for a server
     let kept = format!("{}.kept", image.path());
     std::fs::rename(image.path(), &kept).unwrap();
     assert!(why(&["recover", &id], 2).contains("ENOENT"));

@@ -1,0 +1,111 @@
+//! `resize`: a disk becomes larger while it is used: first what holds it, then its server, then the
+//! kernel's idea of it.
+
+use super::exit::Failure;
+use super::recover::{ask, refused, said, size_bytes};
+use super::signals::GROW;
+use super::state::{self, Directory, Kept, REFUSED};
+use super::upgrade::{Old, not_ours};
+use super::{BackendName, devices, number};
+use clap::Args;
+use core::time::Duration;
+use rustix::process::Signal;
+use std::fs::OpenOptions;
+use std::io::{Seek, SeekFrom};
+use std::path::Path;
+use std::time::Instant;
+use ublkit::{ErrorKind, Features, Kernel, Server};
+
+/// Between two looks whether the server has answered.
+const PAUSE: Duration = Duration::from_millis(5);
+
+#[derive(Args, Debug)]
+pub(super) struct Resize {
+    /// The number N in /dev/ublkbN, or that path
+    #[arg(value_parser = number::device)]
+    id: u32,
+    /// The new size in bytes, or with K, M, G, T or P for powers of 1024
+    #[arg(value_parser = number::size)]
+    size: u64,
+    /// Seconds to wait for the server and for the kernel at the most, each
+    #[arg(long, value_name = "SECONDS", value_parser = number::count, default_value = "30")]
+    timeout: u16,
+}
+
+/// Makes a disk larger.
+pub(super) fn run(resize: &Resize) -> Result<(), Failure> {
+    let Resize { id, size, timeout } = *resize;
+    let timeout = Duration::from_secs(timeout.into());
+    let info = ask(id)?;
+    let offered = devices::control()?.features()?.unwrap_or_default();
+    if !offered.contains(Features::UPDATE_SIZE) {
+        let sentence = "this kernel cannot resize a disk (6.16 can): serve it anew".into();
+        return Err(Failure::Said(ErrorKind::Unsupported, sentence));
+    }
+    let before = size_bytes(&info)?;
+    if size < before {
+        return Err(refused(format!(
+            "ublk device {id} has {before} bytes, and cannot become smaller"
+        )));
+    }
+    let Some(pid) = devices::server(&info) else {
+        let sentence = format!("nobody serves ublk device {id}: 'ublkit show {id}' tells more");
+        return Err(Failure::Said(ErrorKind::Failed, sentence));
+    };
+    let (Some(directory), Some(record)) = (Directory::find()?, state::of(&info)?) else {
+        return Err(not_ours(id, pid));
+    };
+    if said(id, &record)?.backend != BackendName::File {
+        return Err(refused(format!("ublk device {id} is in no file, and cannot grow")));
+    }
+    let server = Old::find(pid, &record).ok_or_else(|| not_ours(id, pid))?;
+    directory.leave_word(record.tag, Some(&size.to_string()))?;
+    server.signal(Signal::from_named_raw(GROW).unwrap_or(Signal::USR2))?;
+    let answer = answer(&directory, record.tag, timeout);
+    directory.leave_word(record.tag, None)?;
+    answer?;
+    let mut control = devices::control()?;
+    Ok(devices::commands(&mut control, id, &info).within(timeout).update_size(size)?)
+}
+
+/// Waits until the server has done as it was asked.
+fn answer(directory: &Directory, tag: u64, timeout: Duration) -> Result<(), Failure> {
+    let begun = Instant::now();
+    while let Some(word) = directory.word(tag) {
+        if let Some(why) = word.strip_prefix(REFUSED) {
+            return Err(Failure::Said(ErrorKind::Failed, why.into()));
+        }
+        if begun.elapsed() > timeout {
+            let sentence = format!("the server did not answer within {} s", timeout.as_secs());
+            return Err(Failure::Said(ErrorKind::Timeout, sentence));
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// The server's part: what holds the disk becomes as large as was asked, and requests there are
+/// served.
+pub(super) fn grow<K: Kernel>(server: &Server<K>, path: Option<&Path>, kept: &mut Kept) {
+    let known = path.map(|path| kept.is_in(path));
+    kept.answer(|word| {
+        let path = path.ok_or_else(|| refused("the disk is in no file".into()))?;
+        known.transpose()?;
+        let size: u64 = word.trim().parse().map_err(|_| refused(format!("'{word}' is no size")))?;
+        let failed = |error: std::io::Error| {
+            let sentence = format!("cannot make {} larger: {error}", path.display());
+            Failure::Said(ErrorKind::Failed, sentence)
+        };
+        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
+        let is_file = file.metadata().map_err(failed)?.is_file();
+        let now = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        if now < size && !is_file {
+            return Err(refused(format!("{} has {now} bytes, not {size}", path.display())));
+        }
+        server.grow(size)?; // says what cannot be, before anything is done
+        if now < size {
+            file.set_len(size).map_err(failed)?;
+        }
+        Ok(())
+    });
+}

@@ -1,0 +1,31 @@
+//! A disk that becomes larger while it is served.
+
+use super::server::Server;
+use crate::error::Error;
+use crate::kernel::Kernel;
+use std::sync::atomic::Ordering;
+
+impl<K: Kernel> Server<K> {
+    /// Lets the disk be larger: the backend can serve requests up to `size_bytes`. Clients may send
+    /// them once the driver has been told, by [`DeviceControl::update_size`]; best by another
+    /// process, for the same reason as at a [`stop`](Self::stop).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`]: no whole blocks, or smaller than it is.
+    pub fn grow(&self, size_bytes: u64) -> Result<(), Error> {
+        let block_bytes = u64::from(self.block_bytes.max(1));
+        if !size_bytes.is_multiple_of(block_bytes) || size_bytes > i64::MAX as u64 {
+            return Err(Error::Refused(format!(
+                "a size of {size_bytes} bytes is no multiple of the block size of {block_bytes}"
+            )));
+        }
+        let before = self.size_bytes.fetch_max(size_bytes, Ordering::Relaxed);
+        if before > size_bytes {
+            return Err(Error::Refused(format!(
+                "a disk of {before} bytes does not become smaller: requests may be under way there"
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! Disks that grow while they are used.
+
+use super::Context;
+use crate::tools::{self, Serving, UBLKIT, eventually, run};
+use crate::{disk, load};
+use rustix::process::Signal;
+use std::process::Command;
+use std::time::Duration;
+use ublkit::Features;
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// A file grows under load, is served to its new end, and is as large for the next server.
+pub fn file(context: Context) {
+    let image = "/tmp/ublkit-resize.img";
+    let _ = std::fs::remove_file(image);
+    let words = ["file", image, "--size", "8M", "--recover", "reissue"];
+    let serving = Serving::start(&words);
+    let (id, path) = (serving.id().to_string(), serving.path.clone());
+    let resize = |size: &str| tools::output(UBLKIT, &["resize", &id, size]);
+    let code = |size: &str| resize(size).status.code().unwrap();
+    if !context.features.contains(Features::UPDATE_SIZE) {
+        assert_eq!(code("16M"), 4);
+        serving.stop();
+        return std::fs::remove_file(image).unwrap();
+    }
+    let end = 16 << 20;
+    let client = disk::open(&path, 0);
+    assert!(disk::read(&client, end - 4096, 4096).is_err(), "beyond the end");
+    let mut fio = load::mixed(&path);
+    load::busy(&path);
+    let resized = resize("16M");
+    assert!(resized.status.success(), "{resized:?}");
+    let size = || run("blockdev", &["--getsize64", &path]).trim().parse::<u64>().unwrap();
+    assert_eq!(size(), end);
+    let stamp = disk::stamp(7, 7, 4096);
+    disk::write(&client, end - 4096, &stamp).unwrap();
+    assert!(fio.try_wait().unwrap().is_none(), "a client saw an error");
+    fio.kill().unwrap();
+    fio.wait().unwrap();
+    assert_eq!((code("16M"), code("8M"), code("16777217")), (0, 2, 1));
+    assert_eq!(size(), end);
+    drop(client);
+
+    serving.signal(Signal::KILL);
+    assert_eq!(serving.end(SOON).0, -9);
+    let serving = Serving::started(Command::new(UBLKIT).args(["recover", &id]));
+    assert_eq!(disk::read(&disk::open(&path, 0), end - 4096, 4096).unwrap(), stamp);
+    serving.stop();
+    assert_eq!(std::fs::metadata(image).unwrap().len(), end);
+    std::fs::remove_file(image).unwrap();
+
+    let serving = Serving::start(&["memory", "--size", "64M"]);
+    let output = tools::output(UBLKIT, &["resize", &serving.path, "128M"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    serving.stop();
+    eventually("it is gone", SOON, || tools::devices().is_empty());
+}
