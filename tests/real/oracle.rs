@@ -11,6 +11,9 @@ use std::{io, sync::Arc};
 
 pub const BLOCK: usize = 4096;
 
+/// After a write that failed: on a disk that fails all, writers would take the whole machine.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// What is known of a block.
 #[derive(Debug, Default)]
 struct Block {
@@ -110,7 +113,7 @@ impl Writers {
                         return;
                     }
                     if oracle.write(&disk, index).is_err() {
-                        std::thread::sleep(Duration::from_millis(1));
+                        std::thread::sleep(PAUSE);
                     }
                 }
             })

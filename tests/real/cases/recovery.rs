@@ -79,7 +79,7 @@ pub fn each_mode(context: Context) {
         let path = serving.path.clone();
         let oracle = Arc::new(Oracle::new(BLOCKS));
         let writers = Writers::start(&oracle, &path, WRITERS);
-        for round in 0..context.pick(2, 10) {
+        for round in 0..context.pick(1, 10) {
             let before = oracle.counts().0;
             eventually("writers write", SOON, || oracle.counts().0 > before + 100);
             let id = kill(serving);
