@@ -93,7 +93,7 @@ pub(super) fn known(info: &DeviceInfo) -> Result<(Record, Serve), Failure> {
     // A file that is gone is not made anew.
     if serve.backend == BackendName::File {
         serve.size = None;
-        serve.at_most = Some(size_bytes(info)?);
+        serve.at_most = Some(size_bytes(info)?.0);
     }
     Ok((record, serve))
 }
@@ -116,11 +116,13 @@ pub(super) fn said(id: u32, record: &Record) -> Result<Serve, Failure> {
     Ok(serve)
 }
 
-/// How large the kernel has a device's disk.
-pub(super) fn size_bytes(info: &DeviceInfo) -> Result<u64, Failure> {
+/// How large the kernel has a device's disk, and in blocks of how many bytes.
+pub(super) fn size_bytes(info: &DeviceInfo) -> Result<(u64, u64), Failure> {
     let mut control = devices::control()?;
     let params = devices::commands(&mut control, info.id.unwrap_or_default(), info).params()?;
-    Ok(params.basic.dev_sectors.saturating_mul(SECTOR_BYTES))
+    let block_bytes = 1_u64.checked_shl(params.basic.logical_bs_shift.into());
+    let size_bytes = params.basic.dev_sectors.saturating_mul(SECTOR_BYTES);
+    Ok((size_bytes, block_bytes.unwrap_or(SECTOR_BYTES)))
 }
 
 pub(super) fn refused(sentence: String) -> Failure {

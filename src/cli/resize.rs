@@ -4,7 +4,7 @@
 use super::exit::Failure;
 use super::recover::{ask, refused, said, size_bytes};
 use super::signals::GROW;
-use super::state::{self, Directory, Kept, REFUSED};
+use super::state::{self, Directory, FileName, Kept, REFUSED, Record};
 use super::upgrade::{Old, not_ours};
 use super::{BackendName, devices, number};
 use clap::Args;
@@ -42,7 +42,12 @@ pub(super) fn run(resize: &Resize) -> Result<(), Failure> {
         let sentence = "this kernel cannot resize a disk (6.16 can): serve it anew".into();
         return Err(Failure::Said(ErrorKind::Unsupported, sentence));
     }
-    let before = size_bytes(&info)?;
+    let (before, block_bytes) = size_bytes(&info)?;
+    if !size.is_multiple_of(block_bytes) {
+        return Err(refused(format!(
+            "a size of {size} bytes is no multiple of the block size of {block_bytes}"
+        )));
+    }
     if size < before {
         return Err(refused(format!(
             "ublk device {id} has {before} bytes, and cannot become smaller"
@@ -55,10 +60,12 @@ pub(super) fn run(resize: &Resize) -> Result<(), Failure> {
     let (Some(directory), Some(record)) = (Directory::find()?, state::of(&info)?) else {
         return Err(not_ours(id, pid));
     };
-    if said(id, &record)?.backend != BackendName::File {
+    let serve = said(id, &record)?;
+    let (BackendName::File, Some(path)) = (serve.backend, &serve.path) else {
         return Err(refused(format!("ublk device {id} is in no file, and cannot grow")));
-    }
+    };
     let server = Old::find(pid, &record).ok_or_else(|| not_ours(id, pid))?;
+    grow_file(&record, path, size)?;
     directory.leave_word(record.tag, Some(&size.to_string()))?;
     server.signal(Signal::from_named_raw(GROW).unwrap_or(Signal::USR2))?;
     let answer = answer(&directory, record.tag, timeout);
@@ -84,28 +91,28 @@ fn answer(directory: &Directory, tag: u64, timeout: Duration) -> Result<(), Fail
     Ok(())
 }
 
-/// The server's part: what holds the disk becomes as large as was asked, and requests there are
-/// served.
-pub(super) fn grow<K: Kernel>(server: &Server<K>, path: Option<&Path>, kept: &mut Kept) {
-    let known = path.map(|path| kept.is_in(path));
+/// Makes the file larger that holds the disk; another disk must be.
+fn grow_file(record: &Record, path: &Path, size: u64) -> Result<(), Failure> {
+    record.check_file(FileName::of(path))?;
+    let failed = |error: std::io::Error| {
+        let sentence = format!("cannot make {} larger: {error}", path.display());
+        Failure::Said(ErrorKind::Failed, sentence)
+    };
+    let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
+    let now = file.seek(SeekFrom::End(0)).map_err(failed)?;
+    if now >= size {
+        return Ok(());
+    }
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(refused(format!("{} has {now} bytes, not {size}", path.display())));
+    }
+    file.set_len(size).map_err(failed)
+}
+
+/// The server's part: requests are served up to the size that was asked for.
+pub(super) fn grow<K: Kernel>(server: &Server<K>, kept: &Kept) {
     kept.answer(|word| {
-        let path = path.ok_or_else(|| refused("the disk is in no file".into()))?;
-        known.transpose()?;
-        let size: u64 = word.trim().parse().map_err(|_| refused(format!("'{word}' is no size")))?;
-        let failed = |error: std::io::Error| {
-            let sentence = format!("cannot make {} larger: {error}", path.display());
-            Failure::Said(ErrorKind::Failed, sentence)
-        };
-        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
-        let is_file = file.metadata().map_err(failed)?.is_file();
-        let now = file.seek(SeekFrom::End(0)).map_err(failed)?;
-        if now < size && !is_file {
-            return Err(refused(format!("{} has {now} bytes, not {size}", path.display())));
-        }
-        server.grow(size)?; // says what cannot be, before anything is done
-        if now < size {
-            file.set_len(size).map_err(failed)?;
-        }
-        Ok(())
+        let size = word.trim().parse().map_err(|_| refused(format!("'{word}' is no size")))?;
+        Ok(server.grow(size)?)
     });
 }

@@ -3,7 +3,7 @@
 use super::exit::{self, Failure, say};
 use super::signals::{Event, Signals};
 use super::stat::Teller;
-use super::state::{self, Kept, Record};
+use super::state::{self, FileName, Kept, Record};
 use super::supervise::{self, Notify};
 use super::{BackendName, Serve, devices, resize};
 use core::time::Duration;
@@ -70,12 +70,17 @@ fn serve_target(
     target: impl Target,
 ) -> Result<(), Failure> {
     let builder = builder(serve)?;
+    // It is open; what comes next may leave the mounts by which it has its name.
+    let file = serve.path.as_deref().and_then(FileName::of);
+    if let Way::Recovered(_, record) = &way {
+        record.check_file(file)?;
+    }
     let folders = [state::place(), serve.tracing.file()];
     let folders: Vec<&Path> = folders.iter().flatten().map(PathBuf::as_path).collect();
     serve.supervision.settle(&folders)?;
     let trace = serve.tracing.begin()?;
     let (id, mut kept) = match way {
-        Way::Made => (None, Kept::begin(record_of(serve)?, must_be_known(serve))?),
+        Way::Made => (None, Kept::begin(record_of(serve, file)?, must_be_known(serve))?),
         Way::Recovered(id, record) => (Some(id), Kept::again(*record)?),
     };
     let end = match &trace {
@@ -108,7 +113,7 @@ fn must_be_known(serve: &Serve) -> bool {
 }
 
 /// What another server would need to know.
-fn record_of(serve: &Serve) -> Result<Record, Failure> {
+fn record_of(serve: &Serve, file: Option<FileName>) -> Result<Record, Failure> {
     let words = std::env::args_os().skip(2); // without the program and 'serve'
     let words = words.filter(|word| !supervise::is_about_background(word));
     let mut arguments = Vec::new();
@@ -124,7 +129,7 @@ fn record_of(serve: &Serve) -> Result<Record, Failure> {
             Err(word) => arguments.push(word.to_string_lossy().into_owned()),
         }
     }
-    Ok(Record { arguments, ..state::new_record(serve.name.clone())? })
+    Ok(Record { arguments, file, ..state::new_record(serve.name.clone())? })
 }
 
 /// What became of a device that was served.
@@ -157,9 +162,6 @@ fn serve_on<K: Kernel<File: AsFd>>(
 ) -> Result<End, Ended> {
     // What cannot be recovered now may be so later.
     let failed = |why| Ended { is_left: id.is_some(), why };
-    if let (BackendName::File, Some(path)) = (serve.backend, serve.path.as_deref()) {
-        kept.is_in(path).map_err(failed)?;
-    }
     let server = match id {
         None => builder.clone().tag(kept.tag()).serve_on(kernel, target),
         Some(id) => builder.recover_on(kernel, id, target),
@@ -193,7 +195,7 @@ where
     manager.ready(&path);
     let mut event = signals.wait(&server)?;
     while event == Event::Grow {
-        resize::grow(&server, serve.path.as_deref(), kept);
+        resize::grow(&server, kept);
         event = signals.wait(&server)?;
     }
     manager.stopping(&path);

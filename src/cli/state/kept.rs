@@ -2,10 +2,9 @@
 //! gone.
 
 use super::names::Names;
-use super::{Directory, FileName, Granted, Process, Record};
+use super::{Directory, Granted, Process, Record};
 use crate::cli::exit::{Failure, say};
 use std::io::Read;
-use std::path::Path;
 use ublkit::{DeviceInfo, ErrorKind};
 
 /// How an answer begins that says why not.
@@ -46,27 +45,6 @@ impl Kept {
     pub(in crate::cli) fn again(record: Record) -> Result<Self, Failure> {
         let directory = Some(Directory::open()?);
         Ok(Self { directory, record: Record { server: Process::own(), ..record } })
-    }
-
-    /// The device's contents are in the file at `path`, which was opened: as they were.
-    pub(in crate::cli) fn is_in(&mut self, path: &Path) -> Result<(), Failure> {
-        let Some(directory) = &self.directory else { return Ok(()) };
-        let found = FileName::of(path);
-        match self.record.file {
-            Some(known) if found == Some(known) => Ok(()),
-            Some(_) => Err(Failure::Said(
-                ErrorKind::Failed,
-                format!(
-                    "{} is another file than the one that was served, and holds other data: put \
-                     that one back, or delete the device",
-                    path.display()
-                ),
-            )),
-            None => {
-                self.record.file = found;
-                directory.write(&self.record)
-            }
-        }
     }
 
     /// Another device that has the name.

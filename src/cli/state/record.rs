@@ -1,10 +1,11 @@
 //! [`Record`]: what is kept of one device.
 
 use super::Process;
+use crate::cli::exit::Failure;
 use serde_json::{Value, json};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use ublkit::DeviceInfo;
+use ublkit::{DeviceInfo, ErrorKind};
 
 /// The form of the record. What is added changes nothing; what changes its meaning is another.
 const VERSION: u64 = 1;
@@ -89,6 +90,20 @@ impl Record {
             "granted": granted,
         });
         format!("{record:#}\n")
+    }
+
+    /// Whether the device's contents are in a file that is still the same; the error says that it
+    /// is not.
+    pub(in crate::cli) fn check_file(&self, found: Option<FileName>) -> Result<(), Failure> {
+        if self.file.is_none() || self.file == found {
+            return Ok(());
+        }
+        Err(Failure::Said(
+            ErrorKind::Failed,
+            "the file is another than the one that was served, and holds other data: put that one \
+             back, or delete the device"
+                .into(),
+        ))
     }
 
     /// Reads what [`text`](Self::text) wrote; the error is half a sentence.

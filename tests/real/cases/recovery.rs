@@ -387,7 +387,7 @@ pub fn refused(_: Context) {
     std::fs::rename(image.path(), &kept).unwrap();
     assert!(why(&["recover", &id], 2).contains("ENOENT"));
     File::create(image.path()).unwrap().set_len(4 << 20).unwrap();
-    assert!(why(&["recover", &id], 1).contains("another file than the one that was served"));
+    assert!(why(&["recover", &id], 1).contains("another than the one that was served"));
     std::fs::rename(&kept, image.path()).unwrap();
     let serving = recover(&id);
     serving.stop();
