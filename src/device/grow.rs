@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 
 impl<K: Kernel> Server<K> {
     /// Lets the disk be larger: the backend can serve requests up to `size_bytes`. Clients may send
-    /// them once the driver has been told, by [`DeviceControl::update_size`](crate::DeviceControl::update_size); best by another
-    /// process, for the same reason as at a [`stop`](Self::stop).
+    /// them once the driver has been told, by [`update_size`](crate::DeviceControl::update_size);
+    /// best by another process, for the same reason as at a [`stop`](Self::stop).
     ///
     /// # Errors
     ///
