@@ -40,7 +40,9 @@ use static_assertions::assert_not_impl_any;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use ublkit_sys::ublk::{UBLK_IO_RES_ABORT, UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK};
+use ublkit_sys::ublk::{
+    UBLK_IO_RES_ABORT, UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK, ublksrv_io_desc,
+};
 
 /// How a queue came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,9 +157,12 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Submits what was answered, waits for a completion (until `deadline` on the kernel's clock,
     /// or without end) and handles all that there are.
     pub(crate) fn turn(&mut self, deadline: Option<Duration>) -> Result<Turn, QueueError> {
-        self.send_batch()?;
-        let sure = self.batch.as_ref().map_or(0, Batch::sure);
-        self.ring.wait_for(1 + sure, deadline)?;
+        let mut completions = 1;
+        if self.batch.is_some() {
+            self.send_batch()?;
+            completions += self.batch.as_ref().map_or(0, Batch::sure);
+        }
+        self.ring.wait_for(completions, deadline)?;
         if let Some(metering) = &mut self.metering {
             metering.begin(self.ring.ready(), &self.stats, self.ring.kernel());
         }
@@ -172,11 +177,14 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if woken {
             return Ok(Turn::Woken);
         }
-        self.end_batch();
+        if self.batch.is_some() {
+            self.end_batch();
+        }
         Ok(if self.slots.live() == 0 { Turn::Stopped } else { Turn::Live })
     }
 
     /// Handles one completion. Whether it says that the queue shall leave.
+    #[inline(always)] // into `turn`, which is the way of every request
     fn complete(&mut self, cqe: Cqe) -> Result<bool, QueueError> {
         let Cqe { user_data, result, .. } = cqe;
         let fits = match Id::decode(user_data) {
@@ -186,14 +194,23 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             Some(Id::Operation { tag, index }) if self.slots.exists(tag) => {
                 self.operation_ended(tag, index, result)?
             }
-            Some(Id::Tags) => self.tags_came(cqe, false)?,
-            Some(Id::Elements) => self.elements_ended(result)?,
-            Some(Id::Timer) => self.timer_ended(),
-            Some(Id::Call) => self.called(result)?,
             Some(Id::Wake) if result >= 0 => return Ok(true),
-            _ => false,
+            Some(id) => self.other_ended(id, cqe)?,
+            None => false,
         };
         if fits { Ok(false) } else { Err(QueueError::Unexpected { user_data, result }) }
+    }
+
+    /// What the queue waits for beside its slots' commands and operations.
+    #[inline(never)]
+    fn other_ended(&mut self, id: Id, cqe: Cqe) -> Result<bool, QueueError> {
+        match id {
+            Id::Tags => self.tags_came(cqe, false),
+            Id::Elements => self.elements_ended(cqe.result),
+            Id::Timer => Ok(self.timer_ended()),
+            Id::Call => self.called(cqe.result),
+            Id::Command { .. } | Id::Operation { .. } | Id::Wake => Ok(false),
+        }
     }
 
     /// Gives the driver and the ring back, and leaves the handler.
@@ -210,6 +227,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     }
 
     /// A slot's command has completed. `false` when that cannot be.
+    #[inline(always)] // into `turn`, too
     fn command_ended(&mut self, tag: u16, result: i32) -> Result<bool, QueueError> {
         let taken = self.ring.taken();
         let asks = self.plan.path == DataPath::GetData;
@@ -247,22 +265,18 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// The server owns the slot and its descriptor holds a request.
     fn start(&mut self, tag: u16, has_data_to_fetch: bool) -> Result<(), QueueError> {
         let descriptor = self.descriptors.copy(tag);
-        let mut decoded = Request::decode(&descriptor, &self.plan.limits);
-        if decoded == Err(Errno::EINVAL) && self.has_grown() {
-            decoded = Request::decode(&descriptor, &self.plan.limits);
-        }
-        match decoded {
-            Ok(request) => {
-                let place = self.place(&request, descriptor.op_flags, has_data_to_fetch);
-                self.slots.set_request(tag, request, place);
-            }
+        let decoded = Request::decode(&descriptor, &self.plan.limits);
+        let request = match decoded.or_else(|_| self.decoded_again(&descriptor)) {
+            Ok(request) => request,
             Err(errno) => {
                 let place = if has_data_to_fetch { Where::Kernel } else { Where::Buffer };
                 self.slots.set_nonsense(tag, place);
                 self.slots.settle(tag, Err(errno));
                 return self.commit_if_settled(tag);
             }
-        }
+        };
+        let place = self.place(&request, descriptor.op_flags, has_data_to_fetch);
+        self.slots.set_request(tag, request, place);
         if self.slots.place(tag) != Where::Kernel || self.plan.needs.access == Access::Regions {
             self.enter(tag, |handler, io| handler.start(io))
         } else if has_data_to_fetch {
@@ -272,12 +286,13 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         }
     }
 
-    /// Whether the disk is larger than it was when that was last looked at.
+    /// What a descriptor says that could not be of the disk as it was when that was last looked at.
     #[cold]
-    fn has_grown(&mut self) -> bool {
+    fn decoded_again(&mut self, descriptor: &ublksrv_io_desc) -> Result<Request, Errno> {
         let size_bytes = self.plan.size_bytes.load(Ordering::Relaxed);
         let known = &mut self.plan.limits.geometry.size_bytes;
-        std::mem::replace(known, size_bytes.max(*known)) < size_bytes
+        *known = size_bytes.max(*known);
+        Request::decode(descriptor, &self.plan.limits)
     }
 
     /// The ring has completed an operation. `false` when that cannot be.
@@ -342,11 +357,11 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 Err(Errno::EIO)
             }
         };
-        self.slots.unpark(tag);
         if self.slots.is_waiting(tag) {
+            self.slots.unpark(tag);
             self.slots.settle(tag, answer);
             self.tell_meter(tag);
-            return Ok(());
+            return self.commit_if_settled(tag);
         }
         self.commit(tag, answer)
     }
@@ -379,6 +394,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     }
 
     /// Offers a slot to the driver, with the result of its request if it has had one.
+    #[inline(always)] // also in `commit`, which is the way of every request
     fn offer(&mut self, tag: u16, result: Option<i32>) -> Result<(), QueueError> {
         if let Some(batch) = &mut self.batch {
             let buffer = self.slots.lend(tag, batch.open());

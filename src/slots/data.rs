@@ -30,7 +30,7 @@ impl Slots {
     #[inline]
     fn data_and_regions(&mut self, tag: u16) -> (&mut [u8], &[Arc<Region>]) {
         let slot = self.get(tag);
-        let in_use = slot.operations > 0 && self.operations.use_data(tag);
+        let in_use = slot.waits > 0 && self.operations.use_data(tag);
         assert!(!in_use, "an operation is using the request's data");
         assert!(slot.state == State::Server, "only the server's own requests have data");
         let is_here = matches!(slot.data, Where::Buffer | Where::Copy);

@@ -69,8 +69,8 @@ struct Slot {
     data_bytes: u32,
     /// Bytes of a read's data that operations have filled.
     filled_bytes: u32,
-    /// Operations under way.
-    operations: u8,
+    /// What it waits for: operations under way, and a waker.
+    waits: u16,
     /// Whether it waits for a waker: the handler's own number.
     parked: Option<u8>,
 }
@@ -120,7 +120,7 @@ impl Slots {
             request: IDLE,
             data_bytes: 0,
             filled_bytes: 0,
-            operations: 0,
+            waits: 0,
             parked: None,
         };
         let buffer_bytes = buffer_bytes as usize;
@@ -205,7 +205,7 @@ impl Slots {
     #[inline]
     fn hand_over(&mut self, tag: u16, command: u64) {
         let slot = self.slot(tag);
-        assert!(matches!(slot.state, State::New | State::Server) && slot.operations == 0);
+        assert!(matches!(slot.state, State::New | State::Server) && slot.waits == 0);
         let is_new = slot.state == State::New;
         (slot.state, slot.command) = (State::Kernel, command);
         self.live += u16::from(is_new);
@@ -319,7 +319,7 @@ impl Slots {
     pub(crate) fn begin(&mut self, tag: u16, operation: Operation, sqe: u64) -> Result<u8, Errno> {
         assert!(self.is_servers(tag), "only the server's own requests have operations");
         let index = self.operations.begin(tag, operation, sqe)?;
-        self.slot(tag).operations += 1;
+        self.slot(tag).waits += 1;
         Ok(index)
     }
 
@@ -332,7 +332,7 @@ impl Slots {
     /// `None` when there was no such operation among them, so that this cannot be.
     pub(crate) fn end_operation(&mut self, tag: u16, index: u8, taken: u64) -> Option<Operation> {
         let ended = self.operations.end(tag, index, taken)?;
-        self.slot(tag).operations -= 1;
+        self.slot(tag).waits -= 1;
         Some(ended)
     }
 
@@ -351,25 +351,29 @@ impl Slots {
     pub(crate) fn abandon_operations(&mut self, tag: u16) {
         self.operations.abandon(tag);
         let slot = self.slot(tag);
-        (slot.operations, slot.parked) = (0, None);
+        (slot.waits, slot.parked) = (0, None);
     }
 
     /// Whether the request waits: for operations, for a write's data, or for a waker.
     #[inline]
     pub(crate) fn is_waiting(&self, tag: u16) -> bool {
         let slot = self.get(tag);
-        slot.operations > 0 || slot.fetching.is_some() || slot.parked.is_some()
+        slot.waits > 0 || slot.fetching.is_some()
     }
 
     /// The server's request waits for a waker.
     pub(crate) fn park(&mut self, tag: u16, cookie: u8) {
         assert!(self.is_servers(tag), "only the server's own requests are parked");
-        self.slot(tag).parked = Some(cookie);
+        let slot = self.slot(tag);
+        slot.waits += u16::from(slot.parked.is_none());
+        slot.parked = Some(cookie);
     }
 
     /// A waker woke the request, if it waits for one; answers the handler's number.
     pub(crate) fn unpark(&mut self, tag: u16) -> Option<u8> {
-        self.slot(tag).parked.take()
+        let slot = self.slot(tag);
+        slot.waits -= u16::from(slot.parked.is_some());
+        slot.parked.take()
     }
 
     /// Settles what the client will be answered, once its operations have ended. The first answer
@@ -394,7 +398,8 @@ impl Slots {
         let kernels = count(|slot| slot.state == State::Kernel);
         let servers = count(|slot| slot.state == State::Server);
         assert_eq!(usize::from(self.live), kernels + servers);
-        self.operations.check(self.slots.iter().map(|slot| usize::from(slot.operations)).sum());
+        let operations = |slot: &Slot| usize::from(slot.waits) - usize::from(slot.parked.is_some());
+        self.operations.check(self.slots.iter().map(operations).sum());
     }
 
     /// A kernel that is played will not use what it was lent any more: nothing is leaked.
