@@ -214,8 +214,7 @@ pub fn late_stop(_: Context) {
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     let said = error.to_string();
     assert!(said.contains("was not answered") || said.contains("did not answer"), "{said}");
-    // Drivers before 6.15 may notice only after half a minute that a server is gone.
-    assert!(!tools::wait(&mut fio, SOON * 5 / 2).success());
+    assert!(!tools::wait(&mut fio, SOON).success());
     eventually("the device goes", SOON, || tools::leftovers().is_empty());
 }
 
