@@ -176,10 +176,10 @@ impl<K: Kernel> Server<K> {
         let char_device = Arc::new(self.open_char_device(deadline)?);
         let target = Arc::new(target);
         let kernel = self.control.kernel().task();
-        let reissues = Recovery::of(self.info.features) == Recovery::Reissue;
+        let recovery = Recovery::of(self.info.features);
         let batches = self.batches();
         let workers = self.workers.insert(Workers::new(kernel, self.id, queues)?);
-        workers.leave_requests(self.started && reissues);
+        workers.leave_device(if self.started { recovery } else { Recovery::None });
         let metered = self.meters.as_mut();
         let meters = metered.map(|meters| {
             *meters = (0..queues).map(|_| Arc::default()).collect();
@@ -213,7 +213,7 @@ impl<K: Kernel> Server<K> {
         let left = self.until(deadline);
         self.info = self.commands().within(left).info()?;
         if let Some(workers) = &self.workers {
-            workers.leave_requests(Recovery::of(self.info.features) == Recovery::Reissue);
+            workers.leave_device(Recovery::of(self.info.features));
         }
         Ok(())
     }
@@ -353,14 +353,14 @@ impl<K: Kernel> Server<K> {
         let timeout = self.timeout;
         let deadline = self.control.kernel().now().saturating_add(timeout);
         if let Some(workers) = &self.workers {
-            workers.leave_requests(false); // nobody will answer what is left
+            workers.leave_device(Recovery::None); // nobody else will answer what is left
+            if timeout.is_zero() {
+                workers.fail_all();
+            }
         }
-        // The queues serve on until the driver has taken their slots away.
-        let stopped = if timeout.is_zero() {
-            Ok(())
-        } else {
-            self.ours(|device| device.within(timeout).stop())
-        };
+        // The queues serve on, or fail all, until the driver has taken their slots away.
+        let patience = if timeout.is_zero() { GRACE } else { timeout };
+        let stopped = self.ours(|device| device.within(patience).stop());
         let now = self.control.kernel().now();
         let patience = match stopped {
             Ok(()) if self.started => deadline,

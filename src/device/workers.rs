@@ -4,6 +4,7 @@ use crate::backend::Target;
 use crate::error::Error;
 use crate::kernel::Kernel;
 use crate::queue::{Calls, Queue, QueueError, QueuePlan, QueueStats, Turn};
+use crate::recovery::Recovery;
 use crate::wake::Wakers;
 use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,7 +42,9 @@ struct Shared<K: Kernel> {
     leave: Arc<AtomicBool>,
     /// or answer what they have and leave then, for the driver sends nothing new.
     drain: AtomicBool,
-    /// Whether requests that nobody answers are the next server's.
+    /// Whether the device is the next server's,
+    leaves_device: AtomicBool,
+    /// and with it the requests that nobody has answered.
     leaves_requests: AtomicBool,
     /// and an event for each, in case it sleeps.
     wakes: Vec<Arc<K::File>>,
@@ -82,9 +85,16 @@ impl<K: Kernel> Workers<K> {
         let ended = kernel.event().map_err(failed(0))?;
         let (sender, reports) = channel();
         let leave = Arc::default();
-        let (drain, leaves_requests) = (AtomicBool::new(false), AtomicBool::new(false));
-        let shared =
-            Arc::new(Shared { kernel, leave, drain, leaves_requests, wakes, reported, ended });
+        let shared = Arc::new(Shared {
+            kernel,
+            leave,
+            drain: AtomicBool::new(false),
+            leaves_device: AtomicBool::new(false),
+            leaves_requests: AtomicBool::new(false),
+            wakes,
+            reported,
+            ended,
+        });
         Ok(Self { device, shared, threads: Vec::new(), reports, sender, ends: Vec::new() })
     }
 
@@ -115,10 +125,17 @@ impl<K: Kernel> Workers<K> {
         Arc::clone(&self.shared.leave)
     }
 
-    /// Whether requests that a queue has when it leaves are sent to the next server, so that it
-    /// must not answer them with an error.
-    pub(super) fn leave_requests(&self, leaves: bool) {
-        self.shared.leaves_requests.store(leaves, Ordering::Relaxed);
+    /// What becomes of the device when its queues leave: whether they must not answer what is the
+    /// next server's with errors.
+    pub(super) fn leave_device(&self, recovery: Recovery) {
+        let Shared { leaves_device, leaves_requests, .. } = &*self.shared;
+        leaves_device.store(recovery != Recovery::None, Ordering::Relaxed);
+        leaves_requests.store(recovery == Recovery::Reissue, Ordering::Relaxed);
+    }
+
+    /// The queues fail what they have and what still comes, without calling their handlers.
+    pub(super) fn fail_all(&self) {
+        self.shared.wake_all();
     }
 
     /// The driver sends nothing new: the queues answer what they have, and leave.
@@ -315,10 +332,12 @@ fn serve<K: Kernel, T: Target>(
         }
     };
     if end.is_err() {
-        shared.wake_all(); // before anything that may take its time
+        // Before anything that may take its time; the owner may stop the device.
+        shared.wake_all();
+        shared.kernel.signal(&shared.ended);
     }
     if end != Ok(Turn::Stopped) && !shared.leaves_requests.load(Ordering::Relaxed) {
-        queue.fail_all();
+        queue.fail_all(!shared.leaves_device.load(Ordering::Relaxed));
     }
     let end = end.map(|_| queue.stats());
     Ok((end, queue.into_handler()))

@@ -93,7 +93,7 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
     let is_told_all = machine.script.is_empty() && !machine.lied && takes;
     drop(machine);
     queue.check();
-    queue.fail_all();
+    queue.fail_all(false);
     let truth = truth.lock();
     if is_told_all && end.is_ok() {
         let left = |slot: &Slot| slot.owner == Owner::Server;

@@ -13,9 +13,13 @@ use core::time::Duration;
 use std::sync::atomic::Ordering;
 use ublkit_sys::ublk::{UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK};
 
-/// How often it is looked again for what waits for a command: writes whose data had to be fetched
-/// first, answers behind a batch. Once is enough, unless the kernel has data fetched anew.
+/// How often it is looked again, in the end, for what waits for a command: writes whose data had to
+/// be fetched first, answers behind a batch. Once is enough, unless the kernel has data fetched
+/// anew.
 const ROUNDS: u32 = 3;
+
+/// How long a queue stays to answer what still comes. Who stops the device takes no longer.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// Requests that were sent to the server come within this time.
 const SILENCE: Duration = Duration::from_millis(20);
@@ -46,49 +50,65 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Sends what was answered, and answers all else that the server has with `EIO`, as far as the
     /// ring still works. The driver does that too once the char device is closed, but not while
     /// somebody holds what it needs for it (seen on 6.12: a START_DEV that scans for partitions).
-    pub(crate) fn fail_all(&mut self) {
-        let mut fail = || -> Result<(), QueueError> {
-            if let Some(batch) = &mut self.batch {
-                batch.leave();
+    ///
+    /// `stays`: what still comes fails in the same way, until the driver has taken all slots away,
+    /// or nobody stops the device for a while. A driver before 6.15 looks for requests that a dead
+    /// ring has only once, and keeps what it gives the ring after that for ever.
+    pub(crate) fn fail_all(&mut self, stays: bool) {
+        if let Some(batch) = &mut self.batch {
+            batch.leave();
+        }
+        let patience = if stays { PARTING } else { Duration::ZERO };
+        let until = self.ring.kernel().now().saturating_add(patience);
+        let mut rounds = 0;
+        // An error: what could not be answered is left to the driver.
+        while let Ok(all_answered) = self.fail_once()
+            && self.slots.live() > 0
+        {
+            if self.ring.kernel().now() < until {
+                if self.ring.wait(Some(until)).is_err() {
+                    return;
+                }
+                continue;
             }
-            for _ in 0..ROUNDS {
-                while let Some(cqe) = self.ring.pop()? {
-                    match Id::decode(cqe.user_data) {
-                        Some(Id::Command { tag }) if self.slots.exists(tag) => {
-                            self.taken_to_fail(tag, cqe.result);
-                        }
-                        Some(Id::Tags) => _ = self.tags_came(cqe, true)?,
-                        Some(Id::Timer) => _ = self.timer_ended(),
-                        Some(Id::Elements) => _ = self.elements_ended(cqe.result)?,
-                        _ => {}
-                    }
-                }
-                // A slot whose operation was not submitted yet is to have an answer in the ring as
-                // well.
-                self.send_batch()?;
-                self.ring.submit()?;
-                let mut goes_on = false;
-                for tag in 0..self.slots.depth() {
-                    if self.slots.is_servers(tag) {
-                        self.slots.settle(tag, Err(Errno::EIO));
-                        self.slots.abandon_operations(tag);
-                        self.commit_if_settled(tag)?;
-                    }
-                    // Begun just now or before: the driver has the data put there at once.
-                    goes_on |= self.slots.is_fetching(tag);
-                }
-                // Nothing new may come: an old driver does not notice for half a minute that a
-                // server is gone when no slot has a command.
-                self.send_batch()?;
-                self.ring.submit()?;
-                goes_on |= self.batch.as_ref().is_some_and(Batch::has_unsent);
-                if !goes_on {
-                    break; // else once more: what is left can be answered now
-                }
+            rounds += 1;
+            if all_answered || rounds == ROUNDS {
+                return;
             }
-            Ok(())
-        };
-        let _ = fail(); // what could not be answered is left to the driver
+        }
+    }
+
+    /// Answers what has come, as far as that can be done at once. Whether that was all.
+    fn fail_once(&mut self) -> Result<bool, QueueError> {
+        while let Some(cqe) = self.ring.pop()? {
+            match Id::decode(cqe.user_data) {
+                Some(Id::Command { tag }) if self.slots.exists(tag) => {
+                    self.taken_to_fail(tag, cqe.result);
+                }
+                Some(Id::Tags) => _ = self.tags_came(cqe, true)?,
+                Some(Id::Timer) => _ = self.timer_ended(),
+                Some(Id::Elements) => _ = self.elements_ended(cqe.result)?,
+                _ => {}
+            }
+        }
+        // A slot whose operation was not submitted yet is to have an answer in the ring as well.
+        self.send_batch()?;
+        self.ring.submit()?;
+        let mut all_answered = true;
+        for tag in 0..self.slots.depth() {
+            if self.slots.is_servers(tag) {
+                self.slots.settle(tag, Err(Errno::EIO));
+                self.slots.abandon_operations(tag);
+                self.commit_if_settled(tag)?;
+            }
+            // Begun just now or before: the driver has the data put there at once.
+            all_answered &= !self.slots.is_fetching(tag);
+        }
+        // Nothing new may come: an old driver does not notice that a server is gone when no slot
+        // has a command.
+        self.send_batch()?;
+        self.ring.submit()?;
+        Ok(all_answered && !self.batch.as_ref().is_some_and(Batch::has_unsent))
     }
 
     /// A slot's command has completed, and its request shall fail.

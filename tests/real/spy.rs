@@ -20,8 +20,6 @@ pub struct Spy {
     pub wrong_stride: bool,
     /// The call that fails, counted from 0.
     pub fails_at: Option<u64>,
-    /// Queues' waits are spared.
-    pub spares_queues: bool,
 }
 
 impl Spy {
@@ -97,10 +95,7 @@ unsafe impl Kernel for Spy {
         flags: u32,
         timeout: Option<Duration>,
     ) -> Result<u32, Errno> {
-        let queue = || std::thread::current().name().is_some_and(|name| name.starts_with("ublk"));
-        if !(self.spares_queues && queue()) {
-            self.count()?;
-        }
+        self.count()?;
         Linux.ring_enter(ring, to_submit, min_complete, flags, timeout)
     }
 

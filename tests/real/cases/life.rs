@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use ublkit::{Backend, Blocking, Builder, Errno, Features, Geometry, Linux, Null};
+use ublkit::{Backend, Blocking, Builder, Errno, Geometry, Linux, Null};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -148,11 +148,8 @@ pub fn creation(context: Context) {
 /// and in the end nothing is left.
 pub fn every_call_fails(context: Context) {
     let mut failed = 0;
-    // On old kernels the driver does not survive a queue's death while a START_DEV looks for
-    // partitions: docs/protocol.md.
-    let spares_queues = !context.features.contains(Features::PER_IO_DAEMON);
     for number in 0.. {
-        let spy = Spy { fails_at: Some(number), spares_queues, ..Spy::default() };
+        let spy = Spy { fails_at: Some(number), ..Spy::default() };
         let seen = spy.calls.clone();
         let builder = Builder::new().queues(context.pick(1, 4)).depth(8);
         let outcome = builder.timeout(Duration::from_secs(1)).serve_on(spy, null());
