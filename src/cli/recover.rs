@@ -49,7 +49,7 @@ pub(super) fn run(recover: &Recover) -> Result<(), Failure> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    let (record, mut serve) = known(&info)?;
+    let (record, mut serve) = known(&info, Duration::from_secs(timeout.into()))?;
     if serve.backend == BackendName::Memory && !data_lost {
         return Err(refused(format!(
             "the data of ublk device {id} was in its server's memory, and is gone with it: delete \
@@ -65,8 +65,9 @@ pub(super) fn ask(id: u32) -> Result<DeviceInfo, Failure> {
     devices::info(&mut devices::control()?, id)
 }
 
-/// The record of a device that can be recovered, and what it says of serving it.
-pub(super) fn known(info: &DeviceInfo) -> Result<(Record, Serve), Failure> {
+/// The record of a device that can be recovered, and what it says of serving it. Drivers before
+/// 6.15 may say nothing for half a minute, until they have noticed that a server is gone.
+pub(super) fn known(info: &DeviceInfo, timeout: Duration) -> Result<(Record, Serve), Failure> {
     let id = info.id.unwrap_or_default();
     if Recovery::of(info.features) == Recovery::None {
         return Err(refused(format!(
@@ -93,7 +94,7 @@ pub(super) fn known(info: &DeviceInfo) -> Result<(Record, Serve), Failure> {
     // A file that is gone is not made anew.
     if serve.backend == BackendName::File {
         serve.size = None;
-        serve.at_most = Some(size_bytes(info)?.0);
+        serve.at_most = Some(size_bytes(info, timeout)?.0);
     }
     Ok((record, serve))
 }
@@ -117,9 +118,10 @@ pub(super) fn said(id: u32, record: &Record) -> Result<Serve, Failure> {
 }
 
 /// How large the kernel has a device's disk, and in blocks of how many bytes.
-pub(super) fn size_bytes(info: &DeviceInfo) -> Result<(u64, u64), Failure> {
+pub(super) fn size_bytes(info: &DeviceInfo, timeout: Duration) -> Result<(u64, u64), Failure> {
     let mut control = devices::control()?;
-    let params = devices::commands(&mut control, info.id.unwrap_or_default(), info).params()?;
+    let device = devices::commands(&mut control, info.id.unwrap_or_default(), info);
+    let params = device.within(timeout).params()?;
     let block_bytes = 1_u64.checked_shl(params.basic.logical_bs_shift.into());
     let size_bytes = params.basic.dev_sectors.saturating_mul(SECTOR_BYTES);
     Ok((size_bytes, block_bytes.unwrap_or(SECTOR_BYTES)))

@@ -42,7 +42,7 @@ pub(super) fn run(resize: &Resize) -> Result<(), Failure> {
         let sentence = "this kernel cannot resize a disk (6.16 can): serve it anew".into();
         return Err(Failure::Said(ErrorKind::Unsupported, sentence));
     }
-    let (before, block_bytes) = size_bytes(&info)?;
+    let (before, block_bytes) = size_bytes(&info, timeout)?;
     if !size.is_multiple_of(block_bytes) {
         return Err(refused(format!(
             "a size of {size} bytes is no multiple of the block size of {block_bytes}"

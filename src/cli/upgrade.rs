@@ -30,7 +30,7 @@ pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
     let Upgrade { id, timeout, ref tracing } = *upgrade;
     let signals = Signals::catch(false)?;
     let info = ask(id)?;
-    let (record, mut serve) = known(&info)?;
+    let (record, mut serve) = known(&info, Duration::from_secs(timeout.into()))?;
     if serve.backend == BackendName::Memory {
         return Err(refused(format!(
             "the data of ublk device {id} is in its server's memory, and would be gone with it"

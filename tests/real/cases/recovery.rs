@@ -19,6 +19,10 @@ use ublkit::{Backend, Blocking, Builder, Errno, Features, Geometry, Memory, Reco
 /// A driver before 6.15 may notice only after half a minute that a server is gone.
 const SOON: Duration = Duration::from_secs(60);
 
+/// More than the writers and fio ask at one time: before 6.15 the driver sees only after half a
+/// minute that a server is gone whose queue was full.
+const DEPTH: &str = "32";
+
 const BLOCKS: usize = 1024;
 const WRITERS: usize = 8;
 
@@ -33,7 +37,7 @@ impl Image {
     }
 
     fn serve(&self, size: &str, words: &[&str]) -> Serving {
-        let file = ["file", self.path(), "--size", size, "--queues", "2", "--depth", "16"];
+        let file = ["file", self.path(), "--size", size, "--queues", "2", "--depth", DEPTH];
         Serving::start(&[&file[..], words].concat())
     }
 
