@@ -368,7 +368,8 @@ mod tests {
 
     /// Has a handler's view of a write of 1024 bytes on tag 3.
     fn with_io<T>(look: impl FnOnce(&mut Io<'_>) -> T) -> T {
-        let mut slots = Slots::new(DataPath::Copy, 4, 4096, 1, Vec::new()).unwrap();
+        let allowed = crate::slots::Allowed { each: 1, places: 1 };
+        let mut slots = Slots::new(DataPath::Copy, 4, 4096, allowed, Vec::new()).unwrap();
         slots.lend(3, 0);
         assert!(slots.take(3, 1));
         let operation = Asked::Write { fua: true };

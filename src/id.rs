@@ -25,6 +25,8 @@ pub(crate) enum Id {
     Call,
     /// The timer that ends a wait for what does not come.
     Timer,
+    /// The cancellation of an operation.
+    Cancel,
 }
 
 const COMMAND: u8 = 1;
@@ -34,6 +36,7 @@ const TAGS: u8 = 4;
 const ELEMENTS: u8 = 5;
 const TIMER: u8 = 6;
 const CALL: u8 = 7;
+const CANCEL: u8 = 8;
 
 impl Id {
     /// Bytes from the lowest: kind, index, tag (two), zeros (four).
@@ -47,6 +50,7 @@ impl Id {
             Self::Elements => (ELEMENTS, 0, 0),
             Self::Timer => (TIMER, 0, 0),
             Self::Call => (CALL, 0, 0),
+            Self::Cancel => (CANCEL, 0, 0),
         };
         let [low, high] = tag.to_le_bytes();
         u64::from_le_bytes([kind, index, low, high, 0, 0, 0, 0])
@@ -69,6 +73,7 @@ impl Id {
             (ELEMENTS, 0, 0) => Some(Self::Elements),
             (TIMER, 0, 0) => Some(Self::Timer),
             (CALL, 0, 0) => Some(Self::Call),
+            (CANCEL, 0, 0) => Some(Self::Cancel),
             _ => None,
         }
     }
@@ -97,6 +102,7 @@ mod tests {
                 Id::Elements,
                 Id::Timer,
                 Id::Call,
+                Id::Cancel,
             ];
             for id in ids {
                 prop_assert_eq!(Id::decode(id.encode()), Some(id));
@@ -106,9 +112,20 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_id() {
-        for user_data in
-            [0, 8, 0x0107, 0x0106, 0x0105, 0x0104, 0x0100, 1 << 32, u64::MAX, 0x0101, 0x0001_0003]
-        {
+        for user_data in [
+            0,
+            9,
+            0x0108,
+            0x0107,
+            0x0106,
+            0x0105,
+            0x0104,
+            0x0100,
+            1 << 32,
+            u64::MAX,
+            0x0101,
+            0x0001_0003,
+        ] {
             assert_eq!(Id::decode(user_data), None, "{user_data:#x}");
         }
     }

@@ -54,6 +54,7 @@ pub mod sim;
 mod slots;
 pub mod trace;
 mod wake;
+mod watch;
 
 pub use backend::{
     Backend, Blocking, File, FileOptions, FileQueue, Job, Memory, Null, Offload, OffloadQueue,
@@ -78,6 +79,7 @@ pub use ring::RingError;
 pub use shared::SharedBuffer;
 pub use ublkit_sys as sys;
 pub use wake::Wakers;
+pub use watch::{Stuck, Watchdog};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

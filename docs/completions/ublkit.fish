@@ -51,6 +51,7 @@ complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l depth -d 'Reques
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l max-io -d 'The largest request; the kernel splits larger ones' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l block-size -d 'The logical block in bytes: 512, 1024, 2048 or 4096 [default: 512, or what a file needs]' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l recover -d 'What clients see when the server dies, and \'ublkit recover\' can take its place: wait, reissue or fail [default: the disk goes with its server]' -r
+complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l request-timeout -d 'Seconds that a request may wait in the server; its client then gets an error' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l name -d 'What the device shall be called: \'by-name/NAME\' in the state directory leads to its disk' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l timeout -d 'Seconds to wait for the kernel at the most' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l oom-score -d 'How gladly the kernel ends the server when memory is short: -1000 (never) to 1000' -r

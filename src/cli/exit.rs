@@ -18,6 +18,9 @@ pub(super) const CODES: &str = "Exit codes:
 /// The code for a device that there is not.
 pub(super) const NOT_FOUND: i32 = 5;
 
+/// The code for what did not come in time.
+pub(super) const LATE: i32 = 7;
+
 /// Why a command failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -79,7 +82,7 @@ pub(super) fn code(result: Result<(), Failure>) -> u8 {
         ErrorKind::Unsupported => 4,
         ErrorKind::NotFound => NOT_FOUND,
         ErrorKind::Busy => 6,
-        ErrorKind::Timeout => 7,
+        ErrorKind::Timeout => LATE,
         _ => 1,
     };
     u8::try_from(code).unwrap_or(1)

@@ -2,12 +2,12 @@
 
 use super::exit::Failure;
 use super::number::show_size;
-use super::{Output, devices, state};
+use super::{Output, devices, stat, state};
 use serde_json::{Value, json};
 use std::io::Write;
 use ublkit::sys::ublk as sys;
 use ublkit::sys::ublk::ublk_params;
-use ublkit::{Control, DataPath, DeviceInfo, Features, Linux, Recovery};
+use ublkit::{Control, DataPath, DeviceInfo, Features, Linux, Recovery, Stuck};
 
 /// Lists all devices.
 pub(super) fn list(output: Output) -> Result<(), Failure> {
@@ -31,6 +31,8 @@ pub(super) fn list(output: Output) -> Result<(), Failure> {
 /// Shows one device.
 pub(super) fn show(id: u32, output: Output) -> Result<(), Failure> {
     let device = look(&mut devices::control()?, id)?;
+    let stuck = stat::stuck(id, device.info.server_word);
+    let device = Device { stuck, ..device };
     if output.json {
         return print_json(&device.json());
     }
@@ -78,6 +80,8 @@ struct Device {
     server: Option<u32>,
     /// What its record calls it.
     name: Option<String>,
+    /// What does not come to an end in its server, if that tells.
+    stuck: Option<Vec<Stuck>>,
 }
 
 fn look(control: &mut Control<Linux>, id: u32) -> Result<Device, Failure> {
@@ -85,7 +89,7 @@ fn look(control: &mut Control<Linux>, id: u32) -> Result<Device, Failure> {
     let params = devices::commands(control, id, &info).params()?;
     // Of devices of other users or programs there is none to be read.
     let name = state::of(&info).ok().flatten().and_then(|record| record.name);
-    Ok(Device { id, info, params, server: devices::server(&info), name })
+    Ok(Device { id, info, params, server: devices::server(&info), name, stuck: None })
 }
 
 impl Device {
@@ -121,6 +125,20 @@ impl Device {
         ]
     }
 
+    /// What does not come to an end.
+    fn stuck(&self) -> String {
+        let Some(stuck) = &self.stuck else { return "unknown".into() };
+        let Some(longest) = stuck.iter().map(|stuck| stuck.time.as_secs()).max() else {
+            return "none".into();
+        };
+        let what = match (stuck.iter().find(|stuck| stuck.tag.is_none()), stuck.len()) {
+            (Some(stuck), _) => format!("the backend of queue {}", stuck.queue),
+            (None, 1) => "a request".into(),
+            (None, count) => format!("{count} requests"),
+        };
+        format!("{what}, for {longest} s")
+    }
+
     fn lines(&self) -> Vec<[String; 2]> {
         let [path, state, size, queues, depth, server] = self.row();
         let yes = |attr| if self.attr(attr) { "yes" } else { "no" }.to_string();
@@ -141,6 +159,7 @@ impl Device {
             ),
             ("largest request", show_size(info.max_io_bytes.into())),
             ("server", server),
+            ("stuck", self.stuck()),
             ("recovery", Recovery::of(info.features).to_string()),
             ("name", self.name.clone().unwrap_or_else(|| "none".into())),
             ("tag", format!("{:016x}", info.server_word)),
@@ -153,6 +172,8 @@ impl Device {
 
     fn json(&self) -> Value {
         let info = &self.info;
+        let stuck: Option<Vec<Value>> =
+            self.stuck.as_ref().map(|all| all.iter().map(stat::stuck_json).collect());
         let features: Vec<&str> = info.features.iter_names().map(|(name, _)| name).collect();
         json!({
             "id": self.id,
@@ -172,6 +193,7 @@ impl Device {
             "name": self.name,
             "tag": format!("{:016x}", info.server_word),
             "server_pid": self.server,
+            "stuck": stuck,
             "owner_uid": info.owner_uid,
             "owner_gid": info.owner_gid,
             "features": features,

@@ -22,6 +22,7 @@ mod supervise;
 mod trace;
 mod upgrade;
 mod wait;
+mod watch;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use core::time::Duration;
@@ -296,6 +297,13 @@ struct Serve {
     /// devices cannot do). The driver makes a usual one for root.
     #[arg(long)]
     unprivileged: bool,
+    /// Seconds that a request may wait in the server; its client then gets an error
+    ///
+    /// What the request waits for is cancelled. A write that cannot be cancelled may still reach
+    /// the backend later. If the backend itself does not return for twice as long, the server ends
+    /// with code 7, so that with --recover another one can go on.
+    #[arg(long, value_name = "SECONDS", value_parser = number::count)]
+    request_timeout: Option<u16>,
     /// Do not count and time requests for 'ublkit stat'
     #[arg(long)]
     no_meter: bool,
@@ -316,6 +324,10 @@ struct Serve {
 impl Serve {
     fn is_in_background(&self) -> bool {
         self.supervision.in_background
+    }
+
+    fn request_timeout(&self) -> Option<Duration> {
+        self.request_timeout.map(|seconds| Duration::from_secs(seconds.into()))
     }
 }
 

@@ -5,7 +5,7 @@ use super::signals::{Event, Signals};
 use super::stat::Teller;
 use super::state::{self, FileName, Kept, Record};
 use super::supervise::{self, Notify};
-use super::{BackendName, Serve, devices, resize};
+use super::{BackendName, Serve, devices, resize, watch};
 use core::time::Duration;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -180,8 +180,9 @@ where
     K: Kernel<File: AsFd>,
 {
     kept.is_live(server.info());
-    let teller = Teller::begin(kept.tag(), server.meters());
     let path = server.block_path();
+    let stuck = watch::begin(path.clone(), server.meters(), serve.request_timeout());
+    let teller = Teller::begin(kept.tag(), server.meters(), stuck);
     let mut out = std::io::stdout();
     let told = writeln!(out, "{path}").and_then(|()| out.flush());
     if let Err(error) = told {
@@ -287,9 +288,13 @@ pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
         .queues(serve.queues.unwrap_or(queues))
         .depth(serve.depth)
         .max_io_bytes(max_io_bytes)
-        .metered(!serve.no_meter)
+        .metered(!serve.no_meter || serve.request_timeout.is_some())
         .recovery(serve.recover.unwrap_or_default())
         .timeout(serve.patience.timeout());
+    let builder = match serve.request_timeout() {
+        Some(timeout) => builder.request_timeout(timeout),
+        None => builder,
+    };
     let builder = match serve.id {
         Some(id) => builder.id(id),
         None => builder,

@@ -6,6 +6,7 @@ use crate::control::{Control, DeviceInfo};
 use crate::data_path::DataPath;
 use crate::error::Error;
 use crate::features::Features;
+use crate::geometry::Geometry;
 use crate::kernel::{Kernel, Linux};
 use crate::memory::page_bytes;
 use crate::needs::{Access, Needs};
@@ -53,6 +54,7 @@ pub struct Builder {
     recovery: Recovery,
     tag: Option<u64>,
     timeout: Duration,
+    request_timeout: Option<Duration>,
 }
 
 impl Default for Builder {
@@ -76,6 +78,7 @@ impl Builder {
             recovery: Recovery::None,
             tag: None,
             timeout: Duration::from_secs(30),
+            request_timeout: None,
         }
     }
 
@@ -164,6 +167,24 @@ impl Builder {
         self
     }
 
+    /// How long a request may wait once its handler has returned [`Step::Pending`]: for operations,
+    /// for wakers. It is answered with `ETIMEDOUT` then. Without one it may wait for ever.
+    ///
+    /// Operations are cancelled first; one that the kernel does not end within half a second is
+    /// left behind, with the memory that it uses, and the slot goes on in other memory. Such a
+    /// write may still reach its file later, over what a client wrote since: whoever gets
+    /// `ETIMEDOUT` for a write cannot know. On [`DataPath::ZeroCopy`] such an operation has the
+    /// client's own memory, and the client waits until it ends.
+    ///
+    /// For a handler that does not return there is [`Watchdog`](crate::Watchdog).
+    ///
+    /// [`Step::Pending`]: crate::Step::Pending
+    #[must_use]
+    pub const fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = Some(timeout);
+        self
+    }
+
     /// Makes the device on the running kernel and serves `target` until it is stopped.
     ///
     /// Returns once the block device is there. Blocks for the timeout at the most; when it fails,
@@ -195,7 +216,7 @@ impl Builder {
             server_word,
             ..DeviceInfo::wish(self.queues, self.depth, self.max_io_bytes)
         };
-        let plan = Plan { geometry, needs, metered: self.metered, timeout: self.timeout };
+        let plan = self.plan(geometry, needs);
         Server::start(control, &wish, plan, (path, insists), target)
     }
 
@@ -226,8 +247,13 @@ impl Builder {
     ) -> Result<Server<K>, Error> {
         let (geometry, needs) = (target.geometry(), target.needs());
         geometry.check().map_err(Error::Refused)?;
-        let plan = Plan { geometry, needs, metered: self.metered, timeout: self.timeout };
+        let plan = self.plan(geometry, needs);
         Server::recover(Control::open(kernel)?, id, plan, target)
+    }
+
+    fn plan(&self, geometry: Geometry, needs: Needs) -> Plan {
+        let Self { metered, timeout, request_timeout, .. } = *self;
+        Plan { geometry, needs, metered, timeout, request_timeout }
     }
 
     /// The data path to take, `Copy` without asking where nothing else can be; and all features to
@@ -272,7 +298,7 @@ impl Builder {
         if let Some(id) = self.id.filter(|id| *id >= MAX_IDS) {
             return Err(format!("a device cannot have number {id}: choose 0 to {}", MAX_IDS - 1));
         }
-        check_ring(self.depth, needs)?;
+        check_ring(self.depth, needs, self.request_timeout.is_some())?;
         let of_a_path = self.features & (DataPath::any_features() | Features::BATCH_IO);
         if !of_a_path.is_empty() {
             return Err(format!(
@@ -292,8 +318,8 @@ impl Builder {
 }
 
 /// Whether a ring can have all entries that a queue needs.
-pub(super) fn check_ring(depth: u16, needs: &Needs) -> Result<(), String> {
-    let entries = QueuePlan::<()>::ring_entries(depth, needs.operations);
+pub(super) fn check_ring(depth: u16, needs: &Needs, gives_up: bool) -> Result<(), String> {
+    let entries = QueuePlan::<()>::ring_entries(depth, needs.operations, gives_up);
     if entries > MAX_RING_ENTRIES {
         return Err(format!(
             "{depth} slots of {} operations each cannot be: a ring has {MAX_RING_ENTRIES} entries",

@@ -148,7 +148,7 @@ fn check(info: &DeviceInfo, plan: &Plan) -> Result<DataPath, Error> {
     if !unserved.is_empty() {
         return refused(format!("has {unserved}, which this version of ublkit does not serve"));
     }
-    check_ring(depth, &plan.needs).map_err(Error::Refused)?;
+    check_ring(depth, &plan.needs, plan.request_timeout.is_some()).map_err(Error::Refused)?;
     match DataPath::of(features).filter(|path| path.suits(plan.needs.access)) {
         Some(path) => Ok(path),
         None => refused(format!("moves data as this backend cannot: it has {features}")),

@@ -43,6 +43,8 @@ pub(super) struct Plan {
     /// Whether the queues have meters.
     pub(super) metered: bool,
     pub(super) timeout: Duration,
+    /// How long a request may wait.
+    pub(super) request_timeout: Option<Duration>,
 }
 
 /// A live device, served by threads of its own.
@@ -64,6 +66,7 @@ pub struct Server<K: Kernel = Linux> {
     pub(super) size_bytes: Arc<AtomicU64>,
     /// in blocks of so many bytes.
     pub(super) block_bytes: u32,
+    request_timeout: Option<Duration>,
 }
 
 impl<K: Kernel> Server<K> {
@@ -115,6 +118,7 @@ impl<K: Kernel> Server<K> {
             finished,
             size_bytes,
             block_bytes: 0,
+            request_timeout: plan.request_timeout,
         }
     }
 
@@ -182,7 +186,7 @@ impl<K: Kernel> Server<K> {
         workers.leave_device(if self.started { recovery } else { Recovery::None });
         let metered = self.meters.as_mut();
         let meters = metered.map(|meters| {
-            *meters = (0..queues).map(|_| Arc::default()).collect();
+            *meters = (0..queues).map(|_| Arc::new(Meter::new(depth))).collect();
             &*meters
         });
         for queue in 0..queues {
@@ -199,6 +203,7 @@ impl<K: Kernel> Server<K> {
                 char_device: Arc::clone(&char_device),
                 wake: workers.wake(queue),
                 calls: workers.calls(queue, depth, needs.wakers)?,
+                request_timeout: self.request_timeout,
                 leave: workers.leave(),
                 meter: meters.map(|meters| Arc::clone(&meters[usize::from(queue)])),
             };

@@ -321,7 +321,7 @@ fn serve<K: Kernel, T: Target>(
     queue.offer_all()?;
     shared.report(reports, Report::Ready);
     let end = loop {
-        match queue.turn(None) {
+        match queue.turn() {
             Ok(Turn::Live) => {}
             Ok(Turn::Stopped) => break Ok(Turn::Stopped),
             Ok(Turn::Woken) => {

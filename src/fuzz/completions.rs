@@ -9,7 +9,7 @@ use crate::geometry::Geometry;
 use crate::handler::{Completion, Handler, Io, Step};
 use crate::kernel::Kernel;
 use crate::needs::Needs;
-use crate::queue::{Queue, QueueError, QueuePlan, QueueStats, Turn};
+use crate::queue::{Meter, Queue, QueueError, QueuePlan, QueueStats, Turn};
 use crate::request::{Limits, Operation};
 use crate::ring::RingError;
 use crate::sim::user::{self, Pages};
@@ -70,7 +70,8 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
         batches: false,
         needs: Needs { operations: 1, ..Needs::default() },
         char_device: Arc::new(kernel.open(c"/dev/ublkc0").ok()?),
-        meter: Some(Arc::default()),
+        meter: Some(Arc::new(Meter::new(depth))),
+        request_timeout: None,
         leave: Arc::default(),
         wake: Arc::new(kernel.event().ok()?),
         calls: None,
@@ -94,13 +95,12 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
     drop(machine);
     queue.check();
     queue.fail_all(false);
-    let truth = truth.lock();
     if is_told_all && end.is_ok() {
-        let left = |slot: &Slot| slot.owner == Owner::Server;
-        assert!(!truth.part.slots.iter().any(left), "a request was not answered");
+        let truth = truth.lock();
+        let is_left = truth.part.slots.iter().any(|slot| slot.owner == Owner::Server);
+        assert!(!is_left, "a request was not answered");
         assert_eq!(queue.stats(), truth.part.told);
     }
-    drop(truth);
     queue.take_all_back();
     Some(end)
 }
@@ -110,7 +110,7 @@ fn serve<K: Kernel>(queue: &mut Queue<K, Player>) -> End {
     queue.offer_all()?;
     loop {
         queue.check();
-        match queue.turn(None)? {
+        match queue.turn()? {
             Turn::Live => {}
             end => return Ok(end),
         }

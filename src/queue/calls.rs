@@ -32,7 +32,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             let waits = self.slots.exists(tag) && self.slots.is_servers(tag);
             if waits && let Some(cookie) = self.slots.unpark(tag) {
                 self.resume(tag, Completion { cookie, result: Ok(0) })?;
-                self.tell_meter(tag);
+                self.note_waiting(tag);
             }
         }
         Ok(true)

@@ -34,6 +34,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             while let Some(cqe) = self.ring.pop()? {
                 self.complete(cqe)?;
             }
+            self.end_overdue()?;
             if self.plan.leave.load(Ordering::Relaxed) {
                 return Ok(Turn::Woken);
             }

@@ -5,7 +5,7 @@
 //! is timed, by two looks at the clock: a request is answered by the system call after its turn, so
 //! all that begin and end in one took the same.
 
-use super::{Queue, QueueStats};
+use super::QueueStats;
 use crate::kernel::Kernel;
 use crate::latency::{BUCKETS, Latencies, bucket};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -19,6 +19,10 @@ use std::sync::Arc;
 pub struct Meter {
     counts: [AtomicU64; QueueStats::COUNTS],
     in_flight: AtomicU32,
+    /// Counts beginnings and ends of turns, so that it is odd during one,
+    turn: AtomicU32,
+    /// and those of the waits of each slot's requests.
+    waits: Box<[AtomicU32]>,
     latencies: [AtomicU64; BUCKETS],
 }
 
@@ -34,17 +38,33 @@ pub struct Reading {
     pub latencies: Latencies,
 }
 
-impl Default for Meter {
-    fn default() -> Self {
+impl Meter {
+    /// Of a queue so deep.
+    pub(crate) fn new(depth: u16) -> Self {
         Self {
             counts: [const { AtomicU64::new(0) }; QueueStats::COUNTS],
             in_flight: AtomicU32::new(0),
+            turn: AtomicU32::new(0),
+            waits: (0..depth).map(|_| AtomicU32::new(0)).collect(),
             latencies: [const { AtomicU64::new(0) }; BUCKETS],
         }
     }
-}
 
-impl Meter {
+    /// How deep its queue is.
+    pub(crate) fn depth(&self) -> usize {
+        self.waits.len()
+    }
+
+    /// A number that is odd while the queue's thread is not in the kernel, and another each time.
+    pub(crate) fn turn(&self) -> u32 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    /// For each slot, a number that is odd while its request waits, and another each time.
+    pub(crate) fn waits(&self) -> impl Iterator<Item = u32> {
+        self.waits.iter().map(|mark| mark.load(Ordering::Relaxed))
+    }
+
     /// What it says now.
     pub fn read(&self) -> Reading {
         let counts = core::array::from_fn(|index| self.counts[index].load(Ordering::Relaxed));
@@ -63,9 +83,14 @@ impl Meter {
         self.in_flight.store(in_flight, Ordering::Relaxed);
     }
 
+    /// Something begins or ends. Nobody else writes: no need for an addition that is one step.
+    #[inline]
+    fn mark(mark: &AtomicU32) {
+        mark.store(mark.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
     fn took(&self, time: Duration, requests: u64) {
         let count = &self.latencies[bucket(nanoseconds(time))];
-        // Nobody else writes: no need for an addition that is one step.
         count.store(count.load(Ordering::Relaxed) + requests, Ordering::Relaxed);
     }
 }
@@ -133,6 +158,7 @@ impl Metering {
     /// A turn begins, with so many completions to handle.
     #[inline]
     pub(super) fn begin(&mut self, completions: u32, stats: &QueueStats, kernel: &impl Kernel) {
+        Meter::mark(&self.meter.turn);
         self.until_timed -= 1;
         if self.until_timed == 0 {
             self.begin_timed(stats, kernel);
@@ -165,6 +191,7 @@ impl Metering {
             self.end_timed(stats, kernel);
         }
         self.meter.publish(stats, self.waiting);
+        Meter::mark(&self.meter.turn);
     }
 
     #[cold]
@@ -182,6 +209,11 @@ impl Metering {
     /// The queue is over, and whatever it had was answered.
     pub(super) fn finish(&self, stats: &QueueStats) {
         self.meter.publish(stats, 0);
+        for mark in self.meter.waits.iter().chain([&self.meter.turn]) {
+            if mark.load(Ordering::Relaxed) % 2 == 1 {
+                Meter::mark(mark);
+            }
+        }
     }
 
     /// A request is not answered in the turn in which it came. May be said more than once.
@@ -190,6 +222,7 @@ impl Metering {
         if *since == Since::Answered {
             *since = self.began.map_or(Since::Untimed, Since::Time);
             self.waiting += 1;
+            Meter::mark(&self.meter.waits[usize::from(tag)]);
         }
     }
 
@@ -201,20 +234,9 @@ impl Metering {
         }
         self.waiting -= 1;
         self.late += 1;
+        Meter::mark(&self.meter.waits[usize::from(tag)]);
         if let Since::Time(since) = since {
             self.ended.push(since);
-        }
-    }
-}
-
-impl<K: Kernel, H> Queue<K, H> {
-    /// Tells the meter of a request that waits, or has waited.
-    pub(super) fn tell_meter(&mut self, tag: u16) {
-        if let Some(metering) = &mut self.metering {
-            match self.slots.is_servers(tag) || self.slots.is_fetching(tag) {
-                true => metering.waits(tag),
-                false => metering.ended(tag),
-            }
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod batch;
 mod calls;
+mod deadlines;
 mod descriptors;
 mod error;
 mod leave;
@@ -29,10 +30,11 @@ use crate::kernel::Kernel;
 use crate::needs::Access;
 use crate::request::Request;
 use crate::ring::{Cqe, FileName, Ring, RingPlan, Slot, Sqe};
-use crate::slots::{Action, Next, Slots, Where};
+use crate::slots::{Action, Ended, Next, Slots, Where};
 use batch::Batch;
 use core::marker::PhantomData;
 use core::time::Duration;
+use deadlines::Deadlines;
 use descriptors::Descriptors;
 use meter::Metering;
 use mover::CharDevice;
@@ -72,6 +74,8 @@ pub(crate) struct Queue<K: Kernel, H> {
     plan: QueuePlan<K::File>,
     stats: QueueStats,
     metering: Option<Box<Metering>>,
+    /// Where requests may not wait for as long as they like.
+    deadlines: Option<Box<Deadlines>>,
     // Dropped last: the driver has all back before a stranger's code runs.
     handler: H,
     _of_this_thread: PhantomData<*mut ()>,
@@ -83,7 +87,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Makes the queue of the calling thread, and offers nothing yet.
     pub(crate) fn new(kernel: K, plan: QueuePlan<K::File>, handler: H) -> Result<Self, QueueError> {
         // Sized for all of them at one time, neither queue of the ring can be full.
-        let most = QueuePlan::<K::File>::ring_entries(plan.depth, plan.needs.operations);
+        let most = plan.entries();
         let calls = u32::from(plan.calls.is_some());
         let (commands, tags) = if plan.batches { Batch::entries(plan.depth) } else { (0, 0) };
         let ring_plan = RingPlan {
@@ -104,7 +108,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             plan.path,
             plan.depth,
             plan.limits.max_io_bytes,
-            plan.needs.operations,
+            plan.operations(),
             plan.needs.regions.clone(),
         )
         .map_err(QueueError::Buffers)?;
@@ -118,6 +122,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let only_requests = plan.needs.operations == 0 && !plan.needs.wakers && !plan.batches;
         let metering = plan.meter.clone();
         let metering = metering.map(|meter| Metering::new(meter, plan.depth, only_requests));
+        let deadlines = plan.request_timeout.map(|timeout| Deadlines::new(timeout, plan.depth));
         let batch = plan.batches.then(|| Batch::new(&mut ring, &plan)).transpose()?;
         Ok(Self {
             ring,
@@ -130,6 +135,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             plan,
             stats: QueueStats::default(),
             metering: metering.map(Box::new),
+            deadlines: deadlines.map(Box::new),
             handler,
             _of_this_thread: PhantomData,
         })
@@ -154,14 +160,15 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         Ok(())
     }
 
-    /// Submits what was answered, waits for a completion (until `deadline` on the kernel's clock,
-    /// or without end) and handles all that there are.
-    pub(crate) fn turn(&mut self, deadline: Option<Duration>) -> Result<Turn, QueueError> {
+    /// Submits what was answered, waits for a completion (without end, unless a request may not
+    /// wait for so long) and handles all that there are.
+    pub(crate) fn turn(&mut self) -> Result<Turn, QueueError> {
         let mut completions = 1;
         if self.batch.is_some() {
             self.send_batch()?;
             completions += self.batch.as_ref().map_or(0, Batch::sure);
         }
+        let deadline = self.deadlines.as_ref().and_then(|deadlines| deadlines.next());
         self.ring.wait_for(completions, deadline)?;
         if let Some(metering) = &mut self.metering {
             metering.begin(self.ring.ready(), &self.stats, self.ring.kernel());
@@ -170,6 +177,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         while !woken && let Some(cqe) = self.ring.pop()? {
             // A batch of slow requests is not finished first; what is left of it fails.
             woken = self.complete(cqe)? || self.plan.leave.load(Ordering::Relaxed);
+        }
+        if self.deadlines.is_some() {
+            self.end_overdue()?;
         }
         if let Some(metering) = &mut self.metering {
             metering.end(&self.stats, self.ring.kernel());
@@ -209,6 +219,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             Id::Elements => self.elements_ended(cqe.result),
             Id::Timer => Ok(self.timer_ended()),
             Id::Call => self.called(cqe.result),
+            Id::Cancel => Ok(true), // whatever came of it: the operation itself tells
             Id::Command { .. } | Id::Operation { .. } | Id::Wake => Ok(false),
         }
     }
@@ -238,7 +249,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                     (false, _) => return Ok(false),
                     (true, Some(cookie)) => {
                         self.fetched(tag, cookie)?;
-                        self.tell_meter(tag);
+                        self.note_waiting(tag);
                     }
                     (true, None) => self.start(tag, false)?,
                 }
@@ -300,6 +311,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let Some(ended) = self.slots.end_operation(tag, index, self.ring.taken()) else {
             return Ok(false);
         };
+        let Ended::Request(ended) = ended else { return Ok(true) };
         if let (Action::Read(_), Ok(bytes)) = (ended.action, Errno::from_result(result)) {
             self.slots.filled(tag, bytes);
         }
@@ -314,7 +326,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 Err(errno) => Step::Done(Err(errno)),
             })?,
         }
-        self.tell_meter(tag);
+        self.note_waiting(tag);
         Ok(true)
     }
 
@@ -347,7 +359,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let answer = match catch_unwind(AssertUnwindSafe(|| call(handler, &mut io))) {
             Ok(Step::Done(answer)) => answer,
             Ok(Step::Pending) if self.slots.is_waiting(tag) => {
-                self.tell_meter(tag);
+                self.note_waiting(tag);
                 return Ok(());
             }
             Ok(Step::Pending) => Err(Errno::EIO), // on nothing: for ever
@@ -360,7 +372,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if self.slots.is_waiting(tag) {
             self.slots.unpark(tag);
             self.slots.settle(tag, answer);
-            self.tell_meter(tag);
+            self.note_waiting(tag);
             return self.commit_if_settled(tag);
         }
         self.commit(tag, answer)
@@ -424,18 +436,5 @@ impl<K: Kernel, H> Queue<K, H> {
         if let Some(batch) = &mut self.batch {
             batch.take_all_back();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rings_have_room_for_all_that_can_be_under_way() {
-        let entries = QueuePlan::<()>::ring_entries;
-        assert_eq!(entries(128, 0), 128 + 1, "a command each, and the event's poll");
-        assert_eq!(entries(128, 3), 3 * 128 + 1, "or its operations");
-        assert_eq!(entries(u16::MAX, u8::MAX), 65535 * 255 + 1);
     }
 }

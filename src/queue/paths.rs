@@ -53,7 +53,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let buffer = self.slots.fetch_data(tag, None, 0, self.ring.submissions().number());
         let id = Id::Command { tag }.encode();
         let get_data = Sqe::get_data(self.name(tag), buffer, id);
-        self.tell_meter(tag);
+        self.note_waiting(tag);
         Ok(self.ring.submissions().push(get_data)?)
     }
 

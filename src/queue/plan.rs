@@ -4,7 +4,9 @@ use super::Meter;
 use crate::data_path::DataPath;
 use crate::needs::{Needs, QueueInfo};
 use crate::request::Limits;
+use crate::slots::Allowed;
 use crate::wake::Wakers;
+use core::time::Duration;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -26,6 +28,8 @@ pub(crate) struct QueuePlan<F> {
     pub(crate) char_device: Arc<F>,
     /// Where it says what it does, if anywhere.
     pub(crate) meter: Option<Arc<Meter>>,
+    /// How long a request may wait, once its handler has returned.
+    pub(crate) request_timeout: Option<Duration>,
     /// Set when the queue shall leave although its slots are live,
     pub(crate) leave: Arc<AtomicBool>,
     /// and then signalled.
@@ -53,9 +57,39 @@ impl<F> QueuePlan<F> {
         }
     }
 
-    /// The most entries that the ring's queues hold at one time: each slot's command or its
-    /// operations, and the event's poll. Batches have a few more, and wakers one.
-    pub(crate) fn ring_entries(depth: u16, operations: u8) -> u32 {
-        u32::from(depth) * u32::from(operations.max(1)) + 1
+    /// How many operations a request may have.
+    pub(crate) fn operations(&self) -> Allowed {
+        let each = self.needs.operations;
+        // As many again that were given up and do not end.
+        let places = if self.request_timeout.is_some() { each.saturating_mul(2) } else { each };
+        Allowed { each, places }
+    }
+
+    /// The most entries that the ring's queues hold at one time. Batches have a few more, and
+    /// wakers one.
+    pub(crate) fn entries(&self) -> u32 {
+        Self::ring_entries(self.depth, self.needs.operations, self.request_timeout.is_some())
+    }
+
+    /// Each slot's command or its operations, and the event's poll; where requests are given up,
+    /// operations that do not end, and cancellations.
+    pub(crate) fn ring_entries(depth: u16, operations: u8, gives_up: bool) -> u32 {
+        let times = if gives_up { 3 } else { 1 };
+        u32::from(depth) * (u32::from(operations) * times).max(1) + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_have_room_for_all_that_can_be_under_way() {
+        let entries = QueuePlan::<()>::ring_entries;
+        assert_eq!(entries(128, 0, false), 128 + 1, "a command each, and the event's poll");
+        assert_eq!(entries(128, 3, false), 3 * 128 + 1, "or its operations");
+        assert_eq!(entries(128, 3, true), 9 * 128 + 1, "old ones, and cancellations");
+        assert_eq!(entries(128, 0, true), 128 + 1);
+        assert_eq!(entries(u16::MAX, u8::MAX, true), 65535 * 765 + 1);
     }
 }

@@ -18,25 +18,28 @@ pub struct QueueStats {
     pub written_bytes: u64,
     /// Requests answered with an error.
     pub errors: u64,
-    /// Of those: because the handler panicked.
+    /// Of those: because the handler panicked,
     pub panics: u64,
+    /// or because the request had waited for too long.
+    pub timeouts: u64,
 }
 
 impl QueueStats {
     /// How many numbers these are.
-    pub(super) const COUNTS: usize = 7;
+    pub(super) const COUNTS: usize = 8;
 
     /// All of them, in order.
     #[inline]
     pub(super) fn counts(&self) -> [u64; Self::COUNTS] {
-        let Self { reads, writes, others, read_bytes, written_bytes, errors, panics } = *self;
-        [reads, writes, others, read_bytes, written_bytes, errors, panics]
+        let Self { reads, writes, others, read_bytes, written_bytes, errors, panics, timeouts } =
+            *self;
+        [reads, writes, others, read_bytes, written_bytes, errors, panics, timeouts]
     }
 
     /// The same from their numbers.
     pub(super) fn of(counts: [u64; Self::COUNTS]) -> Self {
-        let [reads, writes, others, read_bytes, written_bytes, errors, panics] = counts;
-        Self { reads, writes, others, read_bytes, written_bytes, errors, panics }
+        let [reads, writes, others, read_bytes, written_bytes, errors, panics, timeouts] = counts;
+        Self { reads, writes, others, read_bytes, written_bytes, errors, panics, timeouts }
     }
 
     /// Requests answered, with success or an error.
@@ -81,8 +84,17 @@ mod tests {
         }
         let [reads, writes, others, errors] = [2; 4];
         let (read_bytes, written_bytes) = (1024, 8192);
-        let panics = 0;
-        let all = QueueStats { reads, writes, others, read_bytes, written_bytes, errors, panics };
+        let (panics, timeouts) = (0, 0);
+        let all = QueueStats {
+            reads,
+            writes,
+            others,
+            read_bytes,
+            written_bytes,
+            errors,
+            panics,
+            timeouts,
+        };
         assert_eq!(stats, all);
     }
 }

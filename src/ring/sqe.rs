@@ -4,10 +4,10 @@
 use core::ptr::NonNull;
 use ublkit_sys::abi::{Abi, as_bytes};
 use ublkit_sys::io_uring::{
-    IORING_FSYNC_DATASYNC, IORING_OP_FALLOCATE, IORING_OP_FSYNC, IORING_OP_POLL_ADD,
-    IORING_OP_READ, IORING_OP_READ_FIXED, IORING_OP_TIMEOUT, IORING_OP_URING_CMD, IORING_OP_WRITE,
-    IORING_OP_WRITE_FIXED, IORING_URING_CMD_MULTISHOT, IOSQE_BUFFER_SELECT, IOSQE_FIXED_FILE,
-    io_uring_sqe, io_uring_sqe128,
+    IORING_FSYNC_DATASYNC, IORING_OP_ASYNC_CANCEL, IORING_OP_FALLOCATE, IORING_OP_FSYNC,
+    IORING_OP_POLL_ADD, IORING_OP_READ, IORING_OP_READ_FIXED, IORING_OP_TIMEOUT,
+    IORING_OP_URING_CMD, IORING_OP_WRITE, IORING_OP_WRITE_FIXED, IORING_URING_CMD_MULTISHOT,
+    IOSQE_BUFFER_SELECT, IOSQE_FIXED_FILE, io_uring_sqe, io_uring_sqe128,
 };
 use ublkit_sys::ublk::{
     UBLK_AUTO_BUF_REG_FALLBACK, UBLK_U_IO_COMMIT_AND_FETCH_REQ, UBLK_U_IO_COMMIT_IO_CMDS,
@@ -233,6 +233,13 @@ impl Sqe {
         sqe
     }
 
+    /// Asks the kernel to end what was asked for as `target`. It may answer that it cannot.
+    pub(crate) fn cancel(target: u64, id: u64) -> Self {
+        let mut sqe = Self::new(IORING_OP_ASYNC_CANCEL, id);
+        (sqe.0.fd, sqe.0.addr) = (-1, target);
+        sqe
+    }
+
     /// Completes once `file` is readable.
     pub(crate) fn poll_readable(file: FileName, id: u64) -> Self {
         let mut sqe = Self::new(IORING_OP_POLL_ADD, id).on(file);
@@ -365,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_and_a_poll_have_their_fields_and_zeros() {
+    fn timeouts_cancellations_and_polls_have_their_fields_and_zeros() {
         let mut expected = [0_u8; 64];
         expected[0] = 11; // IORING_OP_TIMEOUT
         expected[4..8].copy_from_slice(&(-1_i32).to_le_bytes());
@@ -373,6 +380,13 @@ mod tests {
         expected[24] = 1; // one time
         expected[32..40].copy_from_slice(&0xabcd_u64.to_le_bytes());
         assert_eq!(bytes(&Sqe::timeout(Address(0x1122_3344_5566_7788), 0xabcd)), expected);
+
+        let mut expected = [0_u8; 64];
+        expected[0] = 14; // IORING_OP_ASYNC_CANCEL
+        expected[4..8].copy_from_slice(&(-1_i32).to_le_bytes());
+        expected[16..24].copy_from_slice(&0x1122_3344_5566_7788_u64.to_le_bytes());
+        expected[32..40].copy_from_slice(&0xabcd_u64.to_le_bytes());
+        assert_eq!(bytes(&Sqe::cancel(0x1122_3344_5566_7788, 0xabcd)), expected);
 
         let mut expected = [0_u8; 64];
         expected[0] = 6; // IORING_OP_POLL_ADD

@@ -48,6 +48,9 @@ pub struct Faults {
     pub interrupt_operation: u8,
     /// An operation on a file fails, with nothing done: `EIO`, or `ENOSPC` where it takes space.
     pub fail_operation: u8,
+    /// An operation on a file hangs. A cancellation may end it, or not; then it is done ten seconds
+    /// later, or when the ring closes.
+    pub stuck_operation: u8,
     /// A request's pages find no room in a ring's table, as for lack of memory.
     pub refuse_pages: u8,
     /// A batch is not taken to its end: so many times in 256, after each of its elements.
@@ -82,6 +85,7 @@ impl Faults {
             short_batch: 32,
             no_buffer: 32,
             fail_operation: 0,
+            stuck_operation: 0,
             refuse: 0,
             unknown_setup_flags: 0,
             fail_call: None,

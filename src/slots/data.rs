@@ -114,9 +114,9 @@ impl Slots {
         let most = self.get(tag).data_bytes;
         assert!(end.is_some_and(|end| end <= most), "a part of the request's data");
         assert!(self.operations.use_data(tag), "the operation was begun");
-        let start = usize::from(tag) * self.buffer_bytes + transfer.start as usize;
-        let place = self.buffers.at(start, transfer.len_bytes as usize);
-        // SAFETY: inside the mapping (`at`), which is unmapped only when nothing is lent. The
+        // SAFETY: inside the slot's buffer, as just checked (`set_request`: most <= buffer_bytes).
+        let place = unsafe { self.get(tag).buffer.byte_add(transfer.start as usize) };
+        // SAFETY: inside the buffer, which is unmapped only when nothing is lent. The
         // operation counts as using the data until its completion (`end_operation`), and meanwhile
         // `data` makes no reference.
         unsafe { Address::new(place) }

@@ -6,9 +6,10 @@ mod elements;
 mod operations;
 #[cfg(test)]
 mod tests;
+mod under_way;
 
 pub(crate) use elements::Elements;
-pub(crate) use operations::{Action, Next, Operation, Transfer};
+pub(crate) use operations::{Action, Allowed, Ended, Next, Operation, Transfer};
 
 use crate::data_path::DataPath;
 use crate::errno::Errno;
@@ -18,7 +19,6 @@ use crate::request::{Operation as Asked, Request};
 use crate::ring::Address;
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
-use core::time::Duration;
 use operations::Operations;
 use std::sync::Arc;
 
@@ -89,6 +89,10 @@ pub(crate) struct Slots {
     slots: Box<[Slot]>,
     buffers: ManuallyDrop<Pages>,
     buffer_bytes: usize,
+    /// Buffers that were made later, for slots that have left theirs behind,
+    later: ManuallyDrop<Vec<Pages>>,
+    /// and of all buffers those that nobody uses any more.
+    spare: Vec<NonNull<u8>>,
     /// Memory of the backend that commands may name.
     regions: ManuallyDrop<Vec<Arc<Region>>>,
     operations: Operations,
@@ -101,13 +105,12 @@ pub(crate) struct Slots {
 const IDLE: Request = Request { operation: Asked::Flush, offset: 0, len_bytes: 0 };
 
 impl Slots {
-    /// `depth` slots that can hold requests of up to `buffer_bytes`, with so many operations under
-    /// way for each. Touches no page of theirs.
+    /// `depth` slots that can hold requests of up to `buffer_bytes`. Touches no page of theirs.
     pub(crate) fn new(
         path: DataPath,
         depth: u16,
         buffer_bytes: u32,
-        operations: u8,
+        operations: Allowed,
         regions: Vec<Arc<Region>>,
     ) -> Result<Self, Errno> {
         let slot = |buffer| Slot {
@@ -133,6 +136,8 @@ impl Slots {
             slots: (0..usize::from(depth)).map(|index| slot(place(index))).collect(),
             buffers: ManuallyDrop::new(buffers),
             buffer_bytes,
+            later: ManuallyDrop::new(Vec::new()),
+            spare: Vec::new(),
             regions: ManuallyDrop::new(regions),
             operations: Operations::new(depth, operations)?,
             live: 0,
@@ -314,46 +319,6 @@ impl Slots {
         self.get(tag).request
     }
 
-    /// Notes an operation of the server's request, whose SQE will have number `sqe`; answers its
-    /// index. `EBUSY`: the request has as many as it may.
-    pub(crate) fn begin(&mut self, tag: u16, operation: Operation, sqe: u64) -> Result<u8, Errno> {
-        assert!(self.is_servers(tag), "only the server's own requests have operations");
-        let index = self.operations.begin(tag, operation, sqe)?;
-        self.slot(tag).waits += 1;
-        Ok(index)
-    }
-
-    /// Where the time of a delay is that was just begun.
-    pub(crate) fn delay(&mut self, tag: u16, index: u8, time: Duration) -> Address {
-        self.operations.time(tag, index, time)
-    }
-
-    /// The ring has completed an operation of the request. The kernel has `taken` so many SQEs;
-    /// `None` when there was no such operation among them, so that this cannot be.
-    pub(crate) fn end_operation(&mut self, tag: u16, index: u8, taken: u64) -> Option<Operation> {
-        let ended = self.operations.end(tag, index, taken)?;
-        self.slot(tag).waits -= 1;
-        Some(ended)
-    }
-
-    /// An operation has filled so many bytes of the request's data.
-    pub(crate) fn filled(&mut self, tag: u16, bytes: u32) {
-        let slot = self.slot(tag);
-        slot.filled_bytes = slot.filled_bytes.saturating_add(bytes);
-    }
-
-    /// The operation never was under way: its SQE could not be queued.
-    pub(crate) fn drop_unqueued(&mut self, tag: u16, index: u8) {
-        let _ = self.end_operation(tag, index, u64::MAX);
-    }
-
-    /// The queue ends before the request's operations do: see [`Operations::abandon`].
-    pub(crate) fn abandon_operations(&mut self, tag: u16) {
-        self.operations.abandon(tag);
-        let slot = self.slot(tag);
-        (slot.waits, slot.parked) = (0, None);
-    }
-
     /// Whether the request waits: for operations, for a write's data, or for a waker.
     #[inline]
     pub(crate) fn is_waiting(&self, tag: u16) -> bool {
@@ -418,6 +383,8 @@ impl Drop for Slots {
         }
         // SAFETY: dropped here only, once.
         unsafe { ManuallyDrop::drop(&mut self.buffers) };
+        // SAFETY: dropped here only, once.
+        unsafe { ManuallyDrop::drop(&mut self.later) };
         // SAFETY: dropped here only, once.
         unsafe { ManuallyDrop::drop(&mut self.regions) };
     }

@@ -7,6 +7,7 @@ use crate::kernel::timespec;
 use crate::memory::Pages;
 use crate::ring::Address;
 use core::mem::ManuallyDrop;
+use core::ptr::NonNull;
 use core::time::Duration;
 use ublkit_sys::io_uring::__kernel_timespec;
 
@@ -92,6 +93,25 @@ pub(crate) struct Operation {
     tries: u8,
     /// The number of its SQE: before the kernel took that, it cannot complete.
     sqe: u64,
+    /// The memory that it may still use, where its request has gone on without it.
+    left: Option<NonNull<u8>>,
+}
+
+/// How many operations one request may have under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allowed {
+    pub(crate) each: u8,
+    /// The same, with those that its slot's former requests have left behind.
+    pub(crate) places: u8,
+}
+
+/// An operation that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ended {
+    /// Of the request that the slot has.
+    Request(Operation),
+    /// Of a former one, which was answered long ago.
+    LeftBehind,
 }
 
 /// What becomes of an operation that the ring has completed.
@@ -105,7 +125,17 @@ pub(crate) enum Next {
 
 impl Operation {
     pub(crate) fn new(action: Action, cookie: u8) -> Self {
-        Self { action, cookie, moved: 0, tries: 0, sqe: 0 }
+        Self { action, cookie, moved: 0, tries: 0, sqe: 0, left: None }
+    }
+
+    /// Whether its request waits for it.
+    fn is_live(&self) -> bool {
+        self.left.is_none()
+    }
+
+    /// The memory that it may have used until now, where it was left behind.
+    pub(super) fn left(&self) -> Option<NonNull<u8>> {
+        self.left
     }
 
     /// What the ring's result means: a transfer ends when it is whole, at the file's end, or with
@@ -143,8 +173,10 @@ impl Operation {
 /// operation, and all are leaked when one is under way at the end.
 #[derive(Debug)]
 pub(super) struct Operations {
-    /// How many a request may have at one time.
+    /// How many a request may have at one time,
     each: usize,
+    /// and with those that were left behind.
+    places: usize,
     /// Those of tag 0, of tag 1, and so on.
     table: Box<[Option<Operation>]>,
     /// A `__kernel_timespec` for each place.
@@ -154,29 +186,60 @@ pub(super) struct Operations {
 }
 
 impl Operations {
-    pub(super) fn new(depth: u16, each: u8) -> Result<Self, Errno> {
-        let each = usize::from(each);
-        let places = usize::from(depth) * each;
+    pub(super) fn new(depth: u16, allowed: Allowed) -> Result<Self, Errno> {
+        let (each, places) = (usize::from(allowed.each), usize::from(allowed.places));
+        let all = usize::from(depth) * places;
         Ok(Self {
             each,
-            table: vec![None; places].into_boxed_slice(),
-            times: ManuallyDrop::new(Pages::new(places * size_of::<__kernel_timespec>())?),
+            places,
+            table: vec![None; all].into_boxed_slice(),
+            times: ManuallyDrop::new(Pages::new(all * size_of::<__kernel_timespec>())?),
             lent: 0,
         })
     }
 
     fn place(&self, tag: u16, index: u8) -> usize {
-        usize::from(tag) * self.each + usize::from(index)
+        usize::from(tag) * self.places + usize::from(index)
     }
 
-    fn of(&self, tag: u16) -> impl Iterator<Item = &Option<Operation>> {
-        self.table[usize::from(tag) * self.each..][..self.each].iter()
+    fn of(&self, tag: u16) -> &[Option<Operation>] {
+        &self.table[usize::from(tag) * self.places..][..self.places]
+    }
+
+    fn of_mut(&mut self, tag: u16) -> &mut [Option<Operation>] {
+        &mut self.table[usize::from(tag) * self.places..][..self.places]
+    }
+
+    /// The places of those that the request itself has.
+    pub(super) fn under_way(&self, tag: u16) -> impl Iterator<Item = u8> {
+        let is_its =
+            |operation: &Option<Operation>| operation.is_some_and(|operation| operation.is_live());
+        (0..).zip(self.of(tag)).filter(move |(_, it)| is_its(it)).map(|(index, _)| index)
+    }
+
+    /// The request goes on without its operations, which may still use memory from `buffer` on.
+    /// Answers how many they are.
+    pub(super) fn leave_behind(&mut self, tag: u16, buffer: NonNull<u8>) -> u16 {
+        let mut count = 0;
+        for operation in self.of_mut(tag).iter_mut().flatten().filter(|it| it.is_live()) {
+            operation.left = Some(buffer);
+            count += 1;
+        }
+        count
+    }
+
+    /// Whether operations that were left behind may still use memory from `buffer` on.
+    pub(super) fn are_left_at(&self, tag: u16, buffer: NonNull<u8>) -> bool {
+        self.of(tag).iter().flatten().any(|operation| operation.left == Some(buffer))
     }
 
     /// Notes an operation whose SQE will have number `sqe`; answers its index. `EBUSY`: the request
     /// has as many as it may.
     pub(super) fn begin(&mut self, tag: u16, operation: Operation, sqe: u64) -> Result<u8, Errno> {
-        let free = self.of(tag).position(Option::is_none);
+        if self.under_way(tag).count() >= self.each {
+            return Err(Errno::EBUSY);
+        }
+        let free = self.of(tag).iter().position(Option::is_none);
         let index = free.and_then(|index| u8::try_from(index).ok()).ok_or(Errno::EBUSY)?;
         let place = self.place(tag, index);
         self.table[place] = Some(Operation { sqe, ..operation });
@@ -199,7 +262,7 @@ impl Operations {
     /// The ring has completed an operation; the kernel has `taken` so many SQEs. `None` when there
     /// was no such operation among them, so that this cannot be.
     pub(super) fn end(&mut self, tag: u16, index: u8, taken: u64) -> Option<Operation> {
-        if usize::from(index) >= self.each {
+        if usize::from(index) >= self.places {
             return None;
         }
         let place = self.place(tag, index);
@@ -211,20 +274,20 @@ impl Operations {
     /// The queue ends before the request's operations do: the request is answered all the same.
     /// What they name stays lent, and so is never given back.
     pub(super) fn abandon(&mut self, tag: u16) {
-        let first = self.place(tag, 0);
-        self.table[first..][..self.each].fill(None);
+        self.of_mut(tag).fill(None);
     }
 
     /// Whether one of the request's operations uses its data.
     pub(super) fn use_data(&self, tag: u16) -> bool {
-        self.of(tag).flatten().any(|operation| operation.action.transfer().is_some())
+        let uses = |it: &Operation| it.is_live() && it.action.transfer().is_some();
+        self.of(tag).iter().flatten().any(uses)
     }
 
     #[cfg(any(test, fuzzing))]
     pub(super) fn check(&self, under_way: usize) {
-        let count = self.table.iter().flatten().count();
+        let count = self.table.iter().flatten().filter(|operation| operation.is_live()).count();
         assert_eq!(count, under_way);
-        assert!(count <= self.lent as usize);
+        assert!(self.table.iter().flatten().count() <= self.lent as usize);
     }
 }
 
@@ -275,7 +338,7 @@ mod tests {
 
     #[test]
     fn each_request_has_so_many() {
-        let mut operations = Operations::new(2, 2).unwrap();
+        let mut operations = Operations::new(2, Allowed { each: 2, places: 2 }).unwrap();
         assert_eq!(operations.begin(1, read(512), 4), Ok(0));
         assert_eq!(operations.begin(1, Operation::new(Action::Delay(Duration::ZERO), 1), 5), Ok(1));
         assert_eq!(operations.begin(1, read(512), 6), Err(Errno::EBUSY));
@@ -290,5 +353,29 @@ mod tests {
         operations.abandon(1);
         operations.check(1);
         assert_eq!(operations.lent, 2);
+    }
+
+    #[test]
+    fn those_left_behind_are_nobodys() {
+        let mut operations = Operations::new(2, Allowed { each: 2, places: 4 }).unwrap();
+        let buffer = NonNull::dangling();
+        assert_eq!(operations.begin(1, read(512), 0), Ok(0));
+        assert_eq!(operations.begin(1, read(512), 1), Ok(1));
+        assert_eq!(operations.begin(1, read(512), 2), Err(Errno::EBUSY), "two at one time");
+        assert_eq!(operations.leave_behind(1, buffer), 2);
+        assert!(!operations.use_data(1) && operations.are_left_at(1, buffer));
+        assert_eq!(operations.under_way(1).count(), 0);
+        assert_eq!(operations.begin(1, read(512), 2), Ok(2));
+        assert_eq!(operations.under_way(1).collect::<Vec<u8>>(), [2]);
+        operations.check(1);
+        assert_eq!(operations.leave_behind(1, buffer), 1);
+        assert_eq!(operations.begin(1, read(512), 3), Ok(3));
+        assert_eq!(operations.begin(1, read(512), 4), Err(Errno::EBUSY), "no place is left");
+        for index in 0..3 {
+            assert!(operations.are_left_at(1, buffer));
+            assert_eq!(operations.end(1, index, 9).unwrap().left(), Some(buffer));
+        }
+        assert!(!operations.are_left_at(1, buffer));
+        assert_eq!(operations.lent, 1);
     }
 }

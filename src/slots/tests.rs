@@ -1,6 +1,6 @@
 //! Who owns what when.
 
-use super::operations::{Action, Operation, Operations, Transfer};
+use super::operations::{Action, Allowed, Ended, Operation, Operations, Transfer};
 use super::{DataPath, Errno, Request, Slots, Where};
 use crate::memory::mapped_bytes;
 use crate::region::Region;
@@ -8,8 +8,10 @@ use crate::request::Operation as Asked;
 use core::time::Duration;
 use std::sync::Arc;
 
+const ONE: Allowed = Allowed { each: 1, places: 1 };
+
 fn slots(path: DataPath, depth: u16) -> Slots {
-    Slots::new(path, depth, 4096, 1, vec![Arc::new(Region::new(8192).unwrap())]).unwrap()
+    Slots::new(path, depth, 4096, ONE, vec![Arc::new(Region::new(8192).unwrap())]).unwrap()
 }
 
 fn read(len_bytes: u64) -> Request {
@@ -223,7 +225,7 @@ fn each_delay_has_a_time_of_its_own() {
 const LARGE: u64 = 1 << 30;
 
 fn large() -> Slots {
-    Slots::new(DataPath::Copy, 1, 1 << 30, 0, Vec::new()).unwrap()
+    Slots::new(DataPath::Copy, 1, 1 << 30, Allowed { each: 0, places: 0 }, Vec::new()).unwrap()
 }
 
 #[test]
@@ -246,7 +248,7 @@ fn other_buffers_are_given_back() {
 
 #[test]
 fn buffers_of_operations_are_leaked() {
-    let mut slots = Slots::new(DataPath::Copy, 1, 1 << 30, 1, Vec::new()).unwrap();
+    let mut slots = Slots::new(DataPath::Copy, 1, 1 << 30, ONE, Vec::new()).unwrap();
     let address = slots.lend(0, 0).get();
     assert!(slots.take(0, 1));
     slots.begin(0, Operation::new(Action::Delay(Duration::ZERO), 0), 1).unwrap();
@@ -259,7 +261,7 @@ fn buffers_of_operations_are_leaked() {
 fn times_are_given_back_when_nothing_is_under_way() {
     let len_bytes = 65535 * 16 * 16;
     for ends in [true, false] {
-        let mut operations = Operations::new(u16::MAX, 16).unwrap();
+        let mut operations = Operations::new(u16::MAX, Allowed { each: 16, places: 16 }).unwrap();
         let delay = Operation::new(Action::Delay(Duration::ZERO), 0);
         let index = operations.begin(0, delay, 0).unwrap();
         let address = operations.time(0, index, Duration::ZERO).get();
@@ -269,4 +271,37 @@ fn times_are_given_back_when_nothing_is_under_way() {
         let left_bytes = mapped_bytes(address, len_bytes);
         assert!(if ends { left_bytes < len_bytes / 2 } else { left_bytes == len_bytes });
     }
+}
+
+/// A request that goes on without its operations has other memory, and the old is used again once
+/// they have ended, not before.
+#[test]
+fn what_is_left_behind_keeps_its_memory() {
+    let allowed = Allowed { each: 2, places: 4 };
+    let mut slots = Slots::new(DataPath::Copy, 2, 4096, allowed, Vec::new()).unwrap();
+    let old = slots.lend(0, 0).get();
+    assert!(slots.take(0, 1));
+    slots.set_request(0, read(4096), Where::Buffer);
+    let transfer = Transfer { file: 0, offset: 0, start: 0, len_bytes: 512 };
+    for sqe in 1..3 {
+        slots.begin(0, Operation::new(Action::Read(transfer), 0), sqe).unwrap();
+    }
+    slots.leave_behind(0).unwrap();
+    assert!(!slots.is_waiting(0));
+    assert_eq!(slots.data(0).len(), 4096, "nobody else uses it");
+    let fresh = slots.lend(0, 3).get();
+    assert!(slots.take(0, 4));
+    assert!(fresh.abs_diff(old) >= 4096);
+    slots.begin(0, Operation::new(Action::Read(transfer), 0), 4).unwrap();
+    assert_eq!(slots.part(0, &transfer).get(), fresh);
+    assert!(matches!(slots.end_operation(0, 2, 9), Some(Ended::Request(_))));
+    for index in 0..2 {
+        slots.check();
+        assert!(matches!(slots.end_operation(0, index, 9), Some(Ended::LeftBehind)), "{index}");
+    }
+    slots.lend(1, 4);
+    assert!(slots.take(1, 5));
+    slots.leave_behind(1).unwrap();
+    assert_eq!(slots.lend(1, 5).get(), old, "it is spare again");
+    slots.check();
 }

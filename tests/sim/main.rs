@@ -9,6 +9,7 @@
 mod batches;
 mod clumsy;
 mod commands;
+mod deadlines;
 mod elsewhere;
 mod ends;
 mod failures;

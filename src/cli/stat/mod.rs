@@ -8,6 +8,7 @@ mod socket;
 mod tests;
 mod view;
 
+pub(super) use snapshot::stuck_json;
 pub(super) use socket::Teller;
 
 use super::exit::Failure;
@@ -19,7 +20,7 @@ use serde_json::Value;
 use snapshot::Snapshot;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
-use ublkit::{DeviceInfo, DeviceState, ErrorKind};
+use ublkit::{DeviceInfo, DeviceState, ErrorKind, Stuck};
 use view::{Lines, Live};
 
 /// How long a device that is watched may tell nothing.
@@ -55,6 +56,11 @@ pub(super) fn run(stat: &Stat) -> Result<(), Failure> {
         Some(id) => look(id, stat),
         None => print(&prometheus::text(&all())),
     }
+}
+
+/// What does not come to an end in the server of the device with this tag, if it tells.
+pub(super) fn stuck(id: u32, tag: u64) -> Option<Vec<Stuck>> {
+    Snapshot::parse(id, &socket::ask(tag).ok()?).ok()?.stuck
 }
 
 fn look(id: u32, stat: &Stat) -> Result<(), Failure> {

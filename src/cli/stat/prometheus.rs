@@ -51,6 +51,12 @@ const FAMILIES: &[Family] = &[
         numbers: &[("", |reading| reading.stats.panics)],
     },
     Family {
+        name: "ublkit_timeouts_total",
+        help: "Of those: because the request had waited for too long.",
+        kind: "counter",
+        numbers: &[("", |reading| reading.stats.timeouts)],
+    },
+    Family {
         name: "ublkit_in_flight",
         help: "Requests not answered yet.",
         kind: "gauge",

@@ -132,6 +132,7 @@ impl Rate {
                 "written_bytes": totals.written_bytes,
                 "errors": totals.errors,
                 "panics": totals.panics,
+                "timeouts": totals.timeouts,
             },
         })
     }
@@ -148,6 +149,7 @@ fn sum(all: Reading, one: &Reading) -> Reading {
             written_bytes: a.written_bytes.saturating_add(b.written_bytes),
             errors: a.errors.saturating_add(b.errors),
             panics: a.panics.saturating_add(b.panics),
+            timeouts: a.timeouts.saturating_add(b.timeouts),
         },
         in_flight: all.in_flight.saturating_add(one.in_flight),
         latencies: all.latencies.with(&one.latencies),

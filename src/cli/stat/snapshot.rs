@@ -3,10 +3,10 @@
 use core::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
-use ublkit::{Latencies, QueueStats, Reading};
+use ublkit::{Latencies, QueueStats, Reading, Stuck};
 
 /// The form of the text. A server and a command that differ in it do not speak with each other.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// A sector of `/sys/block/…/stat`.
 const SECTOR_BYTES: u64 = 512;
@@ -20,6 +20,8 @@ pub(super) struct Snapshot {
     pub(super) time: Duration,
     pub(super) who: Who,
     pub(super) queues: Vec<Reading>,
+    /// What does not come to an end, where the server watches that.
+    pub(super) stuck: Option<Vec<Stuck>>,
 }
 
 /// Who counted.
@@ -38,10 +40,10 @@ pub(super) fn now() -> Duration {
 }
 
 /// What a server tells.
-pub(super) fn text(readings: &[Reading]) -> String {
+pub(super) fn text(readings: &[Reading], stuck: &[Stuck]) -> String {
     let queue = |reading: &Reading| {
-        let QueueStats { reads, writes, others, read_bytes, written_bytes, errors, panics, .. } =
-            reading.stats;
+        let QueueStats { reads, writes, others, read_bytes, written_bytes, .. } = reading.stats;
+        let QueueStats { errors, panics, timeouts, .. } = reading.stats;
         let latencies: Vec<[u64; 2]> = reading
             .latencies
             .buckets()
@@ -55,6 +57,7 @@ pub(super) fn text(readings: &[Reading]) -> String {
             "written_bytes": written_bytes,
             "errors": errors,
             "panics": panics,
+            "timeouts": timeouts,
             "in_flight": reading.in_flight,
             "latencies_ns": latencies,
         })
@@ -65,8 +68,25 @@ pub(super) fn text(readings: &[Reading]) -> String {
         "pid": std::process::id(),
         "time_ns": time_ns,
         "queues": readings.iter().map(queue).collect::<Vec<_>>(),
+        "stuck": stuck.iter().map(stuck_json).collect::<Vec<_>>(),
     });
     format!("{snapshot}\n")
+}
+
+/// What does not come to an end, as it is told.
+pub(in crate::cli) fn stuck_json(stuck: &Stuck) -> Value {
+    let Stuck { queue, tag, time } = *stuck;
+    json!({ "queue": queue, "tag": tag, "seconds": time.as_secs() })
+}
+
+/// The same, read.
+fn stuck_of(value: &Value) -> Option<Stuck> {
+    let tag = match &value["tag"] {
+        Value::Null => None,
+        tag => Some(u16::try_from(tag.as_u64()?).ok()?),
+    };
+    let queue = u16::try_from(value["queue"].as_u64()?).ok()?;
+    Some(Stuck { queue, tag, time: Duration::from_secs(value["seconds"].as_u64()?) })
 }
 
 impl Snapshot {
@@ -89,6 +109,7 @@ impl Snapshot {
                 written_bytes: number(queue, "written_bytes")?,
                 errors: number(queue, "errors")?,
                 panics: number(queue, "panics")?,
+                timeouts: number(queue, "timeouts")?,
             };
             let mut latencies = Latencies::default();
             for pair in queue["latencies_ns"].as_array().into_iter().flatten() {
@@ -101,6 +122,7 @@ impl Snapshot {
             let in_flight = u32::try_from(number(queue, "in_flight")?).unwrap_or(u32::MAX);
             Ok(Reading { stats, in_flight, latencies })
         };
+        let stuck = all["stuck"].as_array().ok_or("its server tells not what is stuck")?;
         let queues = all["queues"].as_array().ok_or("its server tells of no queues")?;
         Ok(Self {
             device,
@@ -108,6 +130,7 @@ impl Snapshot {
             time: Duration::from_nanos(number(&all, "time_ns")?),
             who: Who::Queues,
             queues: queues.iter().map(queue).collect::<Result<_, _>>()?,
+            stuck: Some(stuck.iter().filter_map(stuck_of).collect()),
         })
     }
 }
@@ -116,7 +139,14 @@ impl Snapshot {
 pub(super) fn of_disk(device: u32, server: Option<u32>) -> Option<Snapshot> {
     let text = std::fs::read_to_string(format!("/sys/block/ublkb{device}/stat")).ok()?;
     let reading = disk(&text)?;
-    Some(Snapshot { device, server, time: now(), who: Who::Disk, queues: vec![reading] })
+    Some(Snapshot {
+        device,
+        server,
+        time: now(),
+        who: Who::Disk,
+        queues: vec![reading],
+        stuck: None,
+    })
 }
 
 /// A line of `/sys/block/…/stat` (Documentation/block/stat.rst).

@@ -5,10 +5,11 @@
 
 use super::snapshot;
 use crate::cli::state::Directory;
+use crate::cli::watch::AllStuck;
 use core::time::Duration;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use ublkit::{Meter, Reading};
 
 /// How long either side may take.
@@ -27,7 +28,7 @@ pub(in crate::cli) struct Teller {
 impl Teller {
     /// Tells what the meters of the device with this tag say, to whoever asks. None where there is
     /// no place for a socket: the device is served without.
-    pub(in crate::cli) fn begin(tag: u64, meters: &[Arc<Meter>]) -> Option<Self> {
+    pub(in crate::cli) fn begin(tag: u64, meters: &[Arc<Meter>], stuck: AllStuck) -> Option<Self> {
         if meters.is_empty() {
             return None;
         }
@@ -38,7 +39,7 @@ impl Teller {
         let meters = meters.to_vec();
         // It ends with the process.
         let thread = std::thread::Builder::new().name("ublk-stat".into());
-        thread.spawn(move || tell_all(&listener, &meters)).ok()?;
+        thread.spawn(move || tell_all(&listener, &meters, &stuck)).ok()?;
         Some(teller)
     }
 }
@@ -49,11 +50,11 @@ impl Drop for Teller {
     }
 }
 
-fn tell_all(listener: &UnixListener, meters: &[Arc<Meter>]) {
+fn tell_all(listener: &UnixListener, meters: &[Arc<Meter>], stuck: &AllStuck) {
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
-                let _ = tell(stream, meters); // whoever does not listen is not told
+                let _ = tell(stream, meters, stuck); // whoever does not listen is not told
             }
             // Too many files, or no memory: later.
             Err(_) => std::thread::sleep(PATIENCE),
@@ -61,10 +62,11 @@ fn tell_all(listener: &UnixListener, meters: &[Arc<Meter>]) {
     }
 }
 
-fn tell(mut stream: UnixStream, meters: &[Arc<Meter>]) -> std::io::Result<()> {
+fn tell(mut stream: UnixStream, meters: &[Arc<Meter>], stuck: &AllStuck) -> std::io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let readings: Vec<Reading> = meters.iter().map(|meter| meter.read()).collect();
-    stream.write_all(snapshot::text(&readings).as_bytes())
+    let stuck = stuck.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    stream.write_all(snapshot::text(&readings, &stuck).as_bytes())
 }
 
 /// Asks the server of the device with this tag; the error is half a sentence.

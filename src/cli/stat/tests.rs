@@ -7,7 +7,7 @@ use super::view::{Lines, Live, bytes, count, table, time};
 use core::time::Duration;
 use std::fs;
 use std::path::Path;
-use ublkit::{Latencies, QueueStats, Reading};
+use ublkit::{Latencies, QueueStats, Reading, Stuck};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -29,6 +29,7 @@ fn moment(seconds: u64) -> Snapshot {
         written_bytes: 3400 * 16384 * seconds,
         errors: seconds / 2,
         panics: 0,
+        timeouts: 0,
     };
     let idle =
         QueueStats { reads: 5 * seconds, read_bytes: 5 * 512 * seconds, ..Default::default() };
@@ -42,6 +43,7 @@ fn moment(seconds: u64) -> Snapshot {
             Reading { stats: busy, in_flight: 31, latencies: latencies(&took) },
             Reading { stats: idle, in_flight: 0, latencies: Latencies::default() },
         ],
+        stuck: None,
     }
 }
 
@@ -107,17 +109,24 @@ fn a_live_view_of_many_queues_fits_a_terminal() {
 #[test]
 fn what_a_server_tells_is_understood() {
     let moment = moment(3);
-    let mut told = Snapshot::parse(7, &snapshot::text(&moment.queues)).expect("it is its own");
+    let stuck = [(None, 40), (Some(7), 31)].map(|(tag, seconds)| Stuck {
+        queue: 1,
+        tag,
+        time: Duration::from_secs(seconds),
+    });
+    let text = snapshot::text(&moment.queues, &stuck);
+    let mut told = Snapshot::parse(7, &text).expect("it is its own");
+    assert_eq!(told.stuck.take().unwrap(), stuck);
     assert_eq!(told.server, Some(std::process::id()));
     (told.server, told.time) = (moment.server, moment.time);
     assert_eq!(told, moment);
-    for wrong in ["", "{}", "[]", r#"{"version":2,"pid":1,"time_ns":1,"queues":[]}"#] {
+    for wrong in ["", "{}", "[]", r#"{"version":1,"pid":1,"time_ns":1,"queues":[],"stuck":[]}"#] {
         assert!(Snapshot::parse(7, wrong).is_err(), "{wrong}");
     }
-    let newer = Snapshot::parse(7, r#"{"version":2}"#).unwrap_err();
+    let newer = Snapshot::parse(7, r#"{"version":3}"#).unwrap_err();
     assert!(newer.contains("another version"), "{newer}");
     let odd =
-        snapshot::text(&moment.queues).replace("latencies_ns\":[[", "latencies_ns\":[[\"x\",");
+        snapshot::text(&moment.queues, &[]).replace("latencies_ns\":[[", "latencies_ns\":[[\"x\",");
     assert!(Snapshot::parse(7, &odd).unwrap_err().contains("latencies"));
 }
 

@@ -92,6 +92,7 @@ impl World {
             IORING_OP_READ | IORING_OP_READ_FIXED | IORING_OP_WRITE | IORING_OP_WRITE_FIXED => {
                 self.transfer(issuer, head)
             }
+            IORING_OP_ASYNC_CANCEL => self.cancel(issuer, head),
             IORING_OP_FSYNC => self.sync(issuer, head),
             IORING_OP_FALLOCATE => self.allocate(issuer, head),
             other => {

@@ -64,6 +64,8 @@ pub(super) struct Ring {
     polls: Vec<(Named, u64)>,
     /// Operations on files that are under way.
     operations: BTreeMap<u64, Operation>,
+    /// Those of them that hang, and until when.
+    stuck: Vec<(Duration, u64)>,
     next_operation: u64,
 }
 
@@ -183,7 +185,9 @@ impl World {
     /// When the timeouts of all rings are due.
     pub(super) fn timers(&self) -> impl Iterator<Item = Duration> {
         self.files.values().flat_map(|file| match &file.kind {
-            Kind::Ring(ring) => ring.timeouts.iter().map(|(due, _)| *due).collect(),
+            Kind::Ring(ring) => {
+                ring.timeouts.iter().chain(&ring.stuck).map(|(due, _)| *due).collect()
+            }
             _ => Vec::new(),
         })
     }
@@ -194,14 +198,11 @@ impl World {
         let rings: Vec<FileId> = self.files.keys().copied().collect();
         for id in rings {
             let Some(ring) = self.ring(id) else { continue };
-            let mut due: Vec<(Duration, u64)> = Vec::new();
-            ring.timeouts.retain(|timeout| {
-                let is_due = timeout.0 <= now;
-                if is_due {
-                    due.push(*timeout);
-                }
-                !is_due
-            });
+            let mut due: Vec<(Duration, u64)> =
+                ring.timeouts.extract_if(.., |(at, _)| *at <= now).collect();
+            let freed = ring.stuck.extract_if(.., |(at, _)| *at <= now).map(|(_, number)| number);
+            let freed: Vec<u64> = freed.collect();
+            self.chores.extend(freed.into_iter().map(|number| Chore::Operate(id, number)));
             due.sort_unstable();
             for (_, user_data) in due {
                 self.add_work(id, Work::Complete(cqe(user_data, -libc::ETIME)));

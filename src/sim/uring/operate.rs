@@ -6,6 +6,7 @@ use crate::sim::outside::Outside;
 use crate::sim::ublk::Part;
 use crate::sim::user;
 use crate::sim::world::{Audit, Chore, FileId, Named, World};
+use core::time::Duration;
 use std::sync::Arc;
 use ublkit_sys::io_uring::*;
 
@@ -59,6 +60,8 @@ impl Operation {
 
 /// The most bytes of one transfer.
 const MOST_BYTES: u32 = 0x7fff_f000;
+/// How long what hangs may hang after somebody has tried to cancel it.
+const STUCK: Duration = Duration::from_secs(10);
 /// Short transfers end between sectors.
 const SECTOR: usize = 512;
 
@@ -156,9 +159,66 @@ impl World {
             let number = ring.next_operation;
             ring.next_operation += 1;
             ring.operations.insert(number, operation);
-            self.chores.push_back(Chore::Operate(issuer.ring, number));
+            if !self.choices.chance(self.faults.stuck_operation.into(), 256) {
+                self.chores.push_back(Chore::Operate(issuer.ring, number));
+            }
         }
         Outcome::Pending
+    }
+
+    /// ASYNC_CANCEL of what has this `user_data`.
+    pub(super) fn cancel(&mut self, issuer: Issuer, sqe: &io_uring_sqe) -> Result<Outcome, Errno> {
+        if sqe.off != 0 || sqe.splice_fd_in != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if sqe.op_flags != 0 {
+            let line = format!("a cancellation with flags {:#x}", sqe.op_flags);
+            Audit::note(&mut self.audit.unmodelled, line);
+        }
+        let target = sqe.addr;
+        let found = self.ring(issuer.ring).and_then(|ring| {
+            let mut all = ring.operations.iter();
+            all.find(|(_, operation)| operation.user_data == target).map(|(number, _)| *number)
+        });
+        if let Some(number) = found {
+            return Ok(Outcome::Done(self.cancel_operation(issuer.ring, number)));
+        }
+        let cancelled = Work::Complete(cqe(target, -libc::ECANCELED));
+        let Some(ring) = self.ring(issuer.ring) else { return Ok(Outcome::Done(-libc::ENOENT)) };
+        if let Some(place) = ring.polls.iter().position(|(_, user_data)| *user_data == target) {
+            let (file, _) = ring.polls.swap_remove(place);
+            self.let_go_named(file);
+        } else if let Some(place) = ring.timeouts.iter().position(|(_, it)| *it == target) {
+            ring.timeouts.swap_remove(place);
+        } else {
+            return Ok(Outcome::Done(-libc::ENOENT));
+        }
+        self.add_work(issuer.ring, cancelled);
+        Ok(Outcome::Done(0))
+    }
+
+    /// An operation that a worker may have begun.
+    fn cancel_operation(&mut self, id: FileId, number: u64) -> i32 {
+        let runs = self.chores.contains(&Chore::Operate(id, number));
+        match self.choices.below(3) {
+            0 if !runs => {
+                let operation = self.ring(id).and_then(|ring| ring.operations.remove(&number));
+                let Some(operation) = operation else { return -libc::ENOENT };
+                if let Some(part) = operation.pages() {
+                    self.put_pages(part.request);
+                }
+                self.add_work(id, Work::Complete(cqe(operation.user_data, -libc::ECANCELED)));
+                return 0;
+            }
+            1 if !runs => {
+                let due = self.now.saturating_add(STUCK);
+                if let Some(ring) = self.ring(id) {
+                    ring.stuck.push((due, number));
+                }
+            }
+            _ => {}
+        }
+        -libc::EALREADY
     }
 
     /// An operation is done; its completion waits for the ring's task.

@@ -157,6 +157,7 @@ impl World {
             table: None,
             groups: BTreeMap::new(),
             timeouts: Vec::new(),
+            stuck: Vec::new(),
             polls: Vec::new(),
             operations: BTreeMap::new(),
             next_operation: 0,

@@ -4,6 +4,7 @@ mod abi;
 mod adapters;
 mod control;
 mod data;
+pub mod deadlines;
 mod doctor;
 mod errors;
 mod fs;
@@ -87,6 +88,8 @@ pub const CASES: &[Case] = &[
     Case { name: "recovery: killed at any step", needs: NOTHING, run: recovery::any_step },
     Case { name: "recovery: refused", needs: NOTHING, run: recovery::refused },
     Case { name: "recovery: dirty pages at a stop", needs: NOTHING, run: recovery::dirty_pages },
+    Case { name: "deadlines: a frozen file", needs: NOTHING, run: deadlines::frozen },
+    Case { name: "deadlines: a stuck backend", needs: NOTHING, run: deadlines::gives_up },
     Case { name: "resize: a file", needs: NOTHING, run: resize::file },
     Case { name: "data: stamps on every queue", needs: NOTHING, run: data::stamps },
     Case { name: "data: a wrong stride is noticed", needs: NOTHING, run: data::wrong_stride },

@@ -160,12 +160,13 @@ const NAMESPACE: &str = r#"
 set -e
 point=$1 line=$2; shift 2
 "$@" >"$line" &
+server=$!
 while ! grep -q / "$line"; do sleep 0.1; done
 mkfs.ext4 -q "$(cat "$line")"
 mount "$(cat "$line")" "$point"
 dd if=/dev/zero of="$point/file" bs=1M count=4 2>/dev/null
-echo $!
 sleep 1000 &
+echo $server # from here on all are there that are to be killed
 wait $!
 "#;
 

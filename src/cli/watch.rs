@@ -1,0 +1,117 @@
+//! What a server says of its own requests that do not come to an end, and when it gives up.
+
+use super::exit;
+use core::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use ublkit::{Meter, Stuck, Watchdog};
+
+/// What takes as long is called stuck; or half of what a request may take.
+const STUCK: Duration = Duration::from_secs(30);
+
+/// Between two looks.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How often longer than a request may take its backend may not return, before the process ends.
+const PATIENCE: u32 = 2;
+
+/// What is stuck now, for whoever asks.
+pub(super) type AllStuck = Arc<Mutex<Vec<Stuck>>>;
+
+/// Watches a server's queues, if they have meters, from a thread that ends with the process.
+pub(super) fn begin(
+    path: String,
+    meters: &[Arc<Meter>],
+    request_timeout: Option<Duration>,
+) -> AllStuck {
+    let stuck = AllStuck::default();
+    if meters.is_empty() {
+        return stuck;
+    }
+    let mut watchdog = Watchdog::new(meters);
+    let least = request_timeout.map_or(STUCK, |most| STUCK.min(most / 2));
+    let shared = Arc::clone(&stuck);
+    let watch = move || {
+        let begun = Instant::now();
+        let mut told = false;
+        loop {
+            std::thread::sleep((least / 4).clamp(PAUSES.0, PAUSES.1));
+            let all = watchdog.look(begun.elapsed(), least);
+            if !all.is_empty() && !told {
+                exit::say(&sentence(&path, &all, request_timeout));
+            }
+            told = !all.is_empty();
+            let is_lost = |it: &&Stuck| {
+                it.tag.is_none() && request_timeout.is_some_and(|most| it.time >= most * PATIENCE)
+            };
+            if let Some(lost) = all.iter().find(is_lost) {
+                let sentence = format!(
+                    "the backend of queue {} of {path} does not return: this server gives up; \
+                     with '--recover' another one can go on",
+                    lost.queue
+                );
+                exit::say(&sentence);
+                std::process::exit(exit::LATE);
+            }
+            *shared.lock().unwrap_or_else(PoisonError::into_inner) = all;
+        }
+    };
+    let thread = std::thread::Builder::new().name("ublk-watch".into()).spawn(watch);
+    if let Err(error) = thread {
+        exit::say(&format!("nobody watches for requests that are stuck: {error}"));
+    }
+    stuck
+}
+
+/// What is told of some that are stuck.
+fn sentence(path: &str, all: &[Stuck], request_timeout: Option<Duration>) -> String {
+    let longest = all.iter().map(|stuck| stuck.time.as_secs()).max().unwrap_or(0);
+    let (what, then) = match (all.iter().find(|stuck| stuck.tag.is_none()), all.len()) {
+        (Some(Stuck { queue, .. }), _) => {
+            let what = format!("the backend of queue {queue} of {path} has not returned");
+            let then = request_timeout.map(|most| {
+                format!("this server gives up after {} s", (most * PATIENCE).as_secs())
+            });
+            (what, then)
+        }
+        (None, count) => {
+            let what = match count {
+                1 => format!("a request has waited in the server of {path}"),
+                count => format!("{count} requests have waited in the server of {path}"),
+            };
+            let then = request_timeout
+                .map(|most| format!("clients get an error after {} s", most.as_secs()));
+            (what, then)
+        }
+    };
+    let then = then.unwrap_or_else(|| "'--request-timeout' would set an end to that".into());
+    format!("{what} for {longest} s: its disk or network may hang; {then}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stuck_is_said() {
+        let stuck = |tag, secs| Stuck { queue: 1, tag, time: Duration::from_secs(secs) };
+        let said = |all: &[Stuck], most| sentence("/dev/ublkb0", all, most);
+        let (one, two, all) = (stuck(Some(3), 31), stuck(Some(4), 40), stuck(None, 30));
+        assert_eq!(
+            said(&[one], None),
+            "a request has waited in the server of /dev/ublkb0 for 31 s: its disk or network may \
+             hang; '--request-timeout' would set an end to that"
+        );
+        let most = Some(Duration::from_secs(50));
+        assert_eq!(
+            said(&[one, two], most),
+            "2 requests have waited in the server of /dev/ublkb0 for 40 s: its disk or network may \
+             hang; clients get an error after 50 s"
+        );
+        assert_eq!(
+            said(&[one, all], most),
+            "the backend of queue 1 of /dev/ublkb0 has not returned for 31 s: its disk or network \
+             may hang; this server gives up after 100 s"
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! What the server's requests have under way, and what they have left behind.
+
+use super::{Ended, Operation, Slots};
+use crate::errno::Errno;
+use crate::memory::Pages;
+use crate::ring::Address;
+use core::time::Duration;
+
+impl Slots {
+    /// Notes an operation of the server's request, whose SQE will have number `sqe`; answers its
+    /// index. `EBUSY`: the request has as many as it may.
+    pub(crate) fn begin(&mut self, tag: u16, operation: Operation, sqe: u64) -> Result<u8, Errno> {
+        assert!(self.is_servers(tag), "only the server's own requests have operations");
+        let index = self.operations.begin(tag, operation, sqe)?;
+        self.slot(tag).waits += 1;
+        Ok(index)
+    }
+
+    /// Where the time of a delay is that was just begun.
+    pub(crate) fn delay(&mut self, tag: u16, index: u8, time: Duration) -> Address {
+        self.operations.time(tag, index, time)
+    }
+
+    /// The ring has completed an operation of the request. The kernel has `taken` so many SQEs;
+    /// `None` when there was no such operation among them, so that this cannot be.
+    pub(crate) fn end_operation(&mut self, tag: u16, index: u8, taken: u64) -> Option<Ended> {
+        let ended = self.operations.end(tag, index, taken)?;
+        if let Some(buffer) = ended.left() {
+            if !self.operations.are_left_at(tag, buffer) {
+                self.spare.push(buffer);
+            }
+            return Some(Ended::LeftBehind);
+        }
+        self.slot(tag).waits -= 1;
+        Some(Ended::Request(ended))
+    }
+
+    /// The operations that the request has under way, by their index.
+    pub(crate) fn under_way(&self, tag: u16) -> impl Iterator<Item = u8> {
+        self.operations.under_way(tag)
+    }
+
+    /// The request goes on without its operations, in other memory: the kernel may use its buffer
+    /// until they end. `ENOMEM`: there is none, and nothing was done.
+    pub(crate) fn leave_behind(&mut self, tag: u16) -> Result<(), Errno> {
+        assert!(self.is_servers(tag), "only the server's own requests have operations");
+        let fresh = match self.spare.pop() {
+            Some(buffer) => buffer,
+            None => {
+                let pages = Pages::new(self.buffer_bytes)?;
+                let buffer = pages.at(0, self.buffer_bytes);
+                self.later.push(pages);
+                buffer
+            }
+        };
+        let old = core::mem::replace(&mut self.slot(tag).buffer, fresh);
+        let left = self.operations.leave_behind(tag, old);
+        if left == 0 {
+            self.spare.push(old);
+        }
+        self.slot(tag).waits -= left;
+        Ok(())
+    }
+
+    /// An operation has filled so many bytes of the request's data.
+    pub(crate) fn filled(&mut self, tag: u16, bytes: u32) {
+        let slot = self.slot(tag);
+        slot.filled_bytes = slot.filled_bytes.saturating_add(bytes);
+    }
+
+    /// The operation never was under way: its SQE could not be queued.
+    pub(crate) fn drop_unqueued(&mut self, tag: u16, index: u8) {
+        let _ = self.end_operation(tag, index, u64::MAX);
+    }
+
+    /// The queue ends before the request's operations do: see [`Operations::abandon`].
+    pub(crate) fn abandon_operations(&mut self, tag: u16) {
+        self.operations.abandon(tag);
+        let slot = self.slot(tag);
+        (slot.waits, slot.parked) = (0, None);
+    }
+}
