@@ -13,6 +13,7 @@ mod life;
 mod ops;
 mod ordinary;
 mod paths;
+mod power;
 pub mod recovery;
 mod resize;
 mod speed;
@@ -90,6 +91,8 @@ pub const CASES: &[Case] = &[
     Case { name: "recovery: dirty pages at a stop", needs: NOTHING, run: recovery::dirty_pages },
     Case { name: "deadlines: a frozen file", needs: NOTHING, run: deadlines::frozen },
     Case { name: "deadlines: a stuck backend", needs: NOTHING, run: deadlines::gives_up },
+    Case { name: "power: cuts", needs: NOTHING, run: power::cut },
+    Case { name: "power: control: a forgetful server", needs: NOTHING, run: power::forgetful },
     Case { name: "resize: a file", needs: NOTHING, run: resize::file },
     Case { name: "data: stamps on every queue", needs: NOTHING, run: data::stamps },
     Case { name: "data: a wrong stride is noticed", needs: NOTHING, run: data::wrong_stride },
