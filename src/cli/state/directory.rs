@@ -8,8 +8,9 @@ use crate::cli::exit::Failure;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use ublkit::ErrorKind;
 
@@ -21,6 +22,7 @@ const NAME: &str = "ublkit";
 
 /// How a record's file ends.
 const END: &str = ".json";
+const SOCKET_END: &str = ".sock";
 
 /// A record is not longer.
 const MAX_BYTES: u64 = 1 << 20;
@@ -190,8 +192,25 @@ impl Directory {
 
     /// The tags of all records, in order.
     pub(in crate::cli) fn tags(&self) -> Vec<u64> {
+        self.tags_of(END)
+    }
+
+    /// Forgets the sockets without a record at which nobody listens: of servers that were killed
+    /// after their device was gone, and their record with it.
+    pub(super) fn remove_dead_sockets(&self) {
+        let known = self.tags();
+        for tag in self.tags_of(SOCKET_END).into_iter().filter(|tag| !known.contains(tag)) {
+            let answer = UnixStream::connect(self.socket(tag));
+            if answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+                self.remove_socket(tag);
+            }
+        }
+    }
+
+    /// The tags of all files that end so, in order.
+    fn tags_of(&self, end: &str) -> Vec<u64> {
         let entries = Dir::read_from(&self.fd).into_iter().flatten().flatten();
-        let tag = |name: &str| u64::from_str_radix(name.strip_suffix(END)?, 16).ok();
+        let tag = |name: &str| u64::from_str_radix(name.strip_suffix(end)?, 16).ok();
         let mut tags: Vec<u64> =
             entries.filter_map(|entry| tag(entry.file_name().to_str().ok()?)).collect();
         tags.sort_unstable();
@@ -211,7 +230,7 @@ fn file_name(tag: u64) -> String {
 
 /// The socket at which its server tells what it does.
 fn socket_name(tag: u64) -> String {
-    format!("{tag:016x}.sock")
+    format!("{tag:016x}{SOCKET_END}")
 }
 
 /// Whether something is what it should be and only we can have made it; the error says why not.

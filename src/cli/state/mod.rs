@@ -65,4 +65,5 @@ fn forget_gone(directory: &Directory) {
             forget(directory, &record);
         }
     }
+    directory.remove_dead_sockets();
 }

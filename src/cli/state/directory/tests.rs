@@ -93,3 +93,18 @@ fn a_record_of_others_is_not_believed() {
     assert!(why(directory.read(1)).contains("others may use it"), "it is as it was");
     std::fs::remove_dir_all(home).unwrap();
 }
+
+#[test]
+fn sockets_without_a_listener_are_forgotten() {
+    let place = folder("sockets").join("ublkit");
+    let directory = Directory::open_at(place.clone()).unwrap();
+    let _listens = std::os::unix::net::UnixListener::bind(directory.socket(1)).unwrap();
+    for tag in [2, 3] {
+        drop(std::os::unix::net::UnixListener::bind(directory.socket(tag)).unwrap());
+    }
+    directory.write(&record(3)).unwrap();
+    directory.remove_dead_sockets();
+    assert_eq!(directory.tags_of(SOCKET_END), [1, 3], "a record's may be about to listen");
+    assert_eq!(directory.tags(), [3]);
+    std::fs::remove_dir_all(place.parent().unwrap()).unwrap();
+}
