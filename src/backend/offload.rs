@@ -8,6 +8,7 @@ use crate::needs::{Needs, QueueInfo};
 use crate::request::{Operation, Request};
 use crate::wake::Wakers;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Hands each request to the program, as a [`Job`] that any thread or runtime may answer later. The
@@ -78,6 +79,8 @@ pub struct Job {
 struct Reply {
     done: SyncSender<Done>,
     wakers: Wakers,
+    /// How many jobs each slot has had: the last of them is the one that it waits for.
+    generations: Arc<[AtomicU64]>,
 }
 
 /// A job that comes back.
@@ -107,10 +110,14 @@ impl Job {
     }
 
     fn reply_with(&mut self, answer: Result<(), Errno>) {
-        let Some(Reply { done, wakers }) = self.reply.take() else { return };
+        let Some(Reply { done, wakers, generations }) = self.reply.take() else { return };
         let (tag, generation) = (self.tag, self.generation);
+        if generations[usize::from(tag)].load(Ordering::Relaxed) != generation {
+            return; // too late: its request was answered, and its slot has another
+        }
         let back = Done { tag, generation, data: std::mem::take(&mut self.data), answer };
-        // There is room for one of each slot. Whoever listens no more has answered it himself.
+        // There is room for one of each slot, and for as many that became too late just now.
+        // Whoever listens no more has answered it himself.
         if done.try_send(back).is_ok() {
             wakers.wake(tag);
         }
@@ -135,11 +142,12 @@ impl<D: Fn(Job) + Send + Sync + 'static> Target for Offload<D> {
     }
 
     fn handler(&self, queue: &QueueInfo) -> Result<OffloadQueue<D>, Errno> {
-        let (done, back) = sync_channel(queue.depth.into());
+        let (done, back) = sync_channel(2 * usize::from(queue.depth));
+        let generations = (0..queue.depth).map(|_| AtomicU64::new(0)).collect();
         Ok(OffloadQueue {
             hand_out: Arc::clone(&self.hand_out),
             slots: (0..queue.depth).map(|_| Slot::default()).collect(),
-            reply: Reply { done, wakers: queue.wakers.clone() },
+            reply: Reply { done, wakers: queue.wakers.clone(), generations },
             back,
         })
     }
@@ -158,8 +166,6 @@ pub struct OffloadQueue<D> {
 struct Slot {
     /// The memory of its last job.
     data: Vec<u8>,
-    /// How many jobs it has had.
-    generation: u64,
     answer: Option<Result<(), Errno>>,
 }
 
@@ -167,8 +173,8 @@ impl<D> OffloadQueue<D> {
     /// Takes the jobs that have come back.
     fn take_back(&mut self) {
         while let Ok(Done { tag, generation, data, answer }) = self.back.try_recv() {
-            let slot = &mut self.slots[usize::from(tag)];
-            if slot.generation == generation {
+            if self.reply.generations[usize::from(tag)].load(Ordering::Relaxed) == generation {
+                let slot = &mut self.slots[usize::from(tag)];
                 (slot.data, slot.answer) = (data, Some(answer));
             }
         }
@@ -181,7 +187,8 @@ impl<D: Fn(Job) + Send + Sync + 'static> Handler for OffloadQueue<D> {
         let (tag, request) = (io.tag(), io.request());
         let slot = &mut self.slots[usize::from(tag)];
         slot.answer = None;
-        slot.generation += 1;
+        let generations = &self.reply.generations;
+        let generation = generations[usize::from(tag)].fetch_add(1, Ordering::Relaxed) + 1;
         let mut data = std::mem::take(&mut slot.data);
         let from = io.data();
         let len = from.len();
@@ -191,7 +198,7 @@ impl<D: Fn(Job) + Send + Sync + 'static> Handler for OffloadQueue<D> {
         if let Operation::Write { .. } = request.operation {
             data[..len].copy_from_slice(from);
         }
-        let (generation, reply) = (slot.generation, Some(self.reply.clone()));
+        let reply = Some(self.reply.clone());
         (self.hand_out)(Job { request, data, len, tag, generation, reply });
         io.park(0);
         Step::Pending
