@@ -85,4 +85,13 @@ mod tests {
         let all = QueueStats { reads, writes, others, read_bytes, written_bytes, errors, panics };
         assert_eq!(stats, all);
     }
+
+    #[test]
+    fn counts_have_their_places() {
+        let counts = [1, 2, 4, 8, 16, 32, 64];
+        let stats = QueueStats::of(counts);
+        assert_eq!((stats.reads, stats.panics), (1, 64));
+        assert_eq!(stats.counts(), counts);
+        assert_eq!(stats.answered(), 1 + 2 + 4 + 32);
+    }
 }
