@@ -169,6 +169,10 @@ mod tests {
         );
         assert_eq!(choose(None, Access::Slices, None, all), Ok(DataPath::Copy));
         assert_eq!(choose(None, Access::Regions, None, none), Ok(DataPath::Copy));
+        for (batches, path) in [(None, DataPath::GetData), (Some(false), DataPath::GetData)] {
+            assert_eq!(choose(None, Access::Regions, batches, all), Ok(path), "{batches:?}");
+        }
+        assert_eq!(choose(None, Access::Regions, Some(true), all), Ok(DataPath::Copy));
         let lacking = choose(Some(DataPath::UserCopy), Access::Slices, None, none).unwrap_err();
         assert!(lacking.starts_with("user-copy cannot be"), "{lacking}");
         assert!(lacking.contains("lacks USER_COPY"), "{lacking}");
@@ -178,6 +182,21 @@ mod tests {
         for path in DataPath::ALL {
             assert_eq!(choose(Some(*path), Access::Operations, None, all), Ok(*path));
         }
+    }
+
+    #[test]
+    fn batches_are_as_was_wished_or_refused() {
+        let (can, cannot) = (Features::all(), Features::all() - Features::BATCH_IO);
+        for path in DataPath::ALL {
+            assert_eq!(path.batches(None, 128, can), Ok(false), "{path}: they are not faster yet");
+            assert_eq!(path.batches(Some(false), 1, cannot), Ok(false), "{path}");
+            let fits = *path != DataPath::GetData;
+            assert_eq!(path.batches(Some(true), 2, can).is_ok(), fits, "{path}");
+        }
+        let batches = |depth, offered| DataPath::Copy.batches(Some(true), depth, offered);
+        assert_eq!(batches(2, can), Ok(true));
+        assert!(batches(1, can).unwrap_err().contains("one slot"));
+        assert!(batches(2, cannot).unwrap_err().contains("lacks BATCH_IO"));
     }
 
     #[test]

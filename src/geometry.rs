@@ -225,6 +225,83 @@ mod tests {
     }
 
     #[test]
+    fn the_least_and_the_most_can_be() {
+        let good = Geometry::new(1 << 30);
+        let page = u32::try_from(page_bytes()).unwrap();
+        let borders = [
+            Geometry { size_bytes: 512, ..good },
+            Geometry { size_bytes: (1 << 63) - 512, ..good },
+            Geometry { logical_block_bytes: page, physical_block_bytes: page, ..good },
+            Geometry { physical_block_bytes: 1 << 28, ..good },
+            Geometry { discard_bytes: 1 << 31, ..good },
+            Geometry { data_align_bytes: 1, ..good },
+            Geometry { data_align_bytes: page, ..good },
+        ];
+        for geometry in borders {
+            assert_eq!(geometry.check(), Ok(()), "{geometry:?}");
+        }
+    }
+
+    /// A disk that is served anew is the one that its clients know, or it is said what differs.
+    #[test]
+    fn another_disk_is_told_from_the_same() {
+        let known = Geometry {
+            logical_block_bytes: 1024,
+            physical_block_bytes: 4096,
+            durability: Durability::FlushAndFua,
+            discard_bytes: 4096,
+            write_zeroes: true,
+            data_align_bytes: 512,
+            ..Geometry::new(1 << 30)
+        };
+        let params = known.params(1 << 19);
+        // Hints may change, and memory may be aligned better than is needed by now.
+        let same = [
+            known,
+            Geometry { physical_block_bytes: 1024, ..known },
+            Geometry { discard_bytes: 1024, ..known },
+            Geometry { data_align_bytes: 256, ..known },
+            Geometry { data_align_bytes: 0, ..known },
+        ];
+        for geometry in same {
+            assert_eq!(geometry.check_same(&params), Ok(()), "{geometry:?}");
+        }
+        let durability = Durability::WriteThrough;
+        let others = [
+            (
+                Geometry { size_bytes: 1 << 31, ..known },
+                "1073741824 bytes, and this one 2147483648",
+            ),
+            (Geometry { logical_block_bytes: 512, ..known }, "of 1024 bytes, and of this one 512"),
+            (Geometry { read_only: true, ..known }, "it is not read-only"),
+            (Geometry { durability, ..known }, "it is write-back"),
+            (Geometry { durability: Durability::Flush, ..known }, "it is for FUA"),
+            (Geometry { discard_bytes: 0, ..known }, "discard or zero"),
+            (Geometry { write_zeroes: false, ..known }, "discard or zero"),
+            (Geometry { discard_bytes: 0, write_zeroes: false, ..known }, "discard or zero"),
+            (Geometry { data_align_bytes: 1024, ..known }, "aligned less"),
+        ];
+        for (geometry, words) in others {
+            let why = geometry.check_same(&params).unwrap_err();
+            assert!(why.contains(words), "{geometry:?}: {why}");
+            let other = geometry.params(1 << 19);
+            // The other way round it is not the same either, but for memory.
+            assert_eq!(known.check_same(&other).is_ok(), words == "aligned less", "{geometry:?}");
+        }
+        // An older kernel forgot the alignment, and what it does not say of discards is nothing.
+        let (types, dma) = (params.types & !sys::UBLK_PARAM_TYPE_DMA_ALIGN, Default::default());
+        assert_eq!(known.check_same(&ublk_params { types, dma, ..params }), Ok(()));
+        let types = params.types & !sys::UBLK_PARAM_TYPE_DISCARD;
+        assert!(known.check_same(&ublk_params { types, ..params }).is_err());
+        let plain = Geometry::new(1 << 30);
+        for one in
+            [Geometry { discard_bytes: 4096, ..plain }, Geometry { write_zeroes: true, ..plain }]
+        {
+            assert!(plain.check_same(&one.params(0)).is_err(), "{one:?}");
+        }
+    }
+
+    #[test]
     fn attributes_follow_durability() {
         let attrs =
             |durability| Geometry { durability, ..Geometry::new(512) }.params(1 << 20).basic.attrs;
@@ -268,6 +345,9 @@ mod tests {
         assert_eq!((discard.max_discard_sectors, discard.max_discard_segments), (1 << 22, 1));
         let read_only = Geometry { read_only: true, ..plain }.params(1 << 19);
         assert_eq!(read_only.basic.attrs, sys::UBLK_ATTR_READ_ONLY);
+        let aligned = Geometry { data_align_bytes: 512, ..plain }.params(1 << 19);
+        assert_eq!(aligned.types, sys::UBLK_PARAM_TYPE_BASIC | sys::UBLK_PARAM_TYPE_DMA_ALIGN);
+        assert_eq!(aligned.dma.alignment, 511, "a mask");
     }
 
     /// Whatever disk [`Geometry::check`] lets pass, every kernel takes, and makes the same of it.

@@ -255,3 +255,13 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_have_room_for_what_batches_add() {
+        assert_eq!(Batch::entries(128), (3, 128 + 3));
+    }
+}

@@ -87,7 +87,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         for tag in 0..self.slots.depth() {
             let due = self.deadlines.as_mut().and_then(|deadlines| deadlines.take_due(tag, now));
             match due {
-                Some(_) if !self.slots.is_servers(tag) => self.note_waiting(tag), // a defect of ours
+                // A defect of ours: nobody waits.
+                Some(_) if !self.slots.is_servers(tag) => self.note_waiting(tag),
                 Some(Due { is_late: false, .. }) => self.give_up(tag)?,
                 Some(Due { is_late: true, .. }) => self.leave_behind(tag)?,
                 None => {}

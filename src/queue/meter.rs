@@ -240,3 +240,99 @@ impl Metering {
         }
     }
 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::Played;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A meter of a queue of four slots, and the queue's side of it.
+    fn metering(only_requests: bool) -> (Arc<Meter>, Metering) {
+        let meter = Arc::new(Meter::new(4));
+        (Arc::clone(&meter), Metering::new(meter, 4, only_requests))
+    }
+
+    fn answered(reads: u64) -> QueueStats {
+        QueueStats { reads, read_bytes: 512 * reads, ..QueueStats::default() }
+    }
+
+    /// Of each time how many requests took it, to the bucket.
+    fn took(times: &[(u32, u64)]) -> Latencies {
+        let mut latencies = Latencies::default();
+        times.iter().for_each(|(ms, requests)| latencies.add(*ms * MS, *requests));
+        latencies
+    }
+
+    /// From the begin of the turn in which it came to the end of that in which it was answered. The
+    /// first two turns are timed.
+    #[test]
+    fn requests_are_timed() {
+        let kernel = Played::default();
+        let (meter, mut metering) = metering(true);
+        metering.begin(3, &answered(0), &kernel);
+        assert_eq!(meter.read().in_flight, 3, "none of them is answered yet");
+        kernel.sleep(MS);
+        metering.waits(1);
+        metering.waits(1);
+        metering.ended(2); // it never waited
+        metering.end(&answered(2), &kernel);
+        let reading = Reading { stats: answered(2), in_flight: 1, latencies: took(&[(1, 2)]) };
+        assert_eq!(meter.read(), reading);
+
+        kernel.sleep(4 * MS);
+        metering.begin(2, &answered(2), &kernel);
+        assert_eq!(meter.read().in_flight, 3);
+        kernel.sleep(2 * MS);
+        metering.ended(1);
+        metering.waits(3);
+        metering.end(&answered(4), &kernel);
+        let latencies = took(&[(1, 2), (2, 1), (7, 1)]);
+        assert_eq!(meter.read(), Reading { stats: answered(4), in_flight: 1, latencies });
+
+        // What came in a turn that was timed is timed to its end in one that is not.
+        kernel.sleep(8 * MS);
+        metering.begin(0, &answered(4), &kernel);
+        metering.ended(3);
+        metering.end(&answered(5), &kernel);
+        let latencies = took(&[(1, 2), (2, 1), (7, 1), (10, 1)]);
+        assert_eq!(meter.read(), Reading { stats: answered(5), in_flight: 0, latencies });
+        metering.waits(0);
+        metering.end(&answered(5), &kernel);
+        assert_eq!(meter.read().in_flight, 1);
+        metering.finish(&answered(6));
+        assert_eq!(meter.read().stats, answered(6));
+        assert_eq!(meter.read().in_flight, 0);
+    }
+
+    /// One turn in eight, at random, and never none of sixteen in a row.
+    #[test]
+    fn some_turns_are_timed() {
+        let kernel = Played::default();
+        let (meter, mut metering) = metering(false);
+        let (mut last, mut gaps) = (0, Vec::new());
+        for turn in 1..=8000 {
+            metering.begin(4, &answered(turn - 1), &kernel);
+            assert_eq!(meter.read().in_flight, 0, "they may be operations");
+            metering.end(&answered(turn), &kernel);
+            if meter.read().latencies.count() > gaps.len() as u64 {
+                gaps.push(turn - last);
+                last = turn;
+            }
+        }
+        assert_eq!(gaps.iter().max(), Some(&MOST_UNTIMED));
+        assert!((800..1200).contains(&gaps.len()), "{}", gaps.len());
+        assert!((1..=MOST_UNTIMED).all(|gap| gaps.contains(&gap)), "at random");
+    }
+
+    /// More completions than slots are not requests under way.
+    #[test]
+    fn no_more_are_in_flight_than_there_are_slots() {
+        let (meter, mut metering) = metering(false);
+        metering.waits(0);
+        metering.came(2);
+        assert_eq!(meter.read().in_flight, 3);
+        metering.came(4);
+        assert_eq!(meter.read().in_flight, 4);
+    }
+}

@@ -82,6 +82,10 @@ impl<F> QueuePlan<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::Geometry;
+    use crate::handler::{Handler, Io, Step};
+    use crate::queue::Queue;
+    use crate::ring::Played;
 
     #[test]
     fn rings_have_room_for_all_that_can_be_under_way() {
@@ -91,5 +95,46 @@ mod tests {
         assert_eq!(entries(128, 3, true), 9 * 128 + 1, "old ones, and cancellations");
         assert_eq!(entries(128, 0, true), 128 + 1);
         assert_eq!(entries(u16::MAX, u8::MAX, true), 65535 * 765 + 1);
+    }
+
+    struct Nobody;
+
+    impl Handler for Nobody {
+        fn start(&mut self, _: &mut Io<'_>) -> Step {
+            Step::Done(Ok(()))
+        }
+    }
+
+    /// How many SQEs and CQEs a queue of so many slots asks a ring for.
+    fn entries(depth: u16, batches: bool, wakers: bool) -> Option<(u32, u32)> {
+        let kernel = Played::default();
+        let plan = QueuePlan {
+            device: 0,
+            queue: 0,
+            depth,
+            descriptor_bytes: 24,
+            limits: Limits { geometry: Geometry::new(1 << 20), max_io_bytes: 4096 },
+            size_bytes: Arc::default(),
+            path: DataPath::Copy,
+            batches,
+            needs: Needs::default(),
+            char_device: Arc::new(3),
+            meter: None,
+            request_timeout: None,
+            leave: Arc::default(),
+            wake: Arc::new(4),
+            calls: wakers.then(|| Calls { event: Arc::new(5), wakers: Wakers::deaf() }),
+        };
+        let _ = Queue::new(kernel.clone(), plan, Nobody); // the ring that it gets is too short
+        kernel.entries()
+    }
+
+    /// A poll of the event by which wakers call; and what batches add.
+    #[test]
+    fn rings_are_no_longer_than_they_must_be() {
+        assert_eq!(entries(128, false, false), Some((129, 129)));
+        assert_eq!(entries(128, false, true), Some((130, 130)));
+        assert_eq!(entries(128, true, false), Some((129 + 3, 129 + 131)));
+        assert_eq!(entries(128, true, true), Some((129 + 3 + 1, 129 + 131 + 1)));
     }
 }

@@ -97,4 +97,13 @@ mod tests {
         };
         assert_eq!(stats, all);
     }
+
+    #[test]
+    fn counts_have_their_places() {
+        let counts = [1, 2, 4, 8, 16, 32, 64, 128];
+        let stats = QueueStats::of(counts);
+        assert_eq!((stats.reads, stats.panics, stats.timeouts), (1, 64, 128));
+        assert_eq!(stats.counts(), counts);
+        assert_eq!(stats.answered(), 1 + 2 + 4 + 32);
+    }
 }

@@ -123,11 +123,11 @@ mod tests {
             for index in 0..3 {
                 complete(&memory, round * 3 + index);
             }
-            assert!(queue.has_some());
+            assert_eq!((queue.has_some(), queue.ready()), (true, 3));
             for index in 0..3 {
                 assert_eq!(queue.pop().unwrap().unwrap().user_data, round * 3 + index);
             }
-            assert_eq!(queue.pop(), Ok(None));
+            assert_eq!((queue.pop(), queue.ready()), (Ok(None), 0));
             let head = word(&memory, CQ_HEAD).load(Ordering::Relaxed);
             assert_eq!(head, word(&memory, CQ_TAIL).load(Ordering::Relaxed), "slots given back");
         }
@@ -140,6 +140,7 @@ mod tests {
         word(&memory, CQ_TAIL).store(START.wrapping_add(ENTRIES + 1), Ordering::Relaxed);
         assert_eq!(queue.pop(), Err(RingError::CompletionsOverrun));
         assert_eq!(queue.pop(), Err(RingError::CompletionsOverrun), "nothing of it is believed");
+        assert_eq!(queue.ready(), ENTRIES, "no more than there is room for");
     }
 
     #[test]

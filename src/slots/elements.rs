@@ -202,6 +202,69 @@ mod tests {
         assert_eq!(head, ublk_elem_header { tag: 1, buf_index: 8, result: -5 });
     }
 
+    /// All the room that there is, of both kinds: nothing is written twice, nor over the time.
+    #[test]
+    fn both_halves_have_room_for_all() {
+        let most: u16 = 2047; // with the time, whole pages
+        for has_address in [false, true] {
+            let time = Duration::new(3, 5);
+            let mut elements = Elements::new(most, has_address, 0, time).unwrap();
+            let addresses = [1, 2].map(|half| {
+                for tag in 0..most {
+                    elements.add(tag, tag, half, elements.time());
+                    assert!(elements.has_some());
+                }
+                let told = elements.lend().unwrap();
+                assert!(elements.is_lent() && !elements.has_some());
+                assert_eq!(told.count, most);
+                let bytes = u32::from(most) * u32::from(told.each_bytes);
+                assert_eq!(elements.end(bytes), Some(most..most));
+                assert!(!elements.is_lent());
+                told.address.get()
+            });
+            let each_bytes = if has_address { 16 } else { 8 };
+            let begins = [0, u64::from(most) * each_bytes].map(|from| from + TIME_BYTES as u64);
+            assert_eq!(addresses.map(|address| address - elements.time().get()), begins);
+            for (half, result) in [(0, 1), (1, 2)] {
+                for tag in 0..most {
+                    let head = elements.at(half, tag, 0).cast::<ublk_elem_header>();
+                    // SAFETY: inside the mapping, and nobody writes it.
+                    let head = unsafe { head.read() };
+                    assert_eq!(head, ublk_elem_header { tag, buf_index: tag, result });
+                }
+            }
+            // SAFETY: inside the mapping, and nobody writes it.
+            let told = unsafe { elements.memory.at(0, TIME_BYTES).cast().read() };
+            let __kernel_timespec { tv_sec, tv_nsec } = told;
+            assert_eq!((tv_sec, tv_nsec), (3, 5));
+        }
+    }
+
+    /// Buffers, and whichever half is open.
+    #[test]
+    fn an_element_is_told_again_as_it_was() {
+        let mut elements = Elements::new(3, true, 0, Duration::ZERO).unwrap();
+        for _ in 0..2 {
+            for tag in 0..3 {
+                elements.add(tag, tag + 4, i32::from(tag) - 9, elements.time());
+            }
+            let half = elements.open;
+            assert!(elements.lend().is_some());
+            assert_eq!(elements.end(16), Some(1..3));
+            assert_eq!([1, 2].map(|index| elements.add_again(index)), [1, 2]);
+            // SAFETY: inside the mapping, and nobody writes it.
+            let words =
+                |half, index| unsafe { elements.at(half, index, 0).cast::<[u64; 2]>().read() };
+            assert_eq!([0, 1].map(|at| words(half ^ 1, at)), [1, 2].map(|at| words(half, at)));
+            assert_eq!(words(half, 1)[1], elements.time().get());
+            assert_eq!(elements.lend().unwrap().count, 2);
+            assert_eq!(elements.end(32), Some(2..2));
+            elements.add(0, 0, 0, Address::NONE); // the next time round from the other half
+            assert!(elements.lend().is_some());
+            assert_eq!(elements.end(16), Some(1..1));
+        }
+    }
+
     #[test]
     fn elements_are_leaked_while_they_may_be_read() {
         let len_bytes = 65535 * 2 * 16;

@@ -156,13 +156,15 @@ fn data_goes_straight_to_and_from_a_region() {
     assert!(slots.take(0, 1));
     slots.set_request(0, write(512), Where::Kernel);
     assert_eq!(slots.range(0, 0, 4096), Ok(4096..4608));
+    assert_eq!(slots.range(0, 0, 8192 - 512), Ok(7680..8192), "to its end");
     assert_eq!(slots.range(0, 0, 8192 - 511), Err(Errno::EINVAL), "it ends before");
     assert_eq!(slots.range(0, 0, u64::MAX), Err(Errno::EINVAL));
     assert_eq!(slots.range(0, 1, 0), Err(Errno::EINVAL), "there is no other");
     let base = slots.region(0).at(0, 0).as_ptr().expose_provenance() as u64;
     assert_eq!(slots.fetch_data(0, Some((0, 4096)), 5, 1).get(), base + 4096);
-    assert!(slots.is_waiting(0) && !slots.is_servers(0));
+    assert!(slots.is_waiting(0) && slots.is_fetching(0) && !slots.is_servers(0));
     assert_eq!(slots.end_fetching(0), Some(5));
+    assert!(!slots.is_waiting(0) && !slots.is_fetching(0));
     assert!(slots.take(0, 2));
     slots.lend(0, 2);
     assert!(slots.take(0, 3));
@@ -175,6 +177,32 @@ fn data_goes_straight_to_and_from_a_region() {
     slots.set_request(0, read(512), Where::Buffer);
     assert_eq!(slots.lend(0, 4), buffer, "and the next one from the buffer again");
     assert!(slots.gone(0, 5));
+}
+
+#[test]
+fn data_is_copied_to_and_from_a_region() {
+    let mut slots = slots(DataPath::Copy, 1);
+    slots.lend(0, 0);
+    assert!(slots.take(0, 1));
+    slots.set_request(0, write(512), Where::Buffer);
+    slots.data(0).fill(7);
+    slots.store(0, 0, 1024);
+    slots.set_request(0, read(1024), Where::Buffer);
+    slots.load(0, 0, 768);
+    let mut expected = [0; 1024];
+    expected[256..768].fill(7);
+    assert_eq!(slots.data(0), expected);
+}
+
+#[test]
+fn a_request_that_cannot_be_has_no_data() {
+    let mut slots = slots(DataPath::GetData, 1);
+    slots.lend(0, 0);
+    assert!(slots.take(0, 1));
+    slots.set_request(0, read(512), Where::Buffer);
+    slots.set_nonsense(0, Where::Kernel);
+    assert_eq!((slots.request(0).data_bytes(), slots.place(0)), (0, Where::Kernel));
+    assert!(slots.is_unfetched(0), "it may be a write");
 }
 
 #[test]
@@ -219,6 +247,74 @@ fn each_delay_has_a_time_of_its_own() {
     // What an abandoned one names is the kernel's for ever.
     slots.abandon_operations(1);
     assert_eq!((slots.is_waiting(1), slots.operations.lent), (false, 3));
+}
+
+#[test]
+fn a_request_is_parked_until_it_is_woken() {
+    let mut slots = slots(DataPath::Copy, 1);
+    slots.lend(0, 0);
+    assert!(slots.take(0, 1));
+    assert_eq!(slots.unpark(0), None, "it does not wait");
+    for cookie in [3, 7] {
+        slots.park(0, cookie); // the second time in place of the first
+        assert!(slots.is_waiting(0));
+    }
+    slots.begin(0, Operation::new(Action::Delay(Duration::ZERO), 0), 1).unwrap();
+    slots.check();
+    assert_eq!(slots.unpark(0), Some(7));
+    assert!(slots.is_waiting(0), "for the operation");
+    slots.check();
+    assert!(slots.end_operation(0, 0, 2).is_some());
+    assert!(!slots.is_waiting(0));
+}
+
+/// What a batch's command did not take is told by the next one.
+#[test]
+fn a_slot_is_told_of_again_by_whom_it_was_told_of() {
+    let mut slots = slots(DataPath::Copy, 1);
+    assert!(!slots.lend_again(0, 0, 1), "it is new");
+    slots.lend(0, 4);
+    assert!(!slots.lend_again(0, 3, 5), "by another command");
+    assert!(slots.take(0, 5), "and so it stays with its own");
+    assert!(!slots.lend_again(0, 4, 5), "it is the server's");
+    slots.lend(0, 5);
+    assert!(slots.lend_again(0, 5, 7));
+    assert!(!slots.take(0, 7), "the kernel does not have this command yet");
+    assert!(slots.take(0, 8));
+}
+
+#[test]
+fn what_the_kernel_has_is_gone_at_once() {
+    let mut slots = slots(DataPath::Copy, 4);
+    for tag in 0..3 {
+        slots.lend(tag, 0);
+    }
+    assert!(slots.take(1, 1));
+    assert_eq!(slots.live(), 3);
+    slots.all_gone();
+    assert_eq!(slots.live(), 1, "the server's is left");
+    assert!(slots.is_servers(1) && !slots.take(0, 1) && !slots.gone(2, 1));
+    slots.check();
+    slots.all_gone();
+    assert_eq!(slots.live(), 1);
+}
+
+#[test]
+#[should_panic(expected = "assertion failed")]
+fn a_slot_is_not_lent_twice() {
+    let mut slots = slots(DataPath::Copy, 1);
+    slots.lend(0, 0);
+    slots.lend(0, 1);
+}
+
+#[test]
+#[should_panic(expected = "assertion failed")]
+fn a_slot_is_not_lent_while_it_waits() {
+    let mut slots = slots(DataPath::Copy, 1);
+    slots.lend(0, 0);
+    assert!(slots.take(0, 1));
+    slots.park(0, 0);
+    slots.lend(0, 1);
 }
 
 /// So large that what other threads map meanwhile does not fill its place.

@@ -128,6 +128,20 @@ fn a_device_is_what_was_wished() {
     sim.assert_clean();
 }
 
+/// As many CPUs as a kernel can be built for: none of them is forgotten.
+#[test]
+fn the_last_cpu_belongs_to_a_queue() {
+    let (sim, mut control) = machine(Profile::NEWEST);
+    sim.set_cpus(8192);
+    let wish = DeviceInfo { id: Some(5), ..DeviceInfo::wish(2, 4, 4096) };
+    control.add(&wish, SHORT).unwrap();
+    let own = [0, 1].map(|queue| control.device(5).queue_cpus(queue).unwrap());
+    assert_eq!(own.concat(), (0..8192).collect::<Vec<_>>());
+    control.device(5).delete().unwrap();
+    drop(control);
+    sim.assert_clean();
+}
+
 #[test]
 fn a_live_disk_is_measured_anew_and_stopped_when_nobody_has_it_open() {
     let house = House::new();

@@ -3,9 +3,10 @@
 use crate::house::{House, Whim};
 use crate::properties::{cases, houses, load};
 use proptest::prelude::*;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
-use ublkit::sim::{Choices, Sim, Task};
-use ublkit::{Latencies, Server};
+use ublkit::sim::{Ask, Choices, Faults, Profile, Sim, Task};
+use ublkit::{Backend, Blocking, Builder, Errno, Geometry, Latencies, Meter, Server};
 
 /// Whims that fail nobody, and make some wait.
 const PATIENT: &[Whim] = &[Whim::Serve, Whim::Delay(1), Whim::Serve, Whim::Delay(3)];
@@ -98,12 +99,54 @@ fn what_is_under_way_is_told() {
     sim.until_answered(); // who looks for partitions
     let before = meter.read().stats.reads;
     for _ in 0..3 {
-        sim.ask(server.id(), 0, ublkit::sim::Ask::Read { offset: 0, len_bytes: 4096 }).unwrap();
+        sim.ask(server.id(), 0, Ask::Read { offset: 0, len_bytes: 4096 }).unwrap();
     }
     sim.until_quiet(); // all that is left is to wait
     assert_eq!((meter.read().in_flight, meter.read().stats.reads), (3, before));
     sim.until_answered();
     assert_eq!((meter.read().in_flight, meter.read().stats.reads), (0, before + 3));
+    server.stop().unwrap();
+    sim.assert_clean();
+}
+
+/// A disk that looks at its queue's meter during its calls.
+#[derive(Default)]
+struct Watcher {
+    meter: OnceLock<Arc<Meter>>,
+    seen: Mutex<Vec<u32>>,
+}
+
+impl Backend for Watcher {
+    fn geometry(&self) -> Geometry {
+        Geometry::new(1 << 20)
+    }
+
+    fn read(&self, _: u64, _: &mut [u8]) -> Result<(), Errno> {
+        if let Some(meter) = self.meter.get() {
+            self.seen.lock().unwrap().push(meter.read().in_flight);
+        }
+        Ok(())
+    }
+
+    fn write(&self, _: u64, _: &[u8]) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+/// While a backend is in its call, all requests that came with this one are under way.
+#[test]
+fn a_call_that_is_stuck_is_seen() {
+    let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
+    let watcher = Arc::new(Watcher::default());
+    let target = Blocking::<Watcher>::new(Arc::clone(&watcher));
+    let server = Builder::new().depth(4).metered(true).serve_on(sim.task(), target).unwrap();
+    sim.until_answered();
+    watcher.meter.set(Arc::clone(&server.meters()[0])).unwrap();
+    for _ in 0..3 {
+        sim.ask(server.id(), 0, Ask::Read { offset: 0, len_bytes: 4096 }).unwrap();
+    }
+    sim.until_answered();
+    assert_eq!(*watcher.seen.lock().unwrap(), [3; 3]);
     server.stop().unwrap();
     sim.assert_clean();
 }

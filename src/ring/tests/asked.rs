@@ -57,6 +57,15 @@ impl Played {
         self.0.lock().unwrap()
     }
 
+    /// How many SQEs and CQEs the ring was to have that was asked for last.
+    pub(crate) fn entries(&self) -> Option<(u32, u32)> {
+        let entries = |call: &Call| match call {
+            Call::Setup { entries, cq_entries, .. } => Some((*entries, *cq_entries)),
+            _ => None,
+        };
+        self.script().calls.iter().rev().find_map(entries)
+    }
+
     /// What was asked since the last time.
     fn calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.script().calls)
@@ -244,9 +253,10 @@ fn what_is_registered_is_given_back() {
     let kernel = Played::default();
     let mut ring = Ring::<_, Sqe>::new(kernel.clone(), plan(true)).unwrap();
     assert_eq!(&*ring.fix_files(&[7, 8]), [FileName::Fixed(0), FileName::Fixed(1)]);
+    ring.make_table(4);
     ring.allow_blocking(16);
     drop(ring);
-    let said = ["RingFd", "Files([7, 8])", "MaxWorkers(16)", "UnregisterRingFd(5)"];
+    let said = ["RingFd", "Files([7, 8])", "Buffers(4)", "MaxWorkers(16)", "UnregisterRingFd(5)"];
     assert_eq!(kernel.calls()[1..], said.map(|what| Call::Register(what.into())));
 }
 
@@ -301,4 +311,17 @@ fn a_wait_ends_at_its_deadline() {
     kernel.script().enters = [Err(Errno::EINTR)].into();
     assert_eq!(ring.wait(Some(MS)), Ok(Woken::Deadline));
     assert_eq!(kernel.calls(), [enter(1, Duration::ZERO), enter(1, Duration::ZERO)]);
+}
+
+/// However many come: a server is stopped and continued, debugged, profiled.
+#[test]
+fn signals_do_not_end_a_wait() {
+    use crate::ring::enter::Woken;
+
+    let kernel = Played::default();
+    let mut ring = ring(&kernel, 0);
+    kernel.script().enters = [Err(Errno::EINTR); 300].into();
+    kernel.script().enters.push_back(Err(Errno::ETIME));
+    assert_eq!(ring.wait(Some(8 * MS)), Ok(Woken::Deadline));
+    assert_eq!(kernel.calls().len(), 301, "no pause, and no error");
 }
