@@ -73,3 +73,13 @@ fn a_deadline_passes_though_the_kernel_takes_nothing() {
         0xff, 1, 0x24, 0, 0x46, 0, 0, 0, 0, 2, 0, 0, 0,
     ]);
 }
+
+/// The end of a cancellation that nobody had asked for was believed.
+#[test]
+fn what_was_not_cancelled_does_not_end() {
+    let found = [
+        1, 1, 6, 0, 217, 255, 6, 0, 0, 0, 0, 6, 1, 254, 7, 8, 0, 0, 0, 254, 255, 255, 255, 1, 1, 6,
+        0, 0, 0, 0, 6, 1, 254, 7, 8, 0, 0, 0, 1,
+    ];
+    completions(&found);
+}

@@ -27,6 +27,8 @@ pub(super) struct Deadlines {
     /// Of each slot, if its request waits.
     due: Box<[Option<Due>]>,
     waiting: u16,
+    /// Cancellations under way.
+    cancelling: u32,
     /// When it is to be looked again, if any waits: not later than the first of them is due.
     next: Duration,
 }
@@ -34,7 +36,7 @@ pub(super) struct Deadlines {
 impl Deadlines {
     pub(super) fn new(timeout: Duration, depth: u16) -> Self {
         let due = vec![None; depth.into()].into();
-        Self { timeout, due, waiting: 0, next: Duration::ZERO }
+        Self { timeout, due, waiting: 0, cancelling: 0, next: Duration::ZERO }
     }
 
     /// When a wait for completions must end. An idle queue has no timer.
@@ -65,6 +67,14 @@ impl Deadlines {
         let was = *due;
         *due = Due { at: now.saturating_add(CANCELLING), is_late: true };
         Some(was)
+    }
+
+    /// A cancellation is over, whatever came of it: the operation itself tells. `false` when there
+    /// was none.
+    pub(super) fn cancelled(&mut self) -> bool {
+        let was = self.cancelling > 0;
+        self.cancelling -= u32::from(was);
+        was
     }
 
     /// The first of all is next.
@@ -111,6 +121,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         for index in self.slots.under_way(tag) {
             let operation = Id::Operation { tag, index }.encode();
             submissions.push(Sqe::cancel(operation, Id::Cancel.encode()))?;
+            if let Some(deadlines) = &mut self.deadlines {
+                deadlines.cancelling += 1;
+            }
         }
         self.commit_if_settled(tag)?;
         self.note_waiting(tag);

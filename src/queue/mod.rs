@@ -219,7 +219,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             Id::Elements => self.elements_ended(cqe.result),
             Id::Timer => Ok(self.timer_ended()),
             Id::Call => self.called(cqe.result),
-            Id::Cancel => Ok(true), // whatever came of it: the operation itself tells
+            Id::Cancel => {
+                Ok(self.deadlines.as_mut().is_some_and(|deadlines| deadlines.cancelled()))
+            }
             Id::Command { .. } | Id::Operation { .. } | Id::Wake => Ok(false),
         }
     }
