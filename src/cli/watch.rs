@@ -41,10 +41,7 @@ pub(super) fn begin(
                 exit::say(&sentence(&path, &all, request_timeout));
             }
             told = !all.is_empty();
-            let is_lost = |it: &&Stuck| {
-                it.tag.is_none() && request_timeout.is_some_and(|most| it.time >= most * PATIENCE)
-            };
-            if let Some(lost) = all.iter().find(is_lost) {
+            if let Some(lost) = all.iter().find(|stuck| is_lost(stuck, request_timeout)) {
                 let sentence = format!(
                     "the backend of queue {} of {path} does not return: this server gives up; \
                      with '--recover' another one can go on",
@@ -61,6 +58,12 @@ pub(super) fn begin(
         exit::say(&format!("nobody watches for requests that are stuck: {error}"));
     }
     stuck
+}
+
+/// Whether a server should give up for this: its backend has not returned for too long. A request
+/// that waits is answered by its queue.
+fn is_lost(stuck: &Stuck, request_timeout: Option<Duration>) -> bool {
+    stuck.tag.is_none() && request_timeout.is_some_and(|most| stuck.time >= most * PATIENCE)
 }
 
 /// What is told of some that are stuck.
@@ -91,6 +94,16 @@ fn sentence(path: &str, all: &[Stuck], request_timeout: Option<Duration>) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_gives_up_for_its_backend_alone() {
+        let stuck = |tag, secs| Stuck { queue: 0, tag, time: Duration::from_secs(secs) };
+        let most = Some(Duration::from_secs(5));
+        assert!(is_lost(&stuck(None, 10), most));
+        assert!(!is_lost(&stuck(None, 9), most), "not yet");
+        assert!(!is_lost(&stuck(Some(3), 100), most), "a request that waits is no reason");
+        assert!(!is_lost(&stuck(None, 100), None), "nobody asked for it");
+    }
 
     #[test]
     fn what_is_stuck_is_said() {

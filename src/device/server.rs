@@ -364,8 +364,8 @@ impl<K: Kernel> Server<K> {
             }
         }
         // The queues serve on, or fail all, until the driver has taken their slots away.
-        let patience = if timeout.is_zero() { GRACE } else { timeout };
-        let stopped = self.ours(|device| device.within(patience).stop());
+        let limit = if timeout.is_zero() { GRACE } else { timeout };
+        let stopped = self.ours(|device| device.within(limit).stop());
         let now = self.control.kernel().now();
         let patience = match stopped {
             Ok(()) if self.started => deadline,
