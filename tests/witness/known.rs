@@ -42,5 +42,4 @@ pub const NOT_MODELLED: &[NotModelled] = &[
     ),
     of("ring: SQEs that are refused", "nop flags=2 =>", "IOSQE_IO_DRAIN"),
     of("shared memory: ", "", "REG_BUF and UNREG_BUF; the verdict says so"),
-    of("batch: ", " op=0xc010752", "batch I/O; the verdict says so"),
 ];

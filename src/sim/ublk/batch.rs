@@ -30,6 +30,7 @@ struct Element {
 struct BatchCommand {
     place: usize,
     ring: FileId,
+    task: usize,
     header: ublk_batch_io,
     address: u64,
 }
@@ -45,7 +46,13 @@ impl World {
     ) -> Result<Outcome, Errno> {
         let header = command.payload.first_chunk::<16>().and_then(|bytes| from_bytes(bytes));
         let header: ublk_batch_io = header.expect("16 bytes of 80");
-        let sent = BatchCommand { place, ring: issuer.ring, header, address: command.addr };
+        let sent = BatchCommand {
+            place,
+            ring: issuer.ring,
+            task: issuer.task,
+            header,
+            address: command.addr,
+        };
         match command.op {
             sys::UBLK_U_IO_PREP_IO_CMDS => {
                 self.check_batch(&sent)?;
@@ -155,6 +162,7 @@ impl World {
 
     fn prepare_one(&mut self, sent: &BatchCommand, element: Element) -> Result<(), Errno> {
         let queue = sent.header.q_id;
+        let admin = self.tasks[sent.task].admin;
         let device = &mut self.devices.all[sent.place];
         let copies = device.copies();
         let (stopping, ready) = (device.stopping, device.ready);
@@ -172,8 +180,8 @@ impl World {
             return Err(Errno::EINVAL);
         }
         (slot.state, slot.addr) = (State::Idle, element.addr);
+        device.untrusted |= !admin;
         self.audit.fetched += 1;
-        let device = &mut self.devices.all[sent.place];
         let is_new = |slot: &Slot| slot.state == State::New;
         let this = &mut device.queues[usize::from(queue)];
         if !this.slots.iter().any(is_new) {
@@ -272,6 +280,9 @@ impl World {
         }
         this.lacked_buffer = false;
         let Some(buffer) = self.next_buffer(ring, fetch.group) else { return false };
+        if buffer.len_bytes < 2 {
+            return false;
+        }
         let most = (buffer.len_bytes / 2).min(MOST_TAGS);
         let events = &mut self.devices.all[place].queues[usize::from(queue)].events;
         let most = most.min(events.len());

@@ -187,6 +187,8 @@ pub const CASES: &[Case] = &[
     Case { name: "witness: user copy", needs: NOTHING, run: witness::user_copy },
     Case { name: "witness: rings", needs: NOTHING, run: witness::rings },
     Case { name: "witness: optional data paths", needs: NOTHING, run: witness::optional },
+    Case { name: "witness: batches", needs: Features::BATCH_IO, run: witness::batches },
+    Case { name: "witness: cancellations", needs: NOTHING, run: witness::cancellations },
     Case { name: "witness: random scripts", needs: NOTHING, run: witness::random },
     Case { name: "witness: fresh scripts", needs: NOTHING, run: witness::fresh },
     Case { name: "witness: servers that go", needs: NOTHING, run: witness::server },

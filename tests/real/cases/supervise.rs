@@ -17,6 +17,9 @@ const SOON: Duration = Duration::from_secs(30);
 /// How long a killed server may take to go.
 const LINGER: Duration = Duration::from_secs(15);
 
+/// How often a control may try to see what it is there to see.
+const LIVES: u32 = 4;
+
 /// The process that serves a device.
 fn server(path: &str) -> u32 {
     let shown: Value = serde_json::from_str(&run(UBLKIT, &["show", path, "--json"])).unwrap();
@@ -238,16 +241,21 @@ pub fn own_mounts(context: Context) {
 /// own answers, for ever. A kernel that failed the writes would lose what was dirty. Nothing can
 /// remove the first, so this is one of the last things that a guest does.
 pub fn shares_its_mounts(_: Context) {
-    run("dmesg", &["--clear"]);
-    let left = kill_the_last(&["--shared-mounts"]);
-    let begun = Instant::now();
-    while is_alive(left.server) && begun.elapsed() < LINGER {
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", left.server)).unwrap_or_default();
-    let (stays, lost) = (stat.contains(") D "), lost(&left.path));
-    println!("  measured: it stays: {stays}; writes that failed: {}", lost.len());
-    assert!(stays || !lost.is_empty(), "nothing happened, so the case beside it proves nothing");
+    // How far the writing came before the kill is chance: one danger in a few lives is enough.
+    let danger = (0..LIVES).any(|_| {
+        run("dmesg", &["--clear"]);
+        let left = kill_the_last(&["--shared-mounts"]);
+        let begun = Instant::now();
+        // What fails may be said when the server is gone already.
+        while lost(&left.path).is_empty() && begun.elapsed() < LINGER {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", left.server));
+        let (stays, lost) = (stat.unwrap_or_default().contains(") D "), lost(&left.path));
+        println!("  measured: it stays: {stays}; writes that failed: {}", lost.len());
+        stays || !lost.is_empty()
+    });
+    assert!(danger, "nothing happened, so the case beside it proves nothing");
 }
 
 /// Where a page says which it is: at its ends and in its middle. The guest is slow.

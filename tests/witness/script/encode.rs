@@ -9,7 +9,10 @@ use std::sync::Arc;
 use ublkit::kernel::Kernel;
 use ublkit::sys::abi::as_bytes;
 use ublkit::sys::io_uring::{io_uring_sqe, io_uring_sqe128};
-use ublkit::sys::ublk::{ublksrv_ctrl_cmd, ublksrv_io_cmd};
+use ublkit::sys::ublk::{
+    UBLK_QID_BITS_MASK, UBLK_QID_OFF, UBLK_TAG_BITS_MASK, UBLK_TAG_OFF, UBLKSRV_IO_BUF_OFFSET,
+    ublksrv_ctrl_cmd, ublksrv_io_cmd,
+};
 
 impl<W: World> Run<'_, W> {
     /// The bytes of an SQE, and the memory that it names.
@@ -23,6 +26,7 @@ impl<W: World> Run<'_, W> {
             addr: self.word(sqe.addr),
             len: sqe.len,
             op_flags: sqe.op_flags,
+            buf_index: sqe.group,
             user_data,
             ..io_uring_sqe::default()
         };
@@ -32,6 +36,14 @@ impl<W: World> Run<'_, W> {
         };
         match &sqe.tail {
             Tail::Nothing => (raw, None),
+            Tail::Batch(batch) => {
+                let (head, elements) = self.batch(batch);
+                raw.head.cmd = head;
+                if sqe.addr == Word::Number(0) {
+                    raw.head.addr = elements.address();
+                }
+                (raw, Some(elements))
+            }
             Tail::Io { queue, tag, result, addr } => {
                 let (addr, tag) = (self.word(*addr), self.real_tag(*queue, *tag));
                 let command = ublksrv_io_cmd { q_id: *queue, tag, result: *result, addr };
@@ -57,6 +69,30 @@ impl<W: World> Run<'_, W> {
                 (raw, memory)
             }
         }
+    }
+
+    /// The driver's number of a tag of the script: that of the request that came so many-th, or of
+    /// one without a request.
+    pub(super) fn real_tag(&self, queue: u16, tag: u16) -> u16 {
+        let known = self.tags.get(&queue).map_or(&[][..], Vec::as_slice);
+        match known.get(usize::from(tag)) {
+            Some(real) => *real,
+            None => {
+                let rest = usize::from(tag) - known.len();
+                let mut free = (0..=u16::MAX).filter(|real| !known.contains(real));
+                free.nth(rest).unwrap_or(tag)
+            }
+        }
+    }
+
+    /// The driver's position of a request's data, whose tag is the script's.
+    pub(super) fn real_position(&self, position: u64) -> u64 {
+        let Some(place) = position.checked_sub(UBLKSRV_IO_BUF_OFFSET) else { return position };
+        let queue = (place >> UBLK_QID_OFF & UBLK_QID_BITS_MASK) as u16;
+        let tag = (place >> UBLK_TAG_OFF & UBLK_TAG_BITS_MASK) as u16;
+        let others = place & !(UBLK_TAG_BITS_MASK << UBLK_TAG_OFF);
+        let real = u64::from(self.real_tag(queue, tag)) << UBLK_TAG_OFF;
+        UBLKSRV_IO_BUF_OFFSET + (others | real)
     }
 
     /// The address of a payload, its memory, and the length of the path in it.
@@ -107,7 +143,7 @@ impl<W: World> Run<'_, W> {
         self.control.clone()
     }
 
-    fn word(&mut self, word: Word) -> u64 {
+    pub(super) fn word(&mut self, word: Word) -> u64 {
         match word {
             Word::Number(number) => number,
             Word::Buffer(buffer) => self.buffer(buffer).address(),

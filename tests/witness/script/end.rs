@@ -33,6 +33,7 @@ impl<W: World> Run<'_, W> {
         parts.extend(self.answer_all());
         self.sent.iter_mut().filter(|sent| sent.ring == CLEANER).for_each(|s| s.given_up = false);
         self.rings.retain(|number, _| *number == CLEANER);
+        self.groups.clear();
         self.maps.clear();
         self.files.clear();
         for task in 0..CLEANER {
@@ -81,8 +82,11 @@ impl<W: World> Run<'_, W> {
                     commit(queue, 0, -libc::EIO).buf(0),
                     commit(queue, 0, -libc::EIO),
                 ] {
-                    self.put_silently(ring, &answer(sqe), tag);
+                    self.put_silently(ring, &answer(sqe), Some(tag));
                 }
+            }
+            for (ring, sqe) in self.batches_that_end() {
+                self.put_silently(ring, &sqe, None);
             }
             parts.extend(self.settle(Hint::default()));
         }
@@ -90,12 +94,14 @@ impl<W: World> Run<'_, W> {
     }
 
     /// Submits one command whose answer is not shown.
-    fn put_silently(&mut self, ring: usize, sqe: &Sqe, tag: u16) {
+    fn put_silently(&mut self, ring: usize, sqe: &Sqe, tag: Option<u16>) {
         let (mut raw, _) = self.raw(sqe, SILENT);
-        raw.head.cmd[0] = raw.head.cmd[0] & !0xffff_0000 | u64::from(tag) << 16;
+        if let Some(tag) = tag {
+            raw.head.cmd[0] = raw.head.cmd[0] & !0xffff_0000 | u64::from(tag) << 16;
+        }
         let Some(place) = self.rings.get(&ring) else { return };
         let task = place.task;
-        if place.queues.put(&raw) {
+        if self.world.is_alive(task) && place.queues.put(&raw) {
             self.enter(task, Target::Ring(ring), 1, 0, 0, None);
         }
     }

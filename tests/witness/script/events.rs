@@ -13,8 +13,8 @@ use std::time::Duration;
 use ublkit::kernel::{Kernel, RingName};
 use ublkit::sys::abi::from_bytes;
 use ublkit::sys::io_uring::{
-    IORING_ENTER_GETEVENTS, IORING_SETUP_IOPOLL, IORING_SETUP_R_DISABLED, IORING_SETUP_SQPOLL,
-    io_uring_cqe,
+    IORING_CQE_F_MORE, IORING_ENTER_GETEVENTS, IORING_SETUP_IOPOLL, IORING_SETUP_R_DISABLED,
+    IORING_SETUP_SQPOLL, io_uring_cqe,
 };
 use ublkit::sys::ublk as sys;
 use ublkit::sys::ublk::{UBLK_IO_RES_ABORT, ublk_params, ublksrv_ctrl_dev_info};
@@ -105,7 +105,7 @@ impl<W: World> Run<'_, W> {
             return ((ring, number), format!("#{}={} UNKNOWN", cqe.user_data, cqe.res));
         };
         let again = if sent.answered { " AGAIN" } else { "" };
-        sent.answered = true;
+        sent.answered = cqe.flags & IORING_CQE_F_MORE == 0;
         let slot = sent.slot;
         let (sqe, memory) = (sent.sqe.clone(), sent.memory);
         let went_well = matches!(cqe.res, 0 | 1 | UBLK_IO_RES_ABORT);
@@ -131,18 +131,19 @@ impl<W: World> Run<'_, W> {
         if cqe.flags != 0 {
             text += &format!(" flags={:#x}", cqe.flags);
         }
-        match sqe.tail {
+        match &sqe.tail {
+            Tail::Batch(_) => text += &self.batch_completed(ring, &sqe, memory, cqe),
             Tail::Io { queue, .. } if matches!(cqe.res, 0 | 1) => {
                 let tag = slot.map_or(0, |(_, tag)| tag);
                 if let Fd::Char(file) = sqe.fd {
-                    text += &self.descriptor(file, queue, tag);
+                    text += &self.descriptor(file, *queue, tag);
                 } else if sqe.flags & 1 != 0 {
-                    text += &self.descriptor(0, queue, tag);
+                    text += &self.descriptor(0, *queue, tag);
                 }
             }
             Tail::Control { payload, .. } if cqe.res >= 0 => {
                 if let Some(memory) = memory {
-                    text += &self.payload_text(sqe.op & 0xff, &payload, memory);
+                    text += &self.payload_text(sqe.op & 0xff, payload, memory);
                 }
                 if sqe.op & 0xff == u32::from(sys::UBLK_CMD_ADD_DEV) {
                     self.bind(&sqe.text, memory);
@@ -168,7 +169,7 @@ impl<W: World> Run<'_, W> {
     }
 
     /// The request of a slot.
-    fn descriptor(&mut self, file: usize, queue: u16, tag: u16) -> String {
+    pub(super) fn descriptor(&self, file: usize, queue: u16, tag: u16) -> String {
         let mapped =
             |(place, _): &&(super::Place, _)| place.file == file && place.queue == Some(queue);
         let Some((_, mapping)) = self.maps.values().find(mapped) else { return String::new() };

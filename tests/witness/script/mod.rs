@@ -1,6 +1,7 @@
 //! Scripts: what tasks say to a kernel, one level below the safe driver, so that illegal things can
 //! be said as well. A script is data; [`run`] executes it on a real or a simulated kernel.
 
+pub mod batch;
 pub mod build;
 pub mod bytes;
 mod encode;
@@ -40,7 +41,7 @@ pub struct Script {
     pub name: String,
     /// What is done, in order.
     pub steps: Vec<Step>,
-    /// Series of kernels that would be damaged by it, and how.
+    /// Series of kernels that would be damaged by it, or that lack what it is about, and why.
     pub not_on: Vec<(&'static str, &'static str)>,
     /// Series of kernels that only write a warning into their log, and why: there it runs only to
     /// be recorded.
@@ -75,6 +76,10 @@ pub enum Step {
     Register { task: usize, ring: usize, what: Register },
     /// `pread` or, with a byte to write, `pwrite` of a char device.
     Copy { task: usize, file: usize, write: Option<u8>, position: u64, len: usize },
+    /// Puts so many buffers in the ring's group.
+    Provide { ring: usize, count: u16, len: usize },
+    /// Makes an event, as a file.
+    Event { task: usize, file: usize },
     /// Fills a buffer.
     Fill { buffer: usize, byte: u8 },
     /// Shows what a buffer begins with.
@@ -129,6 +134,8 @@ pub enum Register {
     UnregisterRingFd(u32),
     Buffers(u32),
     Workers(u32),
+    /// A ring of so many provided buffers, as the group that scripts use.
+    Group(u16),
 }
 
 /// What a client asks of the disk.

@@ -2,11 +2,11 @@
 //! mappings.
 #![expect(unsafe_code, reason = "drives rings by hand, to say what the driver's own rings cannot")]
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use ublkit::kernel::Memory;
 use ublkit::sys::abi::Abi;
 use ublkit::sys::io_uring::{
-    IORING_SETUP_CQE32, IORING_SETUP_NO_SQARRAY, IORING_SETUP_SQE128, io_uring_cqe,
+    IORING_SETUP_CQE32, IORING_SETUP_NO_SQARRAY, IORING_SETUP_SQE128, io_uring_buf, io_uring_cqe,
     io_uring_params, io_uring_sqe, io_uring_sqe128,
 };
 use ublkit::sys::ublk::ublksrv_io_desc;
@@ -85,6 +85,32 @@ impl<M: Memory> Queues<M> {
         let place = self.indices.place::<AtomicU32>(offset as usize, 1).expect("mapped");
         // SAFETY: mapped as long as `self`, aligned, and shared with the kernel as an atomic.
         unsafe { place.as_ref() }
+    }
+}
+
+/// A ring of provided buffers, which fit in one page. A script gives it no more than there is room
+/// for.
+#[derive(Debug)]
+pub struct Provided<M> {
+    entries: M,
+    tail: u16,
+}
+
+impl<M: Memory> Provided<M> {
+    pub fn new(entries: M) -> Self {
+        Self { entries, tail: 0 }
+    }
+
+    /// Gives the kernel a buffer.
+    pub fn add(&mut self, addr: u64, len: u32, bid: u16) {
+        let at = usize::from(self.tail) * size_of::<io_uring_buf>();
+        // The tail lies in the last word of entry 0, and stays as it is.
+        write(&self.entries, at, io_uring_buf { addr, len, bid, resv: self.tail });
+        self.tail += 1;
+        let tail = std::mem::offset_of!(io_uring_buf, resv);
+        let place = self.entries.place::<AtomicU16>(tail, 1).expect("mapped");
+        // SAFETY: mapped as long as `self`, aligned, and shared with the kernel as an atomic.
+        unsafe { place.as_ref() }.store(self.tail, Ordering::Release);
     }
 }
 

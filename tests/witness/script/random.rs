@@ -42,6 +42,9 @@ struct Draft {
     started: bool,
     /// Not to be started any more: old kernels complete commands of before, which were freed.
     stopped: bool,
+    /// A STOP_DEV may wait for a request, with the device's mutex, which a FETCH takes: on new kernels
+    /// a server that fetches then never answers the request.
+    stopping: bool,
     /// Clients that wait, by queue.
     waiting: Vec<Vec<Wish>>,
     clients: usize,
@@ -74,6 +77,7 @@ pub fn random(seed: u64) -> Script {
         fetched: Vec::new(),
         started: false,
         stopped: false,
+        stopping: false,
         waiting: vec![Vec::new(); queues.into()],
         clients: 0,
         may_go: seed % 2 == 1,
@@ -202,6 +206,9 @@ impl Draft {
         };
         // A FETCH that goes well is the server's to do: otherwise it is chance who has what.
         let takes = sqe.op & 0xff == sys::UBLK_U_IO_FETCH_REQ & 0xff;
+        if takes && self.stopping {
+            return;
+        }
         if takes && !self.fetched.contains(&(queue, tag)) {
             self.fetched.push((queue, tag));
             s.send(1, [plan.fetch(queue, tag)]);
@@ -233,6 +240,7 @@ impl Draft {
             9 => sqe::start(0, Word::Number(0)),
             10 if self.numbers.chance(30) => {
                 self.stopped = !self.may_go;
+                self.stopping |= self.waiting.iter().any(|queue| !queue.is_empty());
                 sqe::stop(0).patient()
             }
             11 if self.numbers.chance(50) => sqe::quiesce(0, 30).patient(),
@@ -247,6 +255,7 @@ impl Draft {
         s.server_gone(&self.plan);
         s.control(sqe::info(0));
         self.gone = true;
+        self.stopping = false;
         self.fetched.clear();
     }
 

@@ -1,5 +1,6 @@
 //! The interpreter: executes a script in a world, and notes what is observed.
 
+use super::batch::{GROUP, Groups};
 use super::bytes::{Bytes, runs};
 use super::queues::{Queues, lengths_bytes};
 use super::record::{BETWEEN, Hint, Observation};
@@ -30,6 +31,7 @@ pub(super) struct Run<'w, W: World> {
     pub(super) rings: BTreeMap<usize, Ring<W>>,
     pub(super) files: BTreeMap<usize, File<W>>,
     pub(super) maps: BTreeMap<usize, (Place, Mapping<W>)>,
+    pub(super) groups: Groups<W>,
     pub(super) devices: BTreeMap<usize, u32>,
     pub(super) buffers: BTreeMap<usize, Bytes>,
     pub(super) sent: Vec<Sent>,
@@ -42,6 +44,8 @@ pub(super) struct Run<'w, W: World> {
     pub(super) depth: u16,
     /// Which slots ever had a request, and by which ring they are answered.
     pub(super) had: BTreeSet<(usize, Fd, u16, u16)>,
+    /// Which rings brought tags of a queue.
+    pub(super) had_batches: BTreeSet<(usize, Fd, u16)>,
     /// A task does not come back.
     pub(super) stuck: bool,
     /// How long it must be quiet before a step is taken to be over.
@@ -91,6 +95,7 @@ pub fn run<W: World>(
         rings: BTreeMap::new(),
         files: BTreeMap::new(),
         maps: BTreeMap::new(),
+        groups: BTreeMap::new(),
         devices: BTreeMap::new(),
         buffers: BTreeMap::new(),
         sent: Vec::new(),
@@ -99,6 +104,7 @@ pub fn run<W: World>(
         tags: BTreeMap::new(),
         depth: 0,
         had: BTreeSet::new(),
+        had_batches: BTreeSet::new(),
         stuck: false,
         quiet,
     };
@@ -143,6 +149,8 @@ impl<W: World> Run<'_, W> {
             Step::Copy { task, file, write, position, len } => {
                 return self.copy(*task, *file, *write, *position, *len);
             }
+            Step::Provide { ring, count, len } => self.provide(*ring, *count, *len),
+            Step::Event { task, file } => return self.event(*task, *file),
             Step::Fill { buffer, byte } => {
                 self.buffer(*buffer).fill(*byte);
                 return "ok".into();
@@ -159,6 +167,7 @@ impl<W: World> Run<'_, W> {
             }
             Step::CloseRing(ring) => {
                 self.rings.remove(ring);
+                self.groups.remove(ring);
                 "ok".into()
             }
             Step::Close(file) => {
@@ -201,7 +210,8 @@ impl<W: World> Run<'_, W> {
             let seen = self.step(step, Hint::default());
             let mut parts = seen.split(BETWEEN);
             let result = parts.next().unwrap_or_default();
-            let fine = result == "ok" || result.parse::<u32>().is_ok_and(|count| count > 0);
+            let least = u32::from(!matches!(step, Step::Register { .. }));
+            let fine = result == "ok" || result.parse::<u32>().is_ok_and(|count| count >= least);
             // A control command is answered with 0, a FETCH not at all.
             let answers = (first + 1..=self.sent.len()).map(|number| format!("#{number}=0"));
             let fine =
@@ -268,12 +278,29 @@ impl<W: World> Run<'_, W> {
     fn open(&mut self, task: usize, file: usize, device: usize) -> String {
         let id = self.devices.get(&device).copied().unwrap_or(u32::MAX);
         let path = CString::new(format!("/dev/ublkc{id}")).expect("no zeros");
-        match self.on(task, move |kernel| kernel.open(&path)) {
+        let opened = self.on(task, move |kernel| kernel.open(&path));
+        let seen = self.opened(file, opened);
+        if seen == "ok" {
+            self.tags.clear();
+        }
+        seen
+    }
+
+    fn event(&mut self, task: usize, file: usize) -> String {
+        let made = self.on(task, Kernel::event);
+        self.opened(file, made)
+    }
+
+    fn opened(
+        &mut self,
+        file: usize,
+        opened: Option<Result<<W::K as Kernel>::File, Errno>>,
+    ) -> String {
+        match opened {
             None => "hangs".into(),
             Some(Err(error)) => show::errno(error),
             Some(Ok(opened)) => {
                 self.files.insert(file, Arc::new(opened));
-                self.tags.clear();
                 "ok".into()
             }
         }
@@ -308,6 +335,7 @@ impl<W: World> Run<'_, W> {
                 Register::UnregisterRingFd(index) => Registration::UnregisterRingFd(index),
                 Register::Buffers(count) => Registration::Buffers(count),
                 Register::Workers(count) => Registration::MaxWorkers(count),
+                Register::Group(entries) => Registration::BufferRing { group: GROUP, entries },
             };
             kernel.ring_register(&file, what)
         });
@@ -323,6 +351,7 @@ impl<W: World> Run<'_, W> {
         len: usize,
     ) -> String {
         let Some(file) = self.files.get(&file).cloned() else { return "no file".into() };
+        let position = self.real_position(position);
         let answer = self.on(task, move |kernel| match write {
             Some(byte) => {
                 let count = kernel.write_at(&file, vec![byte; len].as_slice().into(), position)?;
@@ -413,20 +442,6 @@ impl<W: World> Run<'_, W> {
         }
         self.sent.push(Sent { sqe, ring, slot, memory, answered: false, committed, given_up });
         "ok".into()
-    }
-
-    /// The driver's number of a tag of the script: that of the request that came so many-th, or of
-    /// one without a request.
-    pub(super) fn real_tag(&self, queue: u16, tag: u16) -> u16 {
-        let known = self.tags.get(&queue).map_or(&[][..], Vec::as_slice);
-        match known.get(usize::from(tag)) {
-            Some(real) => *real,
-            None => {
-                let rest = usize::from(tag) - known.len();
-                let mut free = (0..=u16::MAX).filter(|real| !known.contains(real));
-                free.nth(rest).unwrap_or(tag)
-            }
-        }
     }
 
     pub(super) fn buffer(&mut self, buffer: usize) -> Bytes {

@@ -60,6 +60,10 @@ impl fmt::Display for Step {
             Self::Copy { task, file, write: None, position, len } => {
                 write!(f, "t{task} reads {len} from f{file} at {position:#x}")
             }
+            Self::Provide { ring, count, len } => {
+                write!(f, "r{ring} is provided with {count} buffers of {len} bytes")
+            }
+            Self::Event { task, file } => write!(f, "t{task} makes the event f{file}"),
             Self::Fill { buffer, byte } => write!(f, "b{buffer} is filled with {byte:02x}"),
             Self::Look { buffer, len } => write!(f, "b{buffer} begins with {len} bytes"),
             Self::Client { client, device, wish } => write!(f, "c{client} of d{device}: {wish}"),
@@ -97,6 +101,7 @@ impl fmt::Display for Register {
             Self::UnregisterRingFd(index) => write!(f, "(the reverse) ring {index}"),
             Self::Buffers(count) => write!(f, "{count} buffers"),
             Self::Workers(count) => write!(f, "{count} workers"),
+            Self::Group(entries) => write!(f, "{entries} provided buffers"),
         }
     }
 }

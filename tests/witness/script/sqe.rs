@@ -1,7 +1,11 @@
 //! SQEs of a script: every field can be set, and what depends on the run (addresses, files, device
 //! numbers) is named.
 
-use ublkit::sys::io_uring::{IORING_OP_NOP, IORING_OP_URING_CMD, IOSQE_FIXED_FILE};
+use super::batch::Batch;
+use ublkit::sys::io_uring::{
+    IORING_OP_ASYNC_CANCEL, IORING_OP_NOP, IORING_OP_POLL_ADD, IORING_OP_URING_CMD,
+    IOSQE_FIXED_FILE,
+};
 use ublkit::sys::ublk as sys;
 use ublkit::sys::ublk::{ublk_params, ublksrv_ctrl_dev_info};
 
@@ -56,6 +60,7 @@ pub enum Payload {
 #[derive(Clone, Debug)]
 pub enum Tail {
     Nothing,
+    Batch(Batch),
     Io { queue: u16, tag: u16, result: i32, addr: Word },
     Control { dev: Dev, queue: u16, len: u16, payload: Payload, data: Word, path_len: Option<u16> },
 }
@@ -74,6 +79,8 @@ pub struct Sqe {
     pub addr: Word,
     pub len: u32,
     pub op_flags: u32,
+    /// The group of its buffers, or the place of its pages.
+    pub group: u16,
     pub tail: Tail,
     /// Nobody waits for its answer: it may take until something else happens.
     pub patient: bool,
@@ -91,7 +98,7 @@ macro_rules! setters {
 }
 
 impl Sqe {
-    fn new(text: String, op: u32, fd: Fd, tail: Tail) -> Self {
+    pub(super) fn new(text: String, op: u32, fd: Fd, tail: Tail) -> Self {
         Self {
             text,
             opcode: IORING_OP_URING_CMD,
@@ -103,13 +110,14 @@ impl Sqe {
             addr: Word::Number(0),
             len: 0,
             op_flags: 0,
+            group: 0,
             tail,
             patient: false,
         }
     }
 
     setters! { opcode: u8; flags: u8; ioprio: u16; fd: Fd; high: u32; addr: Word; len: u32;
-    op_flags: u32; }
+    op_flags: u32; group: u16; }
 
     /// By another opcode of the driver.
     #[must_use]
@@ -215,6 +223,20 @@ impl Sqe {
 /// A NOP of io_uring.
 pub fn nop() -> Sqe {
     Sqe { opcode: IORING_OP_NOP, ..Sqe::new("nop".into(), 0, Fd::Number(-1), Tail::Nothing) }
+}
+
+/// Ends when an event is signalled, or is cancelled.
+pub fn poll(event: usize) -> Sqe {
+    let text = format!("poll f{event}");
+    let wanted = u32::from(libc::POLLIN.unsigned_abs());
+    let sqe = Sqe::new(text, 0, Fd::Char(event), Tail::Nothing);
+    Sqe { opcode: IORING_OP_POLL_ADD, op_flags: wanted, ..sqe }
+}
+
+/// Cancels the command that was the script's `number`th.
+pub fn cancel(number: u64) -> Sqe {
+    let sqe = Sqe::new(format!("cancel #{number}"), 0, Fd::Number(-1), Tail::Nothing);
+    Sqe { opcode: IORING_OP_ASYNC_CANCEL, addr: Word::Number(number), ..sqe }
 }
 
 fn slot(name: &str, op: u32, queue: u16, tag: u16, result: i32) -> Sqe {

@@ -1,5 +1,7 @@
 //! The scripts, by the part of the protocol that they are about.
 
+mod batch;
+mod cancel;
 mod control;
 mod lives;
 mod optional;
@@ -33,5 +35,7 @@ pub const PARTS: &[Part] = &[
     ("server", server::all),
     ("rings", rings::all),
     ("optional", optional::all),
+    ("batch", batch::all),
+    ("cancel", cancel::all),
     ("random", random),
 ];

@@ -1,12 +1,12 @@
 //! Optional ways of a request's data (protocol 6), as far as a server may get them wrong.
 
 use super::super::build::{Plan, read, script, write};
-use super::super::sqe::{self, NOWHERE, Payload, Sqe, Word, commit, fetch, get_data};
-use super::super::{Register, Script, Step};
+use super::super::sqe::{self, NOWHERE, Payload, Sqe, Word, commit, fetch};
+use super::super::{Register, Script};
 use ublkit::sys::ublk as sys;
 
 pub fn all() -> Vec<Script> {
-    vec![register(), register_early(), automatic(), automatic_taken(), shared(), batch()]
+    vec![register(), register_early(), automatic(), automatic_taken(), shared()]
 }
 
 /// A command about a request's pages, with a place in the ring's table.
@@ -99,24 +99,5 @@ fn shared() -> Script {
         for place in [0, 65535, 65536] {
             s.control(sqe::start(1, Word::Number(place)).op(sys::UBLK_U_CMD_UNREG_BUF));
         }
-    })
-}
-
-fn batch() -> Script {
-    script("batch: commands of the other kind", |s| {
-        let plan = Plan { depth: 2, ..Plan::with(sys::UBLK_F_BATCH_IO) };
-        s.opened(&plan);
-        for sqe in [
-            fetch(0, 0).buf(0),
-            commit(0, 0, 0).buf(0),
-            get_data(0, 0).buf(0),
-            fetch(0, 0).op(sys::UBLK_U_IO_PREP_IO_CMDS),
-            fetch(0, 0).op(sys::UBLK_U_IO_COMMIT_IO_CMDS),
-            fetch(0, 0).op(sys::UBLK_U_IO_FETCH_IO_CMDS),
-            fetch(9, 0).op(sys::UBLK_U_IO_PREP_IO_CMDS),
-        ] {
-            s.send(1, [sqe]);
-        }
-        s.step(Step::Pause(10));
     })
 }
