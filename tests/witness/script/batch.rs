@@ -123,7 +123,7 @@ impl<W: World> Run<'_, W> {
         ([word(0), word(8)], Bytes::from(&bytes))
     }
 
-    /// Puts so many buffers of `len` bytes in the group, which is mapped when it is first given any.
+    /// Puts so many buffers of `len` bytes in the group, which is mapped when it is first used.
     pub(super) fn provide(&mut self, ring: usize, count: u16, len: usize) -> String {
         if !self.groups.contains_key(&ring) {
             let Some(made) = self.rings.get(&ring) else { return "no ring".into() };

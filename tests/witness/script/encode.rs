@@ -95,6 +95,11 @@ impl<W: World> Run<'_, W> {
         UBLKSRV_IO_BUF_OFFSET + (others | real)
     }
 
+    pub(super) fn buffer(&mut self, buffer: usize) -> Bytes {
+        let fresh = || Bytes::new(super::build::MAX_IO_BYTES as usize, 0xbb);
+        *self.buffers.entry(buffer).or_insert_with(fresh)
+    }
+
     /// The address of a payload, its memory, and the length of the path in it.
     fn payload(&mut self, payload: &Payload) -> (u64, Option<Bytes>, u16) {
         let (bytes, path) = match payload {

@@ -42,8 +42,8 @@ struct Draft {
     started: bool,
     /// Not to be started any more: old kernels complete commands of before, which were freed.
     stopped: bool,
-    /// A STOP_DEV may wait for a request, with the device's mutex, which a FETCH takes: on new kernels
-    /// a server that fetches then never answers the request.
+    /// A STOP_DEV may wait for a request, and has the device's mutex, which a FETCH takes: on new
+    /// kernels a server that fetches then never answers the request.
     stopping: bool,
     /// Clients that wait, by queue.
     waiting: Vec<Vec<Wish>>,

@@ -443,9 +443,4 @@ impl<W: World> Run<'_, W> {
         self.sent.push(Sent { sqe, ring, slot, memory, answered: false, committed, given_up });
         "ok".into()
     }
-
-    pub(super) fn buffer(&mut self, buffer: usize) -> Bytes {
-        let fresh = || Bytes::new(super::build::MAX_IO_BYTES as usize, 0xbb);
-        *self.buffers.entry(buffer).or_insert_with(fresh)
-    }
 }
