@@ -467,7 +467,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__recover)
-            opts="-h --data-lost --timeout --trace --trace-format --help"
+            opts="-h --data-lost --timeout --background --in-background --trace --trace-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -653,7 +653,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__upgrade)
-            opts="-h --timeout --trace --trace-format --help"
+            opts="-h --timeout --background --in-background --trace --trace-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

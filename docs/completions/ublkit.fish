@@ -80,11 +80,15 @@ complete -c ublkit -n "__fish_ublkit_using_subcommand recover" -l trace -d 'Writ
 complete -c ublkit -n "__fish_ublkit_using_subcommand recover" -l trace-format -d 'What the lines are' -r -f -a "text\t'Text for people'
 json\t'JSON objects, which \'ublkit replay\' reads'"
 complete -c ublkit -n "__fish_ublkit_using_subcommand recover" -l data-lost -d 'Of \'memory\', whose data is gone with its server: go on with zeros'
+complete -c ublkit -n "__fish_ublkit_using_subcommand recover" -l background -d 'Return once the disk is live, and serve on in the background'
+complete -c ublkit -n "__fish_ublkit_using_subcommand recover" -l in-background -d 'The server that \'--background\' has started'
 complete -c ublkit -n "__fish_ublkit_using_subcommand recover" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ublkit -n "__fish_ublkit_using_subcommand upgrade" -l timeout -d 'Seconds to wait for the old server\'s end and for the kernel at the most, each' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand upgrade" -l trace -d 'Write what is said to the kernel and by it to FILE, a line each; to standard error without one' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand upgrade" -l trace-format -d 'What the lines are' -r -f -a "text\t'Text for people'
 json\t'JSON objects, which \'ublkit replay\' reads'"
+complete -c ublkit -n "__fish_ublkit_using_subcommand upgrade" -l background -d 'Return once the disk is live, and serve on in the background'
+complete -c ublkit -n "__fish_ublkit_using_subcommand upgrade" -l in-background -d 'The server that \'--background\' has started'
 complete -c ublkit -n "__fish_ublkit_using_subcommand upgrade" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l timeout -d 'Seconds to wait for the kernel at the most' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l all -d 'All devices that no process serves, but for those that wait for their next server; with --force, all'

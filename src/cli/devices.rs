@@ -56,5 +56,9 @@ pub(super) fn server(info: &DeviceInfo) -> Option<u32> {
 
 /// Whether the device vanished while it was looked at.
 pub(super) fn is_gone(failure: &Failure) -> bool {
-    matches!(failure, Failure::Library(error) if error.kind() == ErrorKind::NotFound)
+    match failure {
+        Failure::Library(error) => error.kind() == ErrorKind::NotFound,
+        Failure::Said(kind, _) => *kind == ErrorKind::NotFound,
+        _ => false,
+    }
 }

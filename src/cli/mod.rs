@@ -2,6 +2,7 @@
 
 mod abi;
 mod delete;
+mod device;
 mod devices;
 mod doctor;
 mod exit;
@@ -26,8 +27,10 @@ mod watch;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use core::time::Duration;
+use device::{Device, Which};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use supervise::Background;
 use ublkit::{DataPath, Recovery};
 
 /// Serves block devices from user space (Linux ublk).
@@ -54,9 +57,8 @@ enum Command {
     /// Shows all that the driver says of one device
     #[command(after_help = "Example:\n  ublkit show 0")]
     Show {
-        /// The number N in /dev/ublkbN, or that path
-        #[arg(value_parser = number::device)]
-        id: u32,
+        #[command(flatten)]
+        device: Device,
         #[command(flatten)]
         output: Output,
     },
@@ -66,9 +68,8 @@ enum Command {
     /// except with --if-unused.
     #[command(after_help = "Example:\n  ublkit stop 0\n  ublkit stop 0 --if-unused")]
     Stop {
-        /// The number N in /dev/ublkbN, or that path
-        #[arg(value_parser = number::device)]
-        id: u32,
+        #[command(flatten)]
+        device: Device,
         /// Only if nobody has the disk open or mounted; needs Linux 7.0
         #[arg(long)]
         if_unused: bool,
@@ -79,14 +80,15 @@ enum Command {
     ///
     /// The device was made by 'ublkit serve --recover', and its server has died. The backend is
     /// what it was, told from the record in the state directory. Runs in the foreground, as 'ublkit
-    /// serve' does.
+    /// serve' does, unless '--background' is said again.
     #[command(after_help = RECOVER_EXAMPLES)]
     Recover(recover::Recover),
     /// Replaces the server of a device by this program, while clients go on
     ///
     /// The old server, which is ublkit too, answers what it was asked, lets go and ends; this one
-    /// takes the device over, and runs in the foreground. Meanwhile clients wait, and see no error.
-    /// Needs a device made by 'ublkit serve --recover', and Linux 6.16 or '--recover reissue'.
+    /// takes the device over. Meanwhile clients wait, and see no error. Runs in the foreground,
+    /// unless '--background' is said again. Needs a device made by 'ublkit serve --recover', and
+    /// Linux 6.16 or '--recover reissue'.
     #[command(after_help = UPGRADE_EXAMPLES)]
     Upgrade(upgrade::Upgrade),
     /// Deletes a device that is not served any more
@@ -94,10 +96,10 @@ enum Command {
     /// A device that a process still serves is left alone, except with --force.
     #[command(after_help = DELETE_EXAMPLES)]
     Delete {
-        /// The number N in /dev/ublkbN, or that path
+        /// The number N in /dev/ublkbN, that path, or the name that '--name' gave
+        #[arg(value_name = "DEVICE", value_parser = Which::parse)]
         #[arg(required_unless_present = "all", conflicts_with = "all")]
-        #[arg(value_parser = number::device)]
-        id: Option<u32>,
+        device: Option<Which>,
         /// All devices that no process serves, but for those that wait for their next server; with
         /// --force, all
         #[arg(long)]
@@ -139,9 +141,8 @@ enum Command {
     /// Prints the numbers of the user and the group who made a device: for udev
     #[command(after_help = "Example:\n  ublkit owner /dev/ublkc0")]
     Owner {
-        /// The number N in /dev/ublkbN, or that path
-        #[arg(value_parser = number::device)]
-        id: u32,
+        #[command(flatten)]
+        device: Device,
     },
     /// Says whether this machine can serve, and what to do if it cannot
     ///
@@ -189,10 +190,12 @@ const WAIT_EXAMPLES: &str = "Examples:
 
 const RECOVER_EXAMPLES: &str = "Example:
   ublkit serve file disk.img --recover reissue
-  ublkit recover 0     # after its server has died";
+  ublkit recover 0     # after its server has died
+  ublkit recover scratch --background";
 
-const UPGRADE_EXAMPLES: &str = "Example:
-  ublkit upgrade 0";
+const UPGRADE_EXAMPLES: &str = "Examples:
+  ublkit upgrade 0
+  ublkit upgrade scratch --background";
 
 const DELETE_EXAMPLES: &str = "Examples:
   ublkit delete 0
@@ -322,10 +325,6 @@ struct Serve {
 }
 
 impl Serve {
-    fn is_in_background(&self) -> bool {
-        self.supervision.in_background
-    }
-
     fn request_timeout(&self) -> Option<Duration> {
         self.request_timeout.map(|seconds| Duration::from_secs(seconds.into()))
     }
@@ -346,18 +345,24 @@ enum BackendName {
 pub(crate) fn run() -> ExitCode {
     // Wrong usage ends here with a sentence and code 2; --help and --version with code 0.
     let cli = Cli::parse();
-    let in_background = matches!(&cli.command, Command::Serve(serve) if serve.is_in_background());
+    let background = match &cli.command {
+        Command::Serve(serve) => Some(serve.supervision.background),
+        Command::Recover(recover) => Some(recover.background),
+        Command::Upgrade(upgrade) => Some(upgrade.background),
+        _ => None,
+    };
     let result = match cli.command {
         Command::Serve(serve) => serve::run(&serve),
         Command::List(output) => listing::list(output),
-        Command::Show { id, output } => listing::show(id, output),
-        Command::Stop { id, if_unused: true, patience } => {
-            delete::stop_unused(id, patience.timeout())
-        }
-        Command::Stop { id, patience, .. } => delete::stop(id, patience.timeout()),
-        Command::Delete { id, force, no_wait, patience, .. } => {
+        Command::Show { device, output } => device.id().and_then(|id| listing::show(id, output)),
+        Command::Stop { device, if_unused, patience } => device.id().and_then(|id| {
+            let stop = if if_unused { delete::stop_unused } else { delete::stop };
+            stop(id, patience.timeout())
+        }),
+        Command::Delete { device, force, no_wait, patience, .. } => {
             let how = delete::How { force, no_wait, timeout: patience.timeout() };
-            id.map_or_else(|| delete::all(how), |id| delete::one(id, how))
+            let one = |device: Which| delete::one(device.id()?, how);
+            device.map_or_else(|| delete::all(how), one)
         }
         Command::Resize(resize) => resize::run(&resize),
         Command::Wait(wait) => wait::run(&wait),
@@ -365,13 +370,13 @@ pub(crate) fn run() -> ExitCode {
         Command::Upgrade(upgrade) => upgrade::run(&upgrade),
         Command::Replay { path, backend, size } => replay::run(&path, backend, size),
         Command::Stat(stat) => stat::run(&stat),
-        Command::Owner { id } => listing::owner(id),
+        Command::Owner { device } => device.id().and_then(listing::owner),
         Command::Doctor(output) => doctor::run(output),
         Command::Features(output) => listing::features(output),
         Command::Abi(abi) => abi::run(&abi),
     };
     let code = exit::code(result);
-    if in_background {
+    if background.is_some_and(Background::is_there) {
         supervise::ended(code);
     }
     ExitCode::from(code)

@@ -1,9 +1,11 @@
 //! `recover`: a device whose server is gone is served again, as its record says.
 
+use super::device::Device;
 use super::exit::Failure;
 use super::serve::{self, Way};
 use super::signals::Signals;
 use super::state::{self, Record};
+use super::supervise::Background;
 use super::{BackendName, Cli, Command, Serve, devices, number, trace};
 use clap::{Args, Parser};
 use core::time::Duration;
@@ -16,9 +18,8 @@ const DYING: Duration = Duration::from_secs(2);
 
 #[derive(Args, Debug)]
 pub(super) struct Recover {
-    /// The number N in /dev/ublkbN, or that path
-    #[arg(value_parser = number::device)]
-    id: u32,
+    #[command(flatten)]
+    device: Device,
     /// Of 'memory', whose data is gone with its server: go on with zeros
     ///
     /// Whoever has the disk open or mounted finds other data than was written.
@@ -28,13 +29,19 @@ pub(super) struct Recover {
     #[arg(long, value_name = "SECONDS", value_parser = number::count, default_value = "60")]
     timeout: u16,
     #[command(flatten)]
+    pub(super) background: Background,
+    #[command(flatten)]
     tracing: trace::Tracing,
 }
 
 /// Serves the device until it is stopped.
 pub(super) fn run(recover: &Recover) -> Result<(), Failure> {
-    let Recover { id, data_lost, timeout, ref tracing } = *recover;
-    let signals = Signals::catch(false)?;
+    let Recover { ref device, data_lost, timeout, background, ref tracing } = *recover;
+    if background.begin(tracing)? {
+        return Ok(());
+    }
+    let signals = Signals::catch(background.is_there())?;
+    let id = device.id()?;
     let info = ask(id)?;
     let begun = Instant::now();
     while let Some(pid) = devices::server(&ask(id)?) {
@@ -57,6 +64,7 @@ pub(super) fn run(recover: &Recover) -> Result<(), Failure> {
         )));
     }
     (serve.patience.timeout, serve.tracing) = (timeout, tracing.clone());
+    serve.supervision.background = background;
     serve::go(&serve, &signals, Way::Recovered(id, Box::new(record)))
 }
 

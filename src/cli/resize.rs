@@ -1,6 +1,7 @@
 //! `resize`: a disk becomes larger while it is used: first what holds it, then its server, then the
 //! kernel's idea of it.
 
+use super::device::Device;
 use super::exit::Failure;
 use super::recover::{ask, refused, said, size_bytes};
 use super::signals::GROW;
@@ -21,9 +22,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Args, Debug)]
 pub(super) struct Resize {
-    /// The number N in /dev/ublkbN, or that path
-    #[arg(value_parser = number::device)]
-    id: u32,
+    #[command(flatten)]
+    device: Device,
     /// The new size in bytes, or with K, M, G, T or P for powers of 1024
     #[arg(value_parser = number::size)]
     size: u64,
@@ -34,7 +34,8 @@ pub(super) struct Resize {
 
 /// Makes a disk larger.
 pub(super) fn run(resize: &Resize) -> Result<(), Failure> {
-    let Resize { id, size, timeout } = *resize;
+    let Resize { ref device, size, timeout } = *resize;
+    let id = device.id()?;
     let timeout = Duration::from_secs(timeout.into());
     let info = ask(id)?;
     let offered = devices::control()?.features()?.unwrap_or_default();

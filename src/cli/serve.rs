@@ -26,15 +26,11 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     if serve.backend != BackendName::File && (serve.path.is_some() || serve.direct) {
         return Err(refused("only the backend 'file' has a path and '--direct'".into()));
     }
-    if serve.supervision.background {
-        if serve.tracing.is_mixed() {
-            let sentence = "in the background there is no standard error: give '--trace' a FILE";
-            return Err(refused(sentence.into()));
-        }
-        return supervise::start();
+    let background = serve.supervision.background;
+    if background.begin(&serve.tracing)? {
+        return Ok(());
     }
-    let signals = Signals::catch(serve.is_in_background())?;
-    go(serve, &signals, Way::Made)
+    go(serve, &Signals::catch(background.is_there())?, Way::Made)
 }
 
 /// How a device comes to be served.
@@ -189,7 +185,7 @@ where
         server.stop()?; // a device that nobody was told of is not left running
         return Err(Failure::Output(error).into());
     }
-    if serve.is_in_background() {
+    if serve.supervision.background.is_there() {
         supervise::let_go();
     }
     let manager = Notify::of_environment();

@@ -1,10 +1,12 @@
 //! `upgrade`: a device gets a new server, and its clients notice nothing.
 
+use super::device::Device;
 use super::exit::{Failure, say};
 use super::recover::{ask, known, refused};
 use super::serve::{self, Way};
 use super::signals::{HAND_OVER, Signals};
 use super::state::Record;
+use super::supervise::Background;
 use super::{BackendName, devices, number, trace};
 use clap::Args;
 use core::time::Duration;
@@ -15,20 +17,25 @@ use ublkit::{ErrorKind, Features, Recovery};
 
 #[derive(Args, Debug)]
 pub(super) struct Upgrade {
-    /// The number N in /dev/ublkbN, or that path
-    #[arg(value_parser = number::device)]
-    id: u32,
+    #[command(flatten)]
+    device: Device,
     /// Seconds to wait for the old server's end and for the kernel at the most, each
     #[arg(long, value_name = "SECONDS", value_parser = number::count, default_value = "60")]
     timeout: u16,
+    #[command(flatten)]
+    pub(super) background: Background,
     #[command(flatten)]
     tracing: trace::Tracing,
 }
 
 /// Replaces the server, and serves the device until it is stopped.
 pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
-    let Upgrade { id, timeout, ref tracing } = *upgrade;
-    let signals = Signals::catch(false)?;
+    let Upgrade { ref device, timeout, background, ref tracing } = *upgrade;
+    if background.begin(tracing)? {
+        return Ok(());
+    }
+    let signals = Signals::catch(background.is_there())?;
+    let id = device.id()?;
     let info = ask(id)?;
     let (record, mut serve) = known(&info, Duration::from_secs(timeout.into()))?;
     if serve.backend == BackendName::Memory {
@@ -43,6 +50,7 @@ pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
         old.end(id, recovery, quiesces, Duration::from_secs(timeout.into()))?;
     }
     (serve.patience.timeout, serve.tracing) = (timeout, tracing.clone());
+    serve.supervision.background = background;
     serve::go(&serve, &signals, Way::Recovered(id, Box::new(record)))
 }
 

@@ -1,5 +1,6 @@
 //! `wait`: until a device is live, or gone.
 
+use super::device::Device;
 use super::exit::Failure;
 use super::{devices, number};
 use clap::Args;
@@ -13,9 +14,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Args, Debug)]
 pub(super) struct Wait {
-    /// The number N in /dev/ublkbN, or that path
-    #[arg(value_parser = number::device)]
-    id: u32,
+    #[command(flatten)]
+    device: Device,
     /// Until its disk is there, and served
     #[arg(long, required_unless_present = "gone", conflicts_with = "gone")]
     live: bool,
@@ -28,12 +28,12 @@ pub(super) struct Wait {
 }
 
 pub(super) fn run(wait: &Wait) -> Result<(), Failure> {
-    let Wait { id, gone, timeout, .. } = *wait;
+    let Wait { ref device, gone, timeout, .. } = *wait;
     let begun = Instant::now();
-    while !is_so(id, gone)? {
+    while !is_so(device, gone)? {
         if begun.elapsed() >= Duration::from_secs(timeout.into()) {
             let what = if gone { "gone" } else { "live" };
-            let sentence = format!("ublk device {id} was not {what} within {timeout} s");
+            let sentence = format!("{device} was not {what} within {timeout} s");
             return Err(Failure::Said(ErrorKind::Timeout, sentence));
         }
         std::thread::sleep(PAUSE);
@@ -41,11 +41,13 @@ pub(super) fn run(wait: &Wait) -> Result<(), Failure> {
     Ok(())
 }
 
-fn is_so(id: u32, gone: bool) -> Result<bool, Failure> {
-    match devices::info(&mut devices::control()?, id) {
+fn is_so(device: &Device, gone: bool) -> Result<bool, Failure> {
+    // A name may be given later, or to another device.
+    let found = device.id().and_then(|id| Ok((id, devices::info(&mut devices::control()?, id)?)));
+    match found {
         Err(failure) if devices::is_gone(&failure) => Ok(gone),
         Err(failure) => Err(failure),
-        Ok(info) => {
+        Ok((id, info)) => {
             let disk = format!("/dev/ublkb{id}");
             Ok(!gone && info.state == DeviceState::Live && Path::new(&disk).exists())
         }

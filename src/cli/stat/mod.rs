@@ -11,9 +11,10 @@ mod view;
 pub(super) use snapshot::stuck_json;
 pub(super) use socket::Teller;
 
+use super::device::Which;
+use super::devices;
 use super::exit::Failure;
 use super::listing::print_json;
-use super::{devices, number};
 use core::time::Duration;
 use rates::Rates;
 use serde_json::Value;
@@ -29,9 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The words of `ublkit stat`.
 #[derive(clap::Args, Debug)]
 pub(super) struct Stat {
-    /// The number N in /dev/ublkbN, or that path
-    #[arg(value_parser = number::device, required_unless_present = "prometheus")]
-    id: Option<u32>,
+    /// The number N in /dev/ublkbN, that path, or the name that '--name' gave
+    #[arg(value_name = "DEVICE", value_parser = Which::parse)]
+    #[arg(required_unless_present = "prometheus")]
+    device: Option<Which>,
     /// Go on until Ctrl-C, or until the device is gone
     ///
     /// On a terminal it is a view that is drawn anew each time, elsewhere lines.
@@ -51,7 +53,8 @@ pub(super) struct Stat {
 
 /// Looks at a device for a while, or again and again.
 pub(super) fn run(stat: &Stat) -> Result<(), Failure> {
-    match stat.id {
+    let id = stat.device.as_ref().map(Which::id).transpose()?;
+    match id {
         Some(id) if stat.prometheus => print(&prometheus::text(&[Source::find(id)?.look()?])),
         Some(id) => look(id, stat),
         None => print(&prometheus::text(&all())),

@@ -207,6 +207,13 @@ impl Directory {
         }
     }
 
+    /// The record of the device with that name, except one's own.
+    pub(super) fn named(&self, name: &str, own: Option<u64>) -> Option<Record> {
+        let tags = self.tags().into_iter().filter(|tag| Some(*tag) != own);
+        let mut records = tags.filter_map(|tag| self.read(tag).ok()?);
+        records.find(|record| record.name.as_deref() == Some(name))
+    }
+
     /// The tags of all files that end so, in order.
     fn tags_of(&self, end: &str) -> Vec<u64> {
         let entries = Dir::read_from(&self.fd).into_iter().flatten().flatten();

@@ -50,9 +50,7 @@ impl Kept {
     /// Another device that has the name.
     fn rival(&self) -> Option<String> {
         let (directory, name) = (self.directory.as_ref()?, self.record.name.as_ref()?);
-        let others = directory.tags().into_iter().filter(|tag| *tag != self.record.tag);
-        let records = others.filter_map(|tag| directory.read(tag).ok()?);
-        let rival = records.into_iter().find(|other| other.name.as_ref() == Some(name))?;
+        let rival = directory.named(name, Some(self.record.tag))?;
         let device = rival.granted.map(|granted| format!("ublk device {}", granted.id));
         let device = device.unwrap_or_else(|| "a device that is being made".into());
         Some(format!("the name '{name}' is taken by {device}: choose another"))

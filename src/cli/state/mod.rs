@@ -35,6 +35,12 @@ pub(super) fn of(info: &DeviceInfo) -> Result<Option<Record>, Failure> {
     }
 }
 
+/// The word of the device with that name, as its record says.
+pub(super) fn tag_of(name: &str) -> Result<Option<u64>, Failure> {
+    let Some(directory) = Directory::find()? else { return Ok(None) };
+    Ok(directory.named(name, None).map(|record| record.tag))
+}
+
 /// A device is gone, and so is its record, if there is one.
 pub(super) fn gone(info: &DeviceInfo) {
     if let (Ok(Some(directory)), Ok(Some(record))) = (Directory::find(), of(info)) {

@@ -20,7 +20,7 @@ pub(in crate::cli) fn is_about_background(word: &OsStr) -> bool {
 }
 
 /// Starts the server, and waits for its line.
-pub(in crate::cli) fn start() -> Result<(), Failure> {
+pub(super) fn start() -> Result<(), Failure> {
     let failed = |what: &str, error: std::io::Error| {
         Failure::Said(ErrorKind::Failed, format!("cannot {what} a server: {error}"))
     };

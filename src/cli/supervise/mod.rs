@@ -5,26 +5,58 @@ mod memory;
 mod mounts;
 mod notify;
 
-pub(super) use background::{ended, is_about_background, let_go, start};
+pub(super) use background::{ended, is_about_background, let_go};
 pub(super) use notify::{Notify, VARIABLE as NOTIFY_VARIABLE};
 
 use super::exit::Failure;
+use super::trace::Tracing;
 use std::path::Path;
+use ublkit::ErrorKind;
 
-/// Words of `ublkit serve` about its life as a process.
-#[derive(clap::Args, Debug)]
+/// Where a server runs.
+#[derive(clap::Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "Supervision")]
-pub(super) struct Supervision {
+pub(super) struct Background {
     /// Return once the disk is live, and serve on in the background
     ///
     /// The exit code and the sentence of one that cannot be served are those of the foreground. A
     /// server in the background has nothing to do with the terminal any more, and does not heed
     /// SIGHUP.
     #[arg(long)]
-    pub(super) background: bool,
+    background: bool,
     /// The server that '--background' has started.
     #[arg(long, hide = true, conflicts_with = "background")]
-    pub(super) in_background: bool,
+    in_background: bool,
+}
+
+impl Background {
+    /// Whether this process serves there.
+    pub(super) fn is_there(self) -> bool {
+        self.in_background
+    }
+
+    /// Has another process serve there, if that is wanted; whether it was, and now does.
+    ///
+    /// # Errors
+    /// What the other process ended with, which it has said.
+    pub(super) fn begin(self, tracing: &Tracing) -> Result<bool, Failure> {
+        if self.background && tracing.is_mixed() {
+            let sentence = "in the background there is no standard error: give '--trace' a FILE";
+            return Err(Failure::Said(ErrorKind::Usage, sentence.into()));
+        }
+        if self.background {
+            background::start()?;
+        }
+        Ok(self.background)
+    }
+}
+
+/// Words of `ublkit serve` about its life as a process.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Supervision")]
+pub(super) struct Supervision {
+    #[command(flatten)]
+    pub(super) background: Background,
     /// Keep all memory of the server in RAM, and take it at once
     ///
     /// For disks that are swapped to, or that others are swapped for. It is the queues' buffers
@@ -46,7 +78,7 @@ pub(super) struct Supervision {
 impl Supervision {
     /// What is done first.
     pub(super) fn begin(&self) -> Result<(), Failure> {
-        if self.in_background {
+        if self.background.is_there() {
             background::begin();
         }
         self.oom_score.map_or(Ok(()), memory::set_oom_score)

@@ -10,6 +10,7 @@ mod errors;
 mod fs;
 pub mod kill;
 mod life;
+mod names;
 mod ops;
 mod ordinary;
 mod paths;
@@ -89,6 +90,7 @@ pub const CASES: &[Case] = &[
     Case { name: "recovery: killed at any step", needs: NOTHING, run: recovery::any_step },
     Case { name: "recovery: refused", needs: NOTHING, run: recovery::refused },
     Case { name: "recovery: dirty pages at a stop", needs: NOTHING, run: recovery::dirty_pages },
+    Case { name: "recovery: by name, in the background", needs: NOTHING, run: names::whole_life },
     Case { name: "deadlines: a frozen file", needs: NOTHING, run: deadlines::frozen },
     Case { name: "deadlines: a stuck backend", needs: NOTHING, run: deadlines::gives_up },
     Case { name: "power: cuts", needs: NOTHING, run: power::cut },
