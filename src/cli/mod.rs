@@ -176,7 +176,7 @@ const SERVE_EXAMPLES: &str = "Examples:
   ublkit serve null --size 250G --block-size 4096
   ublkit serve file disk.img --size 10G
   ublkit serve file /dev/sdb --direct
-  ublkit serve file disk.img --recover reissue --name scratch
+  ublkit serve file disk.img --recover reissue --name scratch --resume
   ublkit serve file disk.img --background
   ublkit serve memory --size 1G --trace
   ublkit serve memory --size 1G --trace=talk.jsonl --trace-format json";
@@ -313,6 +313,12 @@ struct Serve {
     /// What the device shall be called: 'by-name/NAME' in the state directory leads to its disk
     #[arg(long, value_parser = state::name)]
     name: Option<String>,
+    /// If a device with that name waits for its next server, be that, as 'ublkit recover' would
+    ///
+    /// For service managers, which start a server that has died again. What the device's first
+    /// server was told stands; these arguments are for a device that there is not yet.
+    #[arg(long, requires_all = ["name", "recover"])]
+    resume: bool,
     #[command(flatten)]
     patience: Patience,
     #[command(flatten)]

@@ -41,7 +41,20 @@ pub(super) fn run(recover: &Recover) -> Result<(), Failure> {
         return Ok(());
     }
     let signals = Signals::catch(background.is_there())?;
-    let id = device.id()?;
+    go_on(device.id()?, &signals, &Next { data_lost, timeout, background, tracing })
+}
+
+/// What is said to a device's next server.
+pub(super) struct Next<'a> {
+    pub(super) data_lost: bool,
+    /// Seconds.
+    pub(super) timeout: u16,
+    pub(super) background: Background,
+    pub(super) tracing: &'a trace::Tracing,
+}
+
+/// Serves a device whose server is gone, until it is stopped.
+pub(super) fn go_on(id: u32, signals: &Signals, next: &Next) -> Result<(), Failure> {
     let info = ask(id)?;
     let begun = Instant::now();
     while let Some(pid) = devices::server(&ask(id)?) {
@@ -56,16 +69,16 @@ pub(super) fn run(recover: &Recover) -> Result<(), Failure> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    let (record, mut serve) = known(&info, Duration::from_secs(timeout.into()))?;
-    if serve.backend == BackendName::Memory && !data_lost {
+    let (record, mut serve) = known(&info, Duration::from_secs(next.timeout.into()))?;
+    if serve.backend == BackendName::Memory && !next.data_lost {
         return Err(refused(format!(
             "the data of ublk device {id} was in its server's memory, and is gone with it: delete \
-             the device, or go on with zeros by --data-lost"
+             the device, or go on with zeros by 'ublkit recover --data-lost'"
         )));
     }
-    (serve.patience.timeout, serve.tracing) = (timeout, tracing.clone());
-    serve.supervision.background = background;
-    serve::go(&serve, &signals, Way::Recovered(id, Box::new(record)))
+    (serve.patience.timeout, serve.tracing) = (next.timeout, next.tracing.clone());
+    serve.supervision.background = next.background;
+    serve::go(&serve, signals, Way::Recovered(id, Box::new(record)))
 }
 
 /// What the driver says of a device.

@@ -1,6 +1,8 @@
 //! `serve`: one device, in the foreground.
 
+use super::device::Which;
 use super::exit::{self, Failure, say};
+use super::recover::{self, Next};
 use super::signals::{Event, Signals};
 use super::stat::Teller;
 use super::state::{self, FileName, Kept, Record};
@@ -30,7 +32,23 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     if background.begin(&serve.tracing)? {
         return Ok(());
     }
-    go(serve, &Signals::catch(background.is_there())?, Way::Made)
+    let signals = Signals::catch(background.is_there())?;
+    match waiting(serve)? {
+        Some(id) => {
+            let (timeout, tracing) = (serve.patience.timeout, &serve.tracing);
+            recover::go_on(id, &signals, &Next { data_lost: false, timeout, background, tracing })
+        }
+        None => go(serve, &signals, Way::Made),
+    }
+}
+
+/// The device with that name, if it is there and is to be resumed.
+fn waiting(serve: &Serve) -> Result<Option<u32>, Failure> {
+    let Some(name) = serve.name.clone().filter(|_| serve.resume) else { return Ok(None) };
+    match Which::Name(name).id() {
+        Err(Failure::Said(ErrorKind::NotFound, _)) => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 /// How a device comes to be served.

@@ -59,7 +59,13 @@ fn all(wanted: &Wanted) -> bool {
     };
     let series = kernels::series(&release);
     let seeds = Vec::leak(wanted.seeds.clone());
-    let context = Context { depth: wanted.depth, features, quirks: series.quirks, seeds };
+    let context = Context {
+        depth: wanted.depth,
+        features,
+        quirks: series.quirks,
+        expendable: wanted.expendable,
+        seeds,
+    };
     if wanted.expendable {
         // Pages stay dirty until somebody writes them: cases kill servers while that is done.
         for (setting, percent) in [("dirty_ratio", "80"), ("dirty_background_ratio", "60")] {

@@ -21,6 +21,7 @@ missing_packages() {
   has file || echo file
   has ip || echo iproute2
   has xz || echo xz-utils
+  [[ -x /usr/lib/systemd/systemd ]] || echo systemd
   has dpkg-deb || echo dpkg
   venv_ok || venv_python >/dev/null || printf '%s\n' python3 python3-venv
 }
@@ -66,8 +67,8 @@ want_backport() {
   [[ $id == debian && $codename == bookworm ]]
 }
 
-apt_install() { # PACKAGE...
-  local apt_dir=$cache_dir/apt-host log=$cache_dir/install.log mirror backports='' p rest=() qemu=0
+apt_lists() { # sets apt_opts and backports
+  local apt_dir=$cache_dir/apt-host mirror
   export DEBIAN_FRONTEND=noninteractive
   # The lists are private: the machine's own stay as they are, and the
   # backports source does not outlive this script.
@@ -75,20 +76,24 @@ apt_install() { # PACKAGE...
   mkdir -p "$apt_dir/parts" "$apt_dir/lists/partial"
   trap 'rm -rf -- "$cache_dir/apt-host"' EXIT
   cp -L /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources "$apt_dir/parts/" 2>/dev/null || true
-  for p in "$@"; do
-    if [[ $p == qemu-system-x86 ]]; then qemu=1; else rest+=("$p"); fi
-  done
-  if ((qemu)) && want_backport && mirror=$(debian_mirror); then
+  backports=''
+  if want_backport && mirror=$(debian_mirror); then
     backports=bookworm-backports
     echo "deb [arch=amd64$(signed_by)] $mirror $backports main" >"$apt_dir/parts/ublkit-backports.list"
   fi
-  local opts=(-o Dir::Etc::sourceparts="$apt_dir/parts" -o Dir::State::lists="$apt_dir/lists"
+  apt_opts=(-o Dir::Etc::sourceparts="$apt_dir/parts" -o Dir::State::lists="$apt_dir/lists"
     -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root
     -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
     -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120 -qq)
   # A source that fails (a foreign one, say) need not be one that is needed.
-  apt-get "${opts[@]}" update >"$log" 2>&1 || say "some package sources could not be read; going on with the others"
-  local inst=(apt-get "${opts[@]}" install -y --no-install-recommends)
+  apt-get "${apt_opts[@]}" update >"$log" 2>&1 || say "some package sources could not be read; going on with the others"
+}
+
+apt_install() { # PACKAGE...
+  local p rest=() qemu=0 inst=(apt-get "${apt_opts[@]}" install -y --no-install-recommends)
+  for p in "$@"; do
+    if [[ $p == qemu-system-x86 ]]; then qemu=1; else rest+=("$p"); fi
+  done
   if ((qemu)); then
     if [[ -n $backports ]] && "${inst[@]}" -t "$backports" qemu-system-x86 >>"$log" 2>&1; then
       :
@@ -100,9 +105,25 @@ apt_install() { # PACKAGE...
   ((${#rest[@]} == 0)) || "${inst[@]}" "${rest[@]}" >>"$log" 2>&1
 }
 
+# udev, for the case that needs it: unpacked, not installed, or every guest would run it.
+udev_ok() { [[ -x $cache_dir/udev/bin/udevadm ]]; }
+
+fetch_udev() {
+  local tmp
+  tmp=$(mktemp -d "$cache_dir/.udev.XXXXXX")
+  if ! (cd "$tmp" && apt-get "${apt_opts[@]}" download udev >>"$log" 2>&1 && dpkg-deb -x udev_*.deb x); then
+    rm -rf -- "$tmp"
+    die 1 "the Debian archive did not give udev: see $log"
+  fi
+  rm -rf -- "$cache_dir/udev"
+  mv -- "$tmp/x" "$cache_dir/udev"
+  rm -rf -- "$tmp"
+}
+
 open_cache
+log=$cache_dir/install.log
 mapfile -t need < <(missing_packages)
-if ((${#need[@]} == 0)) && venv_ok; then exit 0; fi
+if ((${#need[@]} == 0)) && venv_ok && udev_ok; then exit 0; fi
 
 exec 9>"$cache_dir/prepare.lock"
 flock 9
@@ -118,6 +139,7 @@ if ((${#need[@]})); then
     exit 3
   fi
   say "installing ${need[*]}"
+  apt_lists
   if ! apt_install "${need[@]}" 9>&-; then
     tail -n 20 -- "$cache_dir/install.log" >&2
     say "the installation failed; this is the command to try by hand:"
@@ -126,6 +148,10 @@ if ((${#need[@]})); then
   fi
 fi
 venv_ok || make_venv
+if ! udev_ok; then
+  [[ -v apt_opts ]] || apt_lists
+  fetch_udev
+fi
 mapfile -t need < <(missing_packages)
 ((${#need[@]} == 0)) || die 3 "still missing after the installation: ${need[*]}"
 say "ready: $(qemu-system-x86_64 --version | sed -n 1p), virtme-ng $vng_version, $(fio --version)"

@@ -20,6 +20,7 @@ mod resize;
 mod speed;
 mod stat;
 pub mod supervise;
+mod system;
 mod trace;
 mod witness;
 
@@ -36,6 +37,8 @@ pub struct Context {
     pub features: Features,
     /// What this kernel does unlike the newest.
     pub quirks: &'static [Quirk],
+    /// Whether nobody needs the machine afterwards.
+    pub expendable: bool,
     /// Random scripts to show, instead of the recorded ones.
     pub seeds: &'static [u64],
 }
@@ -172,6 +175,8 @@ pub const CASES: &[Case] = &[
     Case { name: "supervise: its own mounts", needs: NOTHING, run: supervise::own_mounts },
     Case { name: "supervise: swap", needs: NOTHING, run: supervise::swap },
     Case { name: "ordinary: a user's own device", needs: NOTHING, run: ordinary::whole_life },
+    Case { name: "system: nodes by udev", needs: NOTHING, run: system::nodes },
+    Case { name: "system: a service", needs: NOTHING, run: system::service },
     Case { name: "stat: each request is counted", needs: NOTHING, run: stat::counts },
     Case { name: "stat: a busy disk", needs: NOTHING, run: stat::busy },
     Case { name: "stat: watched", needs: NOTHING, run: stat::watched },

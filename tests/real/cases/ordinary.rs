@@ -1,7 +1,7 @@
 //! A device of an ordinary user: made, served, used, looked at and stopped without privileges.
 //!
 //! There is no udev in the guest. What its rule (`docs/udev`) does is done here: it asks `ublkit
-//! owner` whose a node is, and gives it to him.
+//! owner` whose a node is, and gives it to him. `system::nodes` does the same with udev itself.
 
 use super::Context;
 use super::errors::{Restore, as_nobody};
@@ -61,9 +61,7 @@ pub fn whole_life(_: Context) {
     let mode = |mode| fs::set_permissions(control, PermissionsExt::from_mode(mode)).unwrap();
     mode(0o666);
     let _closed = Restore(|| mode(0o600));
-    let _ = fs::remove_dir_all(RUNTIME);
-    fs::create_dir(RUNTIME).unwrap();
-    chown(RUNTIME, Some(NOBODY), Some(NOBODY)).unwrap();
+    make_runtime_folder();
 
     // Nobody gives the node away: an error that says so, and root can clean up.
     let (output, why) = said(&mut nobodys(&["serve", "null", "--size", "1G", "--unprivileged"]));
@@ -78,6 +76,27 @@ pub fn whole_life(_: Context) {
         used();
         drop(over);
     });
+    nothing_is_left();
+}
+
+/// The same where somebody else gives the nodes away, and has given the control device.
+pub fn with_nodes() {
+    let _closed = Restore(|| {
+        let mode = PermissionsExt::from_mode(0o600);
+        fs::set_permissions("/dev/ublk-control", mode).unwrap();
+    });
+    make_runtime_folder();
+    used();
+    nothing_is_left();
+}
+
+fn make_runtime_folder() {
+    let _ = fs::remove_dir_all(RUNTIME);
+    fs::create_dir(RUNTIME).unwrap();
+    chown(RUNTIME, Some(NOBODY), Some(NOBODY)).unwrap();
+}
+
+fn nothing_is_left() {
     let left = names(&format!("{RUNTIME}/ublkit"));
     let left: Vec<_> = left.iter().filter(|name| *name != "by-name").collect();
     assert!(left.is_empty(), "records are left: {left:?}");

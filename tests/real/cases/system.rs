@@ -1,0 +1,171 @@
+//! Served as a machine does it: with udev's own daemon, and with systemd's.
+//!
+//! Both are the real programs, in a guest that has neither otherwise: udev gives nodes to their
+//! devices' makers by our rule, and a service manager starts, restarts and stops our unit.
+
+use super::Context;
+use super::errors::Restore;
+use super::ordinary;
+use crate::tools::{self, UBLKIT, eventually, names, run};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// Where the rule and the unit expect the program.
+const INSTALLED: &str = "/usr/local/bin/ublkit";
+
+/// A file of `docs`.
+fn of_docs(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(path)
+}
+
+/// Installs the program; the guest's own `/usr` is thrown away with it.
+fn installed() -> Restore<impl Fn()> {
+    fs::copy(UBLKIT, INSTALLED).unwrap();
+    Restore(|| drop(fs::remove_file(INSTALLED)))
+}
+
+/// Whether the machine may be changed so.
+fn is_ours(context: Context) -> bool {
+    if !context.expendable {
+        println!("measured: nothing: this machine's own daemons are left alone");
+    }
+    context.expendable
+}
+
+/// What `tests/vm/prepare.sh` has unpacked.
+fn udevadm() -> PathBuf {
+    let vm = std::env::var_os("UBLKIT_VM_CACHE").map(PathBuf::from);
+    let vm = vm.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/vm"));
+    vm.join("udev/bin/udevadm")
+}
+
+/// udev with our rule, for as long as this lives.
+struct Udev(Child);
+
+impl Udev {
+    fn start() -> Self {
+        let rules = "/run/udev/rules.d";
+        fs::create_dir_all(rules).unwrap();
+        fs::copy(of_docs("udev/60-ublkit.rules"), format!("{rules}/60-ublkit.rules")).unwrap();
+        // It is one program, and told apart by what it is called.
+        let daemon = "/run/systemd-udevd";
+        fs::copy(udevadm(), daemon).unwrap();
+        let udev = Self(Command::new(daemon).stdin(Stdio::null()).spawn().unwrap());
+        eventually("udev listens", SOON, || Path::new("/run/udev/control").exists());
+        for words in [&["trigger", "--action=add", "--name-match=ublk-control"][..], &["settle"]] {
+            let done = Command::new(udevadm()).args(words).stdin(Stdio::null()).status().unwrap();
+            assert!(done.success(), "udevadm {words:?}");
+        }
+        udev
+    }
+}
+
+impl Drop for Udev {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        let _ = fs::remove_dir_all("/run/udev");
+    }
+}
+
+/// An ordinary user's device, whose nodes udev gives him, as the documentation has it installed.
+pub fn nodes(context: Context) {
+    if !is_ours(context) {
+        return;
+    }
+    let _program = installed();
+    let _udev = Udev::start();
+    ordinary::with_nodes();
+}
+
+/// A service manager, for as long as this lives.
+struct Manager(Child);
+
+const RUNTIME: &str = "/run/ublkit-manager";
+
+impl Manager {
+    fn start() -> Self {
+        let units = format!("{RUNTIME}/systemd/user");
+        fs::create_dir_all(format!("{units}/ublkit@.service.d")).unwrap();
+        fs::create_dir_all("/run/systemd/system").unwrap(); // as on a machine that it has booted
+        fs::copy(of_docs("systemd/ublkit@.service"), format!("{units}/ublkit@.service")).unwrap();
+        let again = "[Service]\nRestart=on-failure\n";
+        fs::write(format!("{units}/ublkit@.service.d/again.conf"), again).unwrap();
+        let mut command = Command::new("/usr/lib/systemd/systemd");
+        command.args(["--user", "--unit=basic.target"]).env("XDG_RUNTIME_DIR", RUNTIME);
+        let manager = Self(command.stdin(Stdio::null()).spawn().unwrap());
+        let listens = format!("{RUNTIME}/systemd/private");
+        eventually("the manager listens", SOON, || Path::new(&listens).exists());
+        manager
+    }
+
+    /// What `systemctl` says, and whether it is content.
+    fn systemctl(words: &[&str]) -> (bool, String) {
+        let mut command = Command::new("systemctl");
+        command.arg("--user").args(words).env("XDG_RUNTIME_DIR", RUNTIME).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).trim().to_string())
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        let _ = fs::remove_dir_all(RUNTIME);
+        let _ = fs::remove_dir_all("/run/systemd/system");
+    }
+}
+
+fn shown(device: &str) -> Value {
+    serde_json::from_str(&run(UBLKIT, &["show", device, "--json"])).unwrap()
+}
+
+/// A disk that is a service: live when it has started, there again when its server was killed, gone
+/// when it has stopped.
+pub fn service(context: Context) {
+    if !is_ours(context) {
+        return;
+    }
+    let _program = installed();
+    let (name, service) = ("scratch", "ublkit@scratch");
+    let image = "/tmp/ublkit-service.img";
+    let _image = Restore(|| drop(fs::remove_file(image)));
+    fs::create_dir_all("/etc/ublkit").unwrap();
+    let words = format!("SERVE=file {image} --size 16M --recover reissue --resume\n");
+    fs::write("/etc/ublkit/scratch.conf", words).unwrap();
+    let _told = Restore(|| drop(fs::remove_dir_all("/etc/ublkit")));
+    let _manager = Manager::start();
+
+    assert_eq!(Manager::systemctl(&["start", service]), (true, String::new()));
+    let first = shown(name); // that it started says that it is live
+    assert_eq!(first["state"], "live", "{first}");
+    let (_, status) = Manager::systemctl(&["show", service, "--property=StatusText"]);
+    assert_eq!(status, "StatusText=serving /dev/ublkb0");
+
+    let killed = Manager::systemctl(&["kill", "--signal=KILL", service]);
+    assert_eq!(killed, (true, String::new()));
+    eventually("another server serves it", SOON * 2, || {
+        let now = shown(name);
+        now["state"] == "live" && now["server_pid"] != first["server_pid"]
+    });
+    assert_eq!(shown(name)["tag"], first["tag"], "it is the same device");
+    eventually("the manager knows", SOON, || Manager::systemctl(&["is-active", service]).0);
+
+    assert_eq!(Manager::systemctl(&["stop", service]), (true, String::new()));
+    assert_eq!(tools::devices(), Vec::<String>::new());
+    let (_, result) = Manager::systemctl(&["show", service, "--property=Result"]);
+    assert_eq!(result, "Result=success");
+    assert!(!names("/run/ublkit").iter().any(|name| name.ends_with(".json")), "a record is left");
+
+    // What keeps it from being served is told.
+    fs::write("/etc/ublkit/scratch.conf", "SERVE=file /nowhere/disk.img\n").unwrap();
+    let (started, why) = Manager::systemctl(&["start", service]);
+    assert!(!started && why.contains("failed"), "{why}");
+}
