@@ -260,6 +260,73 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 mod tests {
     use super::*;
 
+    use crate::ring::{Played, RingPlan};
+
+    fn batch() -> Batch {
+        let plan = RingPlan { submissions: 3, completions: 4, one_task: false };
+        let mut ring = Ring::<_, Sqe>::new(Played::default(), plan).unwrap();
+        Batch {
+            elements: Elements::new(2, false, 0, PATIENCE).unwrap(),
+            tags: ring.provide(1).unwrap(),
+            fetch: Fetch::Idle,
+            fruitless: 0,
+            is_prepared: false,
+            is_timed: false,
+            open: 5,
+            elements_sqe: 7,
+            fetch_sqe: 0,
+        }
+    }
+
+    #[test]
+    fn a_command_is_taken_with_its_sqe() {
+        let batch = batch();
+        assert_eq!([3, 7, 8, 9].map(|sqes| batch.taken(sqes)), [4, 4, 5, 5]);
+    }
+
+    #[test]
+    fn elements_are_filled_sent_and_under_way() {
+        let mut batch = batch();
+        let seen = |batch: &Batch| {
+            let under_way = [7, 8].map(|sqes| batch.has_elements_under_way(sqes));
+            (batch.has_unsent(), batch.sure(), under_way)
+        };
+        assert_eq!(seen(&batch), (false, 0, [false, false]));
+        batch.add(1, 4096, Address::NONE);
+        assert_eq!(seen(&batch), (true, 0, [false, false]));
+        batch.elements.lend().unwrap();
+        assert_eq!(seen(&batch), (false, 1, [false, true]));
+        batch.take_all_back();
+        assert_eq!(seen(&batch), (false, 0, [false, false]));
+    }
+
+    #[test]
+    fn who_leaves_asks_for_nothing_new() {
+        for (before, after) in
+            [(Fetch::Idle, Fetch::Over), (Fetch::Begun, Fetch::Begun), (Fetch::Over, Fetch::Over)]
+        {
+            let mut batch = Batch { fetch: before, ..batch() };
+            batch.leave();
+            assert_eq!(batch.fetch, after, "{before:?}");
+        }
+    }
+
+    #[test]
+    fn tags_are_asked_for_again_for_a_while() {
+        let ended = |result: i32, fruitless: u8| {
+            let mut batch = Batch { fetch: Fetch::Begun, fruitless, ..batch() };
+            let answer = batch.fetch_ended(result).map_err(|error| error.to_string());
+            (answer.ok(), batch.fetch, batch.fruitless)
+        };
+        assert_eq!(ended(-libc::ENODEV, 0), (Some(true), Fetch::Over, 0));
+        for before in 0..FRUITLESS {
+            assert_eq!(ended(-libc::ENOBUFS, before), (Some(true), Fetch::Idle, before + 1));
+        }
+        assert_eq!(ended(-libc::ENOBUFS, FRUITLESS), (None, Fetch::Over, FRUITLESS));
+        assert_eq!(ended(-libc::EINVAL, 0), (None, Fetch::Over, 0));
+        assert_eq!(ended(2, 0), (Some(false), Fetch::Over, 0), "tags come with more to come");
+    }
+
     #[test]
     fn rings_have_room_for_what_batches_add() {
         assert_eq!(Batch::entries(128), (3, 128 + 3));
