@@ -97,6 +97,7 @@ pub const CASES: &[Case] = &[
     Case { name: "deadlines: a frozen file", needs: NOTHING, run: deadlines::frozen },
     Case { name: "deadlines: a stuck backend", needs: NOTHING, run: deadlines::gives_up },
     Case { name: "power: cuts", needs: NOTHING, run: power::cut },
+    Case { name: "power: overwrites of a file", needs: NOTHING, run: power::overwrites },
     Case { name: "power: control: a forgetful server", needs: NOTHING, run: power::forgetful },
     Case { name: "resize: a file", needs: NOTHING, run: resize::file },
     Case { name: "data: stamps on every queue", needs: NOTHING, run: data::stamps },

@@ -3,7 +3,7 @@
 use super::Context;
 use crate::dice::Dice;
 use crate::disk;
-use crate::tools::{self, Serving, UBLKIT, eventually};
+use crate::tools::{self, Serving, UBLKIT, eventually, run};
 use rustix::fs::fdatasync;
 use rustix::process::Signal;
 use std::fs::File;
@@ -37,8 +37,8 @@ struct Inner {
 }
 
 impl Lossy {
-    fn new() -> Self {
-        let zeros = vec![0; BLOCKS * BLOCK];
+    fn new(blocks: usize) -> Self {
+        let zeros = vec![0; blocks * BLOCK];
         let inner =
             Inner { now: zeros.clone(), durable: zeros, cached: Vec::new(), has_power: true };
         Self(Arc::new(Mutex::new(inner)))
@@ -66,7 +66,7 @@ impl Lossy {
 
 impl Backend for Lossy {
     fn geometry(&self) -> Geometry {
-        let mut geometry = Geometry::new((BLOCKS * BLOCK) as u64);
+        let mut geometry = Geometry::new(self.0.lock().expect("no panic").now.len() as u64);
         (geometry.logical_block_bytes, geometry.physical_block_bytes) =
             (BLOCK as u32, BLOCK as u32);
         geometry.durability = Durability::FlushAndFua;
@@ -194,7 +194,7 @@ pub fn cut(context: Context) {
     for &path in DataPath::ALL.iter().filter(|path| offered.contains(path.features())) {
         for direct in [false, true] {
             for _ in 0..context.pick(1, 10) {
-                let lossy = Lossy::new();
+                let lossy = Lossy::new(BLOCKS);
                 let below = serve_below(&lossy);
                 let mut words = vec!["file".into(), below.block_path(), "--queues".into()];
                 words.extend(["2", "--data", path.name()].map(String::from));
@@ -214,35 +214,114 @@ pub fn cut(context: Context) {
     }
 }
 
-/// A server that says that it has flushed, and has not.
+/// Blocks of the disk that is to have a file system.
+const DISK_BLOCKS: usize = 4096;
+/// Of the file in it.
+const FILE_BLOCKS: usize = 64;
+
+/// Overwrites a file on a file system of the disk at `path`, each block durably, and cuts the power
+/// of the disk below. A file system sends FUA for that and no flush, unlike a disk's own client.
+fn cut_under_file(path: &str, below: &Lossy, dice: &mut Dice) -> Result<u64, String> {
+    run("mkfs.ext4", &["-q", "-O", "^has_journal", "-b", "4096", path]);
+    let point = tools::mount_point("power");
+    run("mount", &[path, &point]);
+    let name = format!("{point}/file");
+    let told: Vec<Told> = (0..FILE_BLOCKS).map(|_| Told::default()).collect();
+    let stamp = |index: usize, generation| disk::stamp(index as u64, generation, BLOCK);
+    let first: Vec<u8> = (0..FILE_BLOCKS).flat_map(|index| stamp(index, 0)).collect();
+    std::fs::write(&name, first).unwrap();
+    run("sync", &["-f", &name]);
+    let file = disk::open(&name, libc::O_DSYNC);
+    for count in 0..FILE_BLOCKS + dice.below(2 * FILE_BLOCKS) {
+        let index = count % FILE_BLOCKS;
+        let generation = told[index].written.fetch_add(1, Ordering::Relaxed) + 1;
+        disk::write(&file, (index * BLOCK) as u64, &stamp(index, generation)).unwrap();
+        told[index].durable.store(generation, Ordering::Relaxed);
+    }
+    let left = below.cut(dice);
+    drop(file);
+    run("umount", &[&point]);
+    let mut sure = 0;
+    for (index, told) in told.iter().enumerate() {
+        let durable = told.durable.load(Ordering::Relaxed);
+        // The file system knows where it is; it is there once.
+        let wanted = stamp(index, durable);
+        if !left.chunks(BLOCK).any(|block| block == wanted) {
+            return Err(format!("block {index} lost its write {durable}, which was durable"));
+        }
+        sure += durable;
+    }
+    Ok(sure)
+}
+
+/// The file backend below a file system's durable overwrites.
+pub fn overwrites(context: Context) {
+    let mut dice = Dice::new("power cuts");
+    for options in [&[][..], &["--direct"]] {
+        for _ in 0..context.pick(1, 10) {
+            let lossy = Lossy::new(DISK_BLOCKS);
+            let below = serve_below(&lossy);
+            let words = ["file", &below.block_path(), "--queues", "2"];
+            let serving = Serving::start(&[&words[..], options].concat());
+            let sure = cut_under_file(&serving.path, &lossy, &mut dice);
+            let sure = sure.unwrap_or_else(|lost| panic!("{options:?}: {lost}"));
+            println!("  {options:?}: {sure} overwrites were durable, and are there");
+            serving.signal(Signal::INT);
+            serving.end(SOON);
+            below.stop().unwrap();
+        }
+    }
+}
+
+/// A server that breaks a promise.
 #[derive(Debug)]
-struct Forgetful(File);
+struct Forgetful {
+    file: File,
+    /// Of the disk below.
+    geometry: Geometry,
+    /// Whether it writes FUA as it writes all; otherwise it says that it has flushed, and has not.
+    drops_fua: bool,
+}
 
 impl Backend for Forgetful {
     fn geometry(&self) -> Geometry {
-        let mut geometry = Lossy::new().geometry();
-        geometry.durability = Durability::Flush;
+        let mut geometry = self.geometry;
+        let (fua, flush) = (Durability::FlushAndFua, Durability::Flush);
+        geometry.durability = if self.drops_fua { fua } else { flush };
         geometry
     }
 
     fn read(&self, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
-        self.0.read_exact_at(data, offset).map_err(|_| Errno::EIO)
+        self.file.read_exact_at(data, offset).map_err(|_| Errno::EIO)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), Errno> {
-        self.0.write_all_at(data, offset).map_err(|_| Errno::EIO)
+        self.file.write_all_at(data, offset).map_err(|_| Errno::EIO)
+    }
+
+    fn write_durably(&self, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        self.write(offset, data)
+    }
+
+    fn flush(&self) -> Result<(), Errno> {
+        if self.drops_fua { self.file.sync_data().map_err(|_| Errno::EIO) } else { Ok(()) }
     }
 }
 
-/// The control: a server that skips flushes loses what it promised, and that is noticed.
+/// The controls: a server that skips flushes loses what it promised, and so does one that drops FUA
+/// alone; both are noticed.
 pub fn forgetful(_: Context) {
     let mut dice = Dice::new("power cuts");
-    let lossy = Lossy::new();
-    let below = serve_below(&lossy);
-    let above = Forgetful(disk::open(&below.block_path(), 0));
-    let above = Builder::new().serve(Blocking::new(above)).expect("a device");
-    let lost = cut_under(&above.block_path(), &lossy, &mut dice).expect_err("nothing was lost");
-    println!("  noticed: {lost}");
-    above.stop().unwrap();
-    below.stop().unwrap();
+    for drops_fua in [false, true] {
+        let lossy = Lossy::new(if drops_fua { DISK_BLOCKS } else { BLOCKS });
+        let below = serve_below(&lossy);
+        let file = disk::open(&below.block_path(), 0);
+        let above = Forgetful { file, geometry: lossy.geometry(), drops_fua };
+        let above = Builder::new().serve(Blocking::new(above)).expect("a device");
+        let cut = if drops_fua { cut_under_file } else { cut_under };
+        let lost = cut(&above.block_path(), &lossy, &mut dice).expect_err("nothing was lost");
+        println!("  noticed: {lost}");
+        above.stop().unwrap();
+        below.stop().unwrap();
+    }
 }
