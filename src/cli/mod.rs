@@ -271,6 +271,9 @@ struct Serve {
     /// Queues, each with a thread [default: the number of CPUs, 4 at the most]
     #[arg(long, value_parser = number::count)]
     queues: Option<u16>,
+    /// Keep each queue's thread on the CPUs whose requests it serves
+    #[arg(long)]
+    pin_queues: bool,
     /// Requests that each queue may have under way
     #[arg(long, value_parser = number::count, default_value = "128")]
     depth: u16,

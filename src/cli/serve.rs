@@ -303,6 +303,7 @@ pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
         .depth(serve.depth)
         .max_io_bytes(max_io_bytes)
         .metered(!serve.no_meter || serve.request_timeout.is_some())
+        .pinned(serve.pin_queues)
         .recovery(serve.recover.unwrap_or_default())
         .timeout(serve.patience.timeout());
     let builder = match serve.request_timeout() {

@@ -55,6 +55,7 @@ pub struct Builder {
     tag: Option<u64>,
     timeout: Duration,
     request_timeout: Option<Duration>,
+    pinned: bool,
 }
 
 impl Default for Builder {
@@ -79,6 +80,7 @@ impl Builder {
             tag: None,
             timeout: Duration::from_secs(30),
             request_timeout: None,
+            pinned: false,
         }
     }
 
@@ -185,6 +187,15 @@ impl Builder {
         self
     }
 
+    /// Whether each queue's thread stays on the CPUs whose requests the queue gets, as the driver
+    /// says (`GET_QUEUE_AFFINITY`); otherwise the scheduler has it run anywhere. A process that may
+    /// use none of those CPUs gets [`QueueError::Cpus`](crate::QueueError::Cpus).
+    #[must_use]
+    pub const fn pinned(mut self, pinned: bool) -> Self {
+        self.pinned = pinned;
+        self
+    }
+
     /// Makes the device on the running kernel and serves `target` until it is stopped.
     ///
     /// Returns once the block device is there. Blocks for the timeout at the most; when it fails,
@@ -252,8 +263,8 @@ impl Builder {
     }
 
     fn plan(&self, geometry: Geometry, needs: Needs) -> Plan {
-        let Self { metered, timeout, request_timeout, .. } = *self;
-        Plan { geometry, needs, metered, timeout, request_timeout }
+        let Self { metered, timeout, request_timeout, pinned, .. } = *self;
+        Plan { geometry, needs, metered, timeout, request_timeout, pinned }
     }
 
     /// The data path to take, `Copy` without asking where nothing else can be; and all features to

@@ -5,6 +5,7 @@
 
 mod builder;
 mod grow;
+mod queues;
 mod recover;
 mod server;
 mod workers;

@@ -10,14 +10,13 @@ use crate::features::Features;
 use crate::geometry::Geometry;
 use crate::kernel::{Kernel, Linux};
 use crate::needs::Needs;
-use crate::queue::{Meter, QueueError, QueuePlan, QueueStats};
+use crate::queue::{Meter, QueueError, QueueStats};
 use crate::recovery::Recovery;
-use crate::request::Limits;
 use core::time::Duration;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// How long the kernel may take to make a device: it allocates and names things, no more.
 const ADD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,6 +44,8 @@ pub(super) struct Plan {
     pub(super) timeout: Duration,
     /// How long a request may wait.
     pub(super) request_timeout: Option<Duration>,
+    /// Whether each queue's thread stays on the queue's CPUs.
+    pub(super) pinned: bool,
 }
 
 /// A live device, served by threads of its own.
@@ -66,7 +67,8 @@ pub struct Server<K: Kernel = Linux> {
     pub(super) size_bytes: Arc<AtomicU64>,
     /// in blocks of so many bytes.
     pub(super) block_bytes: u32,
-    request_timeout: Option<Duration>,
+    pub(super) request_timeout: Option<Duration>,
+    pub(super) pinned: bool,
 }
 
 impl<K: Kernel> Server<K> {
@@ -119,6 +121,7 @@ impl<K: Kernel> Server<K> {
             size_bytes,
             block_bytes: 0,
             request_timeout: plan.request_timeout,
+            pinned: plan.pinned,
         }
     }
 
@@ -165,54 +168,6 @@ impl<K: Kernel> Server<K> {
         self.look(deadline)
     }
 
-    /// Opens the char device, and has a thread offer the slots of each queue to the driver.
-    pub(super) fn serve_queues<T: Target>(
-        &mut self,
-        geometry: Geometry,
-        needs: &Needs,
-        path: DataPath,
-        deadline: Duration,
-        target: T,
-    ) -> Result<(), Error> {
-        let DeviceInfo { queues, depth, max_io_bytes, descriptor_bytes, .. } = self.info;
-        self.size_bytes.store(geometry.size_bytes, Ordering::Relaxed);
-        self.block_bytes = geometry.logical_block_bytes;
-        let char_device = Arc::new(self.open_char_device(deadline)?);
-        let target = Arc::new(target);
-        let kernel = self.control.kernel().task();
-        let recovery = Recovery::of(self.info.features);
-        let batches = self.batches();
-        let workers = self.workers.insert(Workers::new(kernel, self.id, queues)?);
-        workers.leave_device(if self.started { recovery } else { Recovery::None });
-        let metered = self.meters.as_mut();
-        let meters = metered.map(|meters| {
-            *meters = (0..queues).map(|_| Arc::new(Meter::new(depth))).collect();
-            &*meters
-        });
-        for queue in 0..queues {
-            let plan = QueuePlan {
-                device: self.id,
-                queue,
-                depth,
-                descriptor_bytes,
-                limits: Limits { geometry, max_io_bytes },
-                size_bytes: Arc::clone(&self.size_bytes),
-                path,
-                batches,
-                needs: needs.clone(),
-                char_device: Arc::clone(&char_device),
-                wake: workers.wake(queue),
-                calls: workers.calls(queue, depth, needs.wakers)?,
-                request_timeout: self.request_timeout,
-                leave: workers.leave(),
-                meter: meters.map(|meters| Arc::clone(&meters[usize::from(queue)])),
-            };
-            workers.spawn(plan, Arc::clone(&target))?;
-        }
-        drop(char_device); // the threads hold it from here on: it closes with the last of them
-        workers.ready(deadline)
-    }
-
     /// The device is live: asks the driver what it is now.
     pub(super) fn look(&mut self, deadline: Duration) -> Result<(), Error> {
         let left = self.until(deadline);
@@ -224,7 +179,7 @@ impl<K: Kernel> Server<K> {
     }
 
     /// The commands about our device. An unprivileged one is to be named by its node as well.
-    fn commands(&mut self) -> DeviceControl<'_, K> {
+    pub(super) fn commands(&mut self) -> DeviceControl<'_, K> {
         let device = self.control.device(self.id);
         let path = CString::new(format!("/dev/ublkc{}", self.id));
         match path {
@@ -260,7 +215,7 @@ impl<K: Kernel> Server<K> {
         deadline.saturating_sub(self.control.kernel().now()).max(LEAST)
     }
 
-    fn open_char_device(&self, deadline: Duration) -> Result<K::File, Error> {
+    pub(super) fn open_char_device(&self, deadline: Duration) -> Result<K::File, Error> {
         let path = format!("/dev/ublkc{}", self.id);
         let c_path = CString::new(path.clone()).map_err(|_| Error::Refused(path.clone()))?;
         let kernel = self.control.kernel();

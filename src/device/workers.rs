@@ -316,6 +316,10 @@ fn serve<K: Kernel, T: Target>(
     reports: &Sender<Report>,
 ) -> Result<(Result<QueueStats, QueueError>, T::Handler), QueueError> {
     kernel.serves_a_disk();
+    // Before any memory is touched, which then is near.
+    if !plan.cpus.is_empty() {
+        kernel.runs_on(&plan.cpus).map_err(QueueError::Cpus)?;
+    }
     let handler = target.handler(&plan.info()).map_err(QueueError::Handler)?;
     let mut queue = Queue::new(kernel, plan, handler)?;
     queue.offer_all()?;

@@ -70,6 +70,7 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
         batches: false,
         needs: Needs { operations: 1, ..Needs::default() },
         char_device: Arc::new(kernel.open(c"/dev/ublkc0").ok()?),
+        cpus: Vec::new(),
         meter: Some(Arc::new(Meter::new(depth))),
         request_timeout: None,
         leave: Arc::default(),

@@ -9,6 +9,7 @@ use core::time::Duration;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::thread::CpuSet;
 use rustix::time::ClockId;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::thread::JoinHandle;
@@ -265,6 +266,13 @@ unsafe impl Kernel for Linux {
     fn serves_a_disk(&self) {
         // SAFETY: changes a flag of the calling thread and takes no address.
         unsafe { libc::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) };
+    }
+
+    fn runs_on(&self, cpus: &[u32]) -> Result<(), Errno> {
+        let mut set = CpuSet::new();
+        let known = cpus.iter().map(|cpu| *cpu as usize).filter(|cpu| *cpu < CpuSet::MAX_CPU);
+        known.for_each(|cpu| set.set(cpu));
+        Ok(rustix::thread::sched_setaffinity(None, &set)?)
     }
 
     fn number(&self, file: &OwnedFd) -> i32 {

@@ -109,6 +109,11 @@ pub unsafe trait Kernel: Debug + Send + Sync + Sized + 'static {
     /// without it nothing changes.
     fn serves_a_disk(&self);
 
+    /// Has the calling task run on those CPUs alone (`sched_setaffinity`).
+    ///
+    /// `EINVAL`: the process may use none of them.
+    fn runs_on(&self, cpus: &[u32]) -> Result<(), Errno>;
+
     /// The number that an SQE names `file` by.
     fn number(&self, file: &Self::File) -> i32;
 

@@ -15,6 +15,9 @@ pub enum QueueError {
     Descriptors(Errno),
     /// Its buffers could not be mapped.
     Buffers(Errno),
+    /// Its thread could not be bound to the queue's CPUs: `EINVAL` where the process may use none of
+    /// them.
+    Cpus(Errno),
     /// The backend made no handler for it.
     Handler(Errno),
     /// Its event could not be made.
@@ -54,6 +57,11 @@ impl fmt::Display for QueueError {
             Self::Descriptors(errno) => {
                 write!(f, "mapping its I/O descriptors failed with {errno}")
             }
+            Self::Cpus(errno) => write!(
+                f,
+                "binding its thread to the queue's CPUs failed with {errno}: see the process's \
+                 cpuset, or do not pin it"
+            ),
             Self::Buffers(errno) => {
                 write!(
                     f,

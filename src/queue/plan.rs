@@ -26,6 +26,8 @@ pub(crate) struct QueuePlan<F> {
     pub(crate) batches: bool,
     pub(crate) needs: Needs,
     pub(crate) char_device: Arc<F>,
+    /// The CPUs that its thread runs on; none: any.
+    pub(crate) cpus: Vec<u32>,
     /// Where it says what it does, if anywhere.
     pub(crate) meter: Option<Arc<Meter>>,
     /// How long a request may wait, once its handler has returned.
@@ -119,6 +121,7 @@ mod tests {
             batches,
             needs: Needs::default(),
             char_device: Arc::new(3),
+            cpus: Vec::new(),
             meter: None,
             request_timeout: None,
             leave: Arc::default(),

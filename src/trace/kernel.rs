@@ -240,6 +240,10 @@ unsafe impl<K: Kernel> Kernel for Traced<K> {
         self.voice.kernel.serves_a_disk();
     }
 
+    fn runs_on(&self, cpus: &[u32]) -> Result<(), Errno> {
+        self.voice.kernel.runs_on(cpus)
+    }
+
     fn number(&self, file: &File<K>) -> i32 {
         file.number
     }

@@ -132,6 +132,11 @@ unsafe impl Kernel for Spy {
         Linux.serves_a_disk();
     }
 
+    fn runs_on(&self, cpus: &[u32]) -> Result<(), Errno> {
+        self.count()?;
+        Linux.runs_on(cpus)
+    }
+
     fn number(&self, file: &File) -> i32 {
         Linux.number(file)
     }

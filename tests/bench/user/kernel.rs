@@ -142,6 +142,10 @@ unsafe impl<K: Kernel> Kernel for Apart<K> {
         self.call(K::serves_a_disk);
     }
 
+    fn runs_on(&self, cpus: &[u32]) -> Result<(), Errno> {
+        self.call(|kernel| kernel.runs_on(cpus))
+    }
+
     // What follows costs none: a look at a handle, and the clock, which is a page of the kernel's.
 
     fn number(&self, file: &K::File) -> i32 {

@@ -6,8 +6,9 @@
 use super::Context;
 use super::errors::Restore;
 use super::ordinary;
-use crate::tools::{self, UBLKIT, eventually, names, run};
+use crate::tools::{self, Serving, UBLKIT, eventually, names, run};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -168,4 +169,48 @@ pub fn service(context: Context) {
     fs::write("/etc/ublkit/scratch.conf", "SERVE=file /nowhere/disk.img\n").unwrap();
     let (started, why) = Manager::systemctl(&["start", service]);
     assert!(!started && why.contains("failed"), "{why}");
+}
+
+const GROUP: &str = "/sys/fs/cgroup/ublkit-pinned";
+
+/// Each queue's thread stays on its queue's CPUs; and where the process may not use them, that is
+/// said.
+pub fn pinned(context: Context) {
+    let words = ["serve", "memory", "--size", "16M", "--queues", "2", "--pin-queues"];
+    let serving = Serving::start(&words[1..]);
+    let (pid, id) = (serving.child.id(), serving.id());
+    let mut seen = 0;
+    for task in names(&format!("/proc/{pid}/task")) {
+        let comm = tools::read(&format!("/proc/{pid}/task/{task}/comm"));
+        let Some(queue) = comm.trim().strip_prefix(&format!("ublk{id}-q")) else { continue };
+        let status = tools::read(&format!("/proc/{pid}/task/{task}/status"));
+        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        let own = tools::read(&format!("/sys/block/ublkb{id}/mq/{queue}/cpu_list"));
+        let own = own.trim().split(", ").map(|cpu| cpu.parse().unwrap()).collect::<BTreeSet<u32>>();
+        assert_eq!(cpus(allowed.unwrap()), own, "queue {queue}");
+        seen += 1;
+    }
+    assert_eq!(seen, 2, "both threads were seen");
+    serving.stop();
+    if !is_ours(context) {
+        return;
+    }
+    fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpuset").unwrap();
+    fs::create_dir(GROUP).unwrap();
+    let _group = Restore(|| drop(fs::remove_dir(GROUP)));
+    fs::write(format!("{GROUP}/cpuset.cpus"), "0").unwrap();
+    let script = format!("echo $$ >{GROUP}/cgroup.procs; exec \"$@\"");
+    let output = tools::output("sh", &[&["-c", &script, "sh", UBLKIT][..], &words].concat());
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(why.contains("queue's CPUs failed with EINVAL"), "{why}");
+    assert_eq!(tools::devices(), Vec::<String>::new());
+}
+
+/// The CPUs of a list such as `0-1,3`.
+fn cpus(list: &str) -> BTreeSet<u32> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        first.parse::<u32>().unwrap()..=last.parse().unwrap()
+    };
+    list.trim().split(',').flat_map(range).collect()
 }
