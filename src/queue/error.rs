@@ -15,8 +15,8 @@ pub enum QueueError {
     Descriptors(Errno),
     /// Its buffers could not be mapped.
     Buffers(Errno),
-    /// Its thread could not be bound to the queue's CPUs: `EINVAL` where the process may use none of
-    /// them.
+    /// Its thread could not be bound to the queue's CPUs: `EINVAL` where the process may use none
+    /// of them.
     Cpus(Errno),
     /// The backend made no handler for it.
     Handler(Errno),
