@@ -49,7 +49,7 @@ impl Which {
         if let Ok(number) = number::device(text) {
             return Ok(Self::Number(number));
         }
-        if text.starts_with('/') && !text.starts_with("/dev/ublk") {
+        if text.starts_with('/') {
             return Ok(Self::Path(text.into()));
         }
         state::name(text).map(Self::Name).map_err(|_| {
@@ -105,10 +105,11 @@ mod tests {
             ("/dev/ublkc7", Which::Number(7)),
             ("scratch", Which::Name("scratch".into())),
             ("/run/ublkit/by-name/x", Which::Path("/run/ublkit/by-name/x".into())),
+            ("/dev/ublkb1p1", Which::Path("/dev/ublkb1p1".into())),
         ] {
             assert_eq!(Which::parse(text), Ok(which), "{text}");
         }
-        for text in ["", "-1", "4294967296", "/dev/ublkb", "/dev/ublkb1p1", "a/b", "a b"] {
+        for text in ["", "-1", "4294967296", "a/b", "a b"] {
             assert!(Which::parse(text).is_err(), "{text}");
         }
     }
