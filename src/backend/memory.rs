@@ -33,7 +33,20 @@ impl Memory {
     /// `ENOMEM`: more address space than there is (128 TiB on most machines), or the machine does
     /// not overcommit memory (sysctl `vm.overcommit_memory` is 2).
     pub fn new(geometry: Geometry) -> Result<Self, Errno> {
-        let len_bytes = usize::try_from(geometry.size_bytes).map_err(|_| Errno::ENOMEM)?;
+        Self::with_room(geometry, geometry.size_bytes)
+    }
+
+    /// The same, with address space for a disk that may grow to `room_bytes` while it is served
+    /// ([`Server::grow`](crate::Server::grow)). Room alone takes no memory.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: less room than the disk is large. `ENOMEM`: as for [`new`](Self::new).
+    pub fn with_room(geometry: Geometry, room_bytes: u64) -> Result<Self, Errno> {
+        if room_bytes < geometry.size_bytes {
+            return Err(Errno::EINVAL);
+        }
+        let len_bytes = usize::try_from(room_bytes).map_err(|_| Errno::ENOMEM)?;
         let discard_bytes = u32::try_from(page_bytes()).map_err(|_| Errno::EINVAL)?;
         let geometry = Geometry { discard_bytes, write_zeroes: true, ..geometry };
         Ok(Self { geometry, region: Arc::new(Region::new(len_bytes)?) })

@@ -115,8 +115,9 @@ enum Command {
     },
     /// Makes a disk larger, while it is used
     ///
-    /// Of a device that 'ublkit serve file' serves. The file grows to SIZE; another disk that holds
-    /// the contents must be that large already. Needs Linux 6.16.
+    /// Of a device that 'ublkit serve' serves. A file grows to SIZE; another disk that holds the
+    /// contents must be that large already, and one in memory must have been given that '--room'.
+    /// Needs Linux 6.16.
     #[command(after_help = "Example:\n  ublkit resize 0 20G && resize2fs /dev/ublkb0")]
     Resize(resize::Resize),
     /// Waits until a device is live, or gone
@@ -255,6 +256,9 @@ struct Serve {
     #[arg(long, value_parser = number::size)]
     #[arg(required_if_eq_any([("backend", "null"), ("backend", "memory")]))]
     size: Option<u64>,
+    /// Of 'memory': the size that 'ublkit resize' may give the disk at the most [default: its size]
+    #[arg(long, value_name = "SIZE", value_parser = number::size)]
+    room: Option<u64>,
     /// Of 'file': go around the page cache (O_DIRECT)
     #[arg(long)]
     direct: bool,

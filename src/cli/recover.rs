@@ -112,11 +112,10 @@ pub(super) fn known(info: &DeviceInfo, timeout: Duration) -> Result<(Record, Ser
         ));
     };
     let mut serve = said(id, &record)?;
+    let (size, _) = size_bytes(info, timeout)?; // it may have grown
     // A file that is gone is not made anew.
-    if serve.backend == BackendName::File {
-        serve.size = None;
-        serve.at_most = Some(size_bytes(info, timeout)?.0);
-    }
+    (serve.size, serve.at_most) =
+        if serve.backend == BackendName::File { (None, Some(size)) } else { (Some(size), None) };
     Ok((record, serve))
 }
 

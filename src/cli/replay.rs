@@ -37,7 +37,7 @@ pub(super) fn run(
     }
     let report = match backend {
         BackendName::Null => replay(&recording, Blocking::new(Null::new(geometry))),
-        BackendName::Memory => replay(&recording, Blocking::new(memory_of(geometry)?)),
+        BackendName::Memory => replay(&recording, Blocking::new(memory_of(geometry, None)?)),
     };
     let report = report.map_err(|error| match error {
         Error::Device(error) => Failure::Library(error),

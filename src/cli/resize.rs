@@ -62,11 +62,17 @@ pub(super) fn run(resize: &Resize) -> Result<(), Failure> {
         return Err(not_ours(id, pid));
     };
     let serve = said(id, &record)?;
-    let (BackendName::File, Some(path)) = (serve.backend, &serve.path) else {
-        return Err(refused(format!("ublk device {id} is in no file, and cannot grow")));
-    };
     let server = Old::find(pid, &record).ok_or_else(|| not_ours(id, pid))?;
-    grow_file(&record, path, size)?;
+    match (serve.backend, &serve.path) {
+        (BackendName::File, Some(path)) => grow_file(&record, path, size)?,
+        (BackendName::Memory, _) if size > serve.room.or(serve.size).unwrap_or(0) => {
+            return Err(refused(format!(
+                "ublk device {id} is in memory, and was given no room for {size} bytes: \
+                 'ublkit serve memory --room' gives it"
+            )));
+        }
+        _ => {}
+    }
     directory.leave_word(record.tag, Some(&size.to_string()))?;
     server.signal(Signal::from_named_raw(GROW).unwrap_or(Signal::USR2))?;
     let answer = answer(&directory, record.tag, timeout);

@@ -28,6 +28,9 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     if serve.backend != BackendName::File && (serve.path.is_some() || serve.direct) {
         return Err(refused("only the backend 'file' has a path and '--direct'".into()));
     }
+    if serve.room.is_some() && serve.backend != BackendName::Memory {
+        return Err(refused("only a disk in memory needs '--room'".into()));
+    }
     let background = serve.supervision.background;
     if background.begin(&serve.tracing)? {
         return Ok(());
@@ -67,7 +70,9 @@ pub(super) fn go(serve: &Serve, signals: &Signals, way: Way) -> Result<(), Failu
         BackendName::Null => {
             serve_target(serve, signals, way, Blocking::new(Null::new(geometry(serve)?)))
         }
-        BackendName::Memory => serve_target(serve, signals, way, memory_of(geometry(serve)?)?),
+        BackendName::Memory => {
+            serve_target(serve, signals, way, memory_of(geometry(serve)?, serve.room)?)
+        }
         BackendName::File => {
             // What a dead server still writes keeps the file locked.
             let is_new = matches!(way, Way::Made);
@@ -372,12 +377,18 @@ fn file_of(serve: &Serve, patience: Duration) -> Result<File, Failure> {
 }
 
 /// A memory disk.
-pub(super) fn memory_of(geometry: Geometry) -> Result<Memory, Failure> {
-    Memory::new(geometry).map_err(|errno| {
-        refused(format!(
-            "cannot map {} bytes of memory: {errno}; choose a smaller size, or see sysctl \
-             vm.overcommit_memory and 'ulimit -v'",
+pub(super) fn memory_of(geometry: Geometry, room_bytes: Option<u64>) -> Result<Memory, Failure> {
+    let room_bytes = room_bytes.unwrap_or(geometry.size_bytes);
+    if room_bytes < geometry.size_bytes {
+        return Err(refused(format!(
+            "a disk of {} bytes needs more room than {room_bytes} bytes",
             geometry.size_bytes
+        )));
+    }
+    Memory::with_room(geometry, room_bytes).map_err(|errno| {
+        refused(format!(
+            "cannot map {room_bytes} bytes of memory: {errno}; choose a smaller size, or see \
+             sysctl vm.overcommit_memory and 'ulimit -v'"
         ))
     })
 }

@@ -45,9 +45,9 @@ pub const SERIES: &[Series] = &[
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
         quirks: &[Quirk::TinyRequests],
-        cases: 111,
+        cases: 112,
     },
-    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 118 },
+    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 119 },
 ];
 
 /// The row for a kernel's release, such as `6.12.107+deb13-amd64`: the last that is not newer.

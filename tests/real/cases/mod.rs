@@ -100,6 +100,7 @@ pub const CASES: &[Case] = &[
     Case { name: "power: overwrites of a file", needs: NOTHING, run: power::overwrites },
     Case { name: "power: control: a forgetful server", needs: NOTHING, run: power::forgetful },
     Case { name: "resize: a file", needs: NOTHING, run: resize::file },
+    Case { name: "resize: memory", needs: Features::UPDATE_SIZE, run: resize::memory },
     Case { name: "data: stamps on every queue", needs: NOTHING, run: data::stamps },
     Case { name: "data: a wrong stride is noticed", needs: NOTHING, run: data::wrong_stride },
     Case { name: "data: fio verify", needs: NOTHING, run: data::fio_verify },

@@ -49,10 +49,33 @@ pub fn file(context: Context) {
     serving.stop();
     assert_eq!(std::fs::metadata(image).unwrap().len(), end);
     std::fs::remove_file(image).unwrap();
+}
 
-    let serving = Serving::start(&["memory", "--size", "64M"]);
-    let output = tools::output(UBLKIT, &["resize", &serving.path, "128M"]);
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
+/// A disk in memory grows as far as it was given room, and the null disk as far as anybody wants.
+pub fn memory(_: Context) {
+    let serving = Serving::start(&["memory", "--size", "64M", "--room", "128M"]);
+    let resize = |path: &str, size: &str| tools::output(UBLKIT, &["resize", path, size]);
+    let path = &serving.path;
+    let size = |path: &str| run("blockdev", &["--getsize64", path]).trim().parse::<u64>().unwrap();
+    let first = disk::stamp(1, 1, 4096);
+    disk::write(&disk::open(path, 0), (64 << 20) - 4096, &first).unwrap();
+    assert_eq!(resize(path, "128M").status.code(), Some(0));
+    assert_eq!(size(path), 128 << 20);
+    let (client, last) = (disk::open(path, 0), disk::stamp(2, 2, 4096));
+    assert_eq!(disk::read(&client, 64 << 20, 4096).unwrap(), vec![0; 4096]);
+    disk::write(&client, (128 << 20) - 4096, &last).unwrap();
+    assert_eq!(disk::read(&client, (128 << 20) - 4096, 4096).unwrap(), last);
+    assert_eq!(disk::read(&client, (64 << 20) - 4096, 4096).unwrap(), first);
+    let output = resize(path, "129M");
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && why.contains("no room"), "{why}");
+    assert_eq!(size(path), 128 << 20);
+    drop(client);
     serving.stop();
-    eventually("it is gone", SOON, || tools::devices().is_empty());
+
+    let serving = Serving::start(&["null", "--size", "64M"]);
+    assert_eq!(resize(&serving.path, "1T").status.code(), Some(0));
+    assert_eq!(size(&serving.path), 1 << 40);
+    serving.stop();
+    eventually("they are gone", SOON, || tools::devices().is_empty());
 }
