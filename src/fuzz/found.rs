@@ -83,3 +83,18 @@ fn what_was_not_cancelled_does_not_end() {
     ];
     completions(&found);
 }
+
+/// What a file has in place of an operation's name was said as it was, line feeds and all.
+#[cfg(feature = "replay")]
+#[test]
+fn what_a_recording_says_is_said_in_one_line() {
+    let line = |what: &str| format!("{{\"at_ns\":0,\"task\":\"q\",{what}}}\n");
+    let add = r#""command":"ADD_DEV","queues":1,"depth":1,"max_io_bytes":4096,"features":0"#;
+    let command = line(&format!(r#""what":"command","device":null,{add}"#));
+    let answer = line(&format!(r#""what":"answer","device":0,"result":0,"latency_ns":0,{add}"#));
+    let request = line(r#""what":"request","op":"WR\nITE","device":0,"queue":0,"tag":0"#);
+    let bytes = [command, answer, request].concat().into_bytes();
+    let malformed = crate::replay::Recording::parse(&bytes).unwrap_err();
+    assert_eq!(malformed.why, "'op' is 'WR\\nITE', which nobody knows");
+    super::recording(&bytes);
+}

@@ -60,6 +60,8 @@ impl Line {
             constant.name.strip_prefix(prefix) == Some(word)
         };
         let found = table.iter().find(is_it).map(|constant| constant.value);
-        found.ok_or_else(|| format!("'{name}' is '{word}', which nobody knows"))
+        // The file may hold what a terminal would obey.
+        let shown = word.escape_debug();
+        found.ok_or_else(|| format!("'{name}' is '{shown}', which nobody knows"))
     }
 }
