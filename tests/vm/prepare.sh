@@ -106,18 +106,20 @@ apt_install() { # PACKAGE...
 }
 
 # udev, for the case that needs it: unpacked, not installed, or every guest would run it.
-udev_ok() { [[ -x $cache_dir/udev/bin/udevadm ]]; }
+udev_ok() { [[ -x $cache_dir/udevadm ]]; }
 
 fetch_udev() {
   local tmp
+  has apt-get || die 1 "udev is fetched with apt-get, which is not here"
   tmp=$(mktemp -d "$cache_dir/.udev.XXXXXX")
   if ! (cd "$tmp" && apt-get "${apt_opts[@]}" download udev >>"$log" 2>&1 && dpkg-deb -x udev_*.deb x); then
     rm -rf -- "$tmp"
     die 1 "the Debian archive did not give udev: see $log"
   fi
-  rm -rf -- "$cache_dir/udev"
-  mv -- "$tmp/x" "$cache_dir/udev"
+  # One program, which is the daemon, too; where it lies differs between releases.
+  find "$tmp/x" -type f -name udevadm -exec mv -- {} "$cache_dir/udevadm" \;
   rm -rf -- "$tmp"
+  udev_ok || die 1 "the package udev has no udevadm"
 }
 
 open_cache

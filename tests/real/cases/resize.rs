@@ -73,9 +73,23 @@ pub fn memory(_: Context) {
     drop(client);
     serving.stop();
 
-    let serving = Serving::start(&["null", "--size", "64M"]);
-    assert_eq!(resize(&serving.path, "1T").status.code(), Some(0));
-    assert_eq!(size(&serving.path), 1 << 40);
-    serving.stop();
+    // The next server has them as large as they are by then.
+    for (words, more) in [
+        (&["null"][..], &[][..]),
+        (&["memory", "--room", "1T"], &["--data-lost"]), // of zeros
+    ] {
+        let recovered = ["--size", "64M", "--recover", "reissue"];
+        let serving = Serving::start(&[words, &recovered].concat());
+        let (path, id) = (serving.path.clone(), serving.id().to_string());
+        assert_eq!(resize(&path, "1T").status.code(), Some(0));
+        assert_eq!(size(&path), 1 << 40);
+        serving.signal(Signal::KILL);
+        assert_eq!(serving.end(SOON).0, -9);
+        let again = [&["recover", &id], more].concat();
+        let serving = Serving::started(Command::new(UBLKIT).args(again));
+        assert_eq!(size(&path), 1 << 40);
+        disk::read(&disk::open(&path, 0), (1 << 40) - 4096, 4096).unwrap();
+        serving.stop();
+    }
     eventually("they are gone", SOON, || tools::devices().is_empty());
 }

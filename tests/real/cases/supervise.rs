@@ -19,6 +19,8 @@ const LINGER: Duration = Duration::from_secs(15);
 
 /// How often a control may try to see what it is there to see.
 const LIVES: u32 = 4;
+/// How often it looks once the server is gone.
+const LATE_LOOKS: u32 = 15;
 
 /// The process that serves a device.
 fn server(path: &str) -> u32 {
@@ -246,9 +248,10 @@ pub fn shares_its_mounts(_: Context) {
         run("dmesg", &["--clear"]);
         let left = kill_the_last(&["--shared-mounts"]);
         let begun = Instant::now();
-        // What fails may be said when the server is gone already.
-        while lost(&left.path).is_empty() && begun.elapsed() < LINGER {
+        let mut looks = 0; // what fails may be said when the server is gone already
+        while lost(&left.path).is_empty() && begun.elapsed() < LINGER && looks < LATE_LOOKS {
             std::thread::sleep(Duration::from_millis(200));
+            looks += u32::from(!is_alive(left.server));
         }
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", left.server));
         let (stays, lost) = (stat.unwrap_or_default().contains(") D "), lost(&left.path));

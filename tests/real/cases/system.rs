@@ -42,7 +42,7 @@ fn is_ours(context: Context) -> bool {
 fn udevadm() -> PathBuf {
     let vm = std::env::var_os("UBLKIT_VM_CACHE").map(PathBuf::from);
     let vm = vm.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/vm"));
-    vm.join("udev/bin/udevadm")
+    vm.join("udevadm")
 }
 
 /// udev with our rule, for as long as this lives.

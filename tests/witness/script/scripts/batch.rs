@@ -35,7 +35,12 @@ pub fn all() -> Vec<Script> {
 }
 
 fn plan() -> Plan {
-    Plan { depth: NR, ..Plan::with(sys::UBLK_F_BATCH_IO) }
+    plan_with(0)
+}
+
+/// With more features.
+fn plan_with(flags: u64) -> Plan {
+    Plan { depth: NR, ..Plan::with(sys::UBLK_F_BATCH_IO | flags) }
 }
 
 /// All slots, with a buffer each.
@@ -273,7 +278,7 @@ fn ended() -> Script {
 
 fn user_copy() -> Script {
     script("batch: user copy", |s| {
-        let plan = Plan { depth: NR, ..Plan::with(sys::UBLK_F_BATCH_IO | sys::UBLK_F_USER_COPY) };
+        let plan = plan_with(sys::UBLK_F_USER_COPY);
         s.batch_server(&plan);
         let position = 0x8000_0000;
         s.send(1, [prepare(0, &slots())]);
@@ -297,8 +302,7 @@ fn at(tag: u16, place: u16, result: i32) -> Element {
 
 fn pages() -> Script {
     script("batch: automatic buffers", |s| {
-        let plan =
-            Plan { depth: NR, ..Plan::with(sys::UBLK_F_BATCH_IO | sys::UBLK_F_AUTO_BUF_REG) };
+        let plan = plan_with(sys::UBLK_F_AUTO_BUF_REG);
         s.batch_server(&plan);
         s.register(1, 1, Register::Buffers(4));
         s.send(1, [prepare(0, &slots())]);
@@ -314,8 +318,7 @@ fn pages() -> Script {
 
 fn no_place_for_pages() -> Script {
     script("batch: automatic buffers without room", |s| {
-        let plan =
-            Plan { depth: NR, ..Plan::with(sys::UBLK_F_BATCH_IO | sys::UBLK_F_AUTO_BUF_REG) };
+        let plan = plan_with(sys::UBLK_F_AUTO_BUF_REG);
         s.batch_server(&plan);
         s.register(1, 1, Register::Buffers(4));
         let falls_back = |sqe: Sqe| {
@@ -356,9 +359,7 @@ fn other_tasks() -> Script {
 
 fn recovered() -> Script {
     script("batch: recovery", |s| {
-        let flags =
-            sys::UBLK_F_BATCH_IO | sys::UBLK_F_USER_RECOVERY | sys::UBLK_F_USER_RECOVERY_REISSUE;
-        let plan = Plan { depth: NR, ..Plan::with(flags) };
+        let plan = plan_with(sys::UBLK_F_USER_RECOVERY | sys::UBLK_F_USER_RECOVERY_REISSUE);
         s.batch_live(&plan, prepare(0, &slots()));
         s.client(0, read(0, 8));
         s.server_gone(&plan);
