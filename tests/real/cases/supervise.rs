@@ -17,21 +17,26 @@ const SOON: Duration = Duration::from_secs(30);
 /// How long a killed server may take to go.
 const LINGER: Duration = Duration::from_secs(15);
 
-/// How often a control may try to see what it is there to see.
-const LIVES: u32 = 4;
-/// How often it looks once the server is gone.
-const LATE_LOOKS: u32 = 15;
-
 /// The process that serves a device.
 fn server(path: &str) -> u32 {
     let shown: Value = serde_json::from_str(&run(UBLKIT, &["show", path, "--json"])).unwrap();
     u32::try_from(shown["server_pid"].as_u64().expect("it is served")).unwrap()
 }
 
+/// The states of a process's threads: any may be the last, not only the one with its number.
+fn states(pid: u32) -> Vec<char> {
+    let state = |task: &String| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{task}/stat"));
+        stat.ok()?.rsplit(") ").next()?.chars().next()
+    };
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let names = tasks.map(|task| task.file_name().to_string_lossy().into_owned());
+    names.filter_map(|name| state(&name)).collect()
+}
+
 /// Whether a process is more than an exit code: nobody may ask for that of an orphan.
 fn is_alive(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+    states(pid).iter().any(|state| *state != 'Z')
 }
 
 /// A server in the background is live when its caller goes on, and has nothing of his any more.
@@ -243,22 +248,15 @@ pub fn own_mounts(context: Context) {
 /// own answers, for ever. A kernel that failed the writes would lose what was dirty. Nothing can
 /// remove the first, so this is one of the last things that a guest does.
 pub fn shares_its_mounts(_: Context) {
-    // How far the writing came before the kill is chance: one danger in a few lives is enough.
-    let danger = (0..LIVES).any(|_| {
-        run("dmesg", &["--clear"]);
-        let left = kill_the_last(&["--shared-mounts"]);
-        let begun = Instant::now();
-        let mut looks = 0; // what fails may be said when the server is gone already
-        while lost(&left.path).is_empty() && begun.elapsed() < LINGER && looks < LATE_LOOKS {
-            std::thread::sleep(Duration::from_millis(200));
-            looks += u32::from(!is_alive(left.server));
-        }
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", left.server));
-        let (stays, lost) = (stat.unwrap_or_default().contains(") D "), lost(&left.path));
-        println!("  measured: it stays: {stays}; writes that failed: {}", lost.len());
-        stays || !lost.is_empty()
-    });
-    assert!(danger, "nothing happened, so the case beside it proves nothing");
+    run("dmesg", &["--clear"]);
+    let left = kill_the_last(&["--shared-mounts"]);
+    let begun = Instant::now();
+    while is_alive(left.server) && begun.elapsed() < LINGER {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let (stays, lost) = (states(left.server).contains(&'D'), lost(&left.path));
+    println!("  measured: it stays: {stays}; writes that failed: {}", lost.len());
+    assert!(stays || !lost.is_empty(), "nothing happened, so the case beside it proves nothing");
 }
 
 /// Where a page says which it is: at its ends and in its middle. The guest is slow.
