@@ -511,7 +511,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__resize)
-            opts="-h --timeout --help"
+            opts="-h --shrink --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -33,7 +33,7 @@ complete -c ublkit -n "__fish_ublkit_needs_command" -f -a "stop" -d 'Stops a dev
 complete -c ublkit -n "__fish_ublkit_needs_command" -f -a "recover" -d 'Serves a device whose server is gone, as \'ublkit serve\' did'
 complete -c ublkit -n "__fish_ublkit_needs_command" -f -a "upgrade" -d 'Replaces the server of a device by this program, while clients go on'
 complete -c ublkit -n "__fish_ublkit_needs_command" -f -a "delete" -d 'Deletes a device that is not served any more'
-complete -c ublkit -n "__fish_ublkit_needs_command" -f -a "resize" -d 'Makes a disk larger, while it is used'
+complete -c ublkit -n "__fish_ublkit_needs_command" -f -a "resize" -d 'Makes a disk larger or smaller, while it is used'
 complete -c ublkit -n "__fish_ublkit_needs_command" -f -a "wait" -d 'Waits until a device is live, or gone'
 complete -c ublkit -n "__fish_ublkit_needs_command" -f -a "replay" -d 'Holds a recorded conversation again with a backend: no kernel, no root'
 complete -c ublkit -n "__fish_ublkit_needs_command" -f -a "owner" -d 'Prints the numbers of the user and the group who made a device: for udev'
@@ -99,6 +99,7 @@ complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l force -d 'Also 
 complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l no-wait -d 'Do not wait for those who have the disk open: the number is free once they let go'
 complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ublkit -n "__fish_ublkit_using_subcommand resize" -l timeout -d 'Seconds to wait for the server and for the kernel at the most, each' -r
+complete -c ublkit -n "__fish_ublkit_using_subcommand resize" -l shrink -d 'Let the disk become smaller: what is on it must end before its new end'
 complete -c ublkit -n "__fish_ublkit_using_subcommand resize" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ublkit -n "__fish_ublkit_using_subcommand wait" -l timeout -d 'Seconds to wait at the most' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand wait" -l live -d 'Until its disk is there, and served'
@@ -128,7 +129,7 @@ complete -c ublkit -n "__fish_ublkit_using_subcommand help; and not __fish_seen_
 complete -c ublkit -n "__fish_ublkit_using_subcommand help; and not __fish_seen_subcommand_from serve list show stop recover upgrade delete resize wait replay owner doctor stat features abi help" -f -a "recover" -d 'Serves a device whose server is gone, as \'ublkit serve\' did'
 complete -c ublkit -n "__fish_ublkit_using_subcommand help; and not __fish_seen_subcommand_from serve list show stop recover upgrade delete resize wait replay owner doctor stat features abi help" -f -a "upgrade" -d 'Replaces the server of a device by this program, while clients go on'
 complete -c ublkit -n "__fish_ublkit_using_subcommand help; and not __fish_seen_subcommand_from serve list show stop recover upgrade delete resize wait replay owner doctor stat features abi help" -f -a "delete" -d 'Deletes a device that is not served any more'
-complete -c ublkit -n "__fish_ublkit_using_subcommand help; and not __fish_seen_subcommand_from serve list show stop recover upgrade delete resize wait replay owner doctor stat features abi help" -f -a "resize" -d 'Makes a disk larger, while it is used'
+complete -c ublkit -n "__fish_ublkit_using_subcommand help; and not __fish_seen_subcommand_from serve list show stop recover upgrade delete resize wait replay owner doctor stat features abi help" -f -a "resize" -d 'Makes a disk larger or smaller, while it is used'
 complete -c ublkit -n "__fish_ublkit_using_subcommand help; and not __fish_seen_subcommand_from serve list show stop recover upgrade delete resize wait replay owner doctor stat features abi help" -f -a "wait" -d 'Waits until a device is live, or gone'
 complete -c ublkit -n "__fish_ublkit_using_subcommand help; and not __fish_seen_subcommand_from serve list show stop recover upgrade delete resize wait replay owner doctor stat features abi help" -f -a "replay" -d 'Holds a recorded conversation again with a backend: no kernel, no root'
 complete -c ublkit -n "__fish_ublkit_using_subcommand help; and not __fish_seen_subcommand_from serve list show stop recover upgrade delete resize wait replay owner doctor stat features abi help" -f -a "owner" -d 'Prints the numbers of the user and the group who made a device: for udev'

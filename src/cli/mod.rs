@@ -113,12 +113,13 @@ enum Command {
         #[command(flatten)]
         patience: Patience,
     },
-    /// Makes a disk larger, while it is used
+    /// Makes a disk larger or smaller, while it is used
     ///
-    /// Of a device that 'ublkit serve' serves. A file grows to SIZE; another disk that holds the
-    /// contents must be that large already, and one in memory must have been given that '--room'.
-    /// Needs Linux 6.16.
-    #[command(after_help = "Example:\n  ublkit resize 0 20G && resize2fs /dev/ublkb0")]
+    /// Larger is for devices that 'ublkit serve' serves. A file grows to SIZE; another disk that
+    /// holds the contents must be that large already, and one in memory must have been given that
+    /// '--room'. Needs Linux 6.16.
+    #[command(after_help = "Examples:\n  ublkit resize 0 20G && resize2fs /dev/ublkb0\n  \
+        resize2fs /dev/ublkb0 10G && ublkit resize 0 10G --shrink")]
     Resize(resize::Resize),
     /// Waits until a device is live, or gone
     #[command(after_help = WAIT_EXAMPLES)]

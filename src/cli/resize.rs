@@ -1,5 +1,6 @@
-//! `resize`: a disk becomes larger while it is used: first what holds it, then its server, then the
-//! kernel's idea of it.
+//! `resize`: a disk changes its size while it is used. To become larger: first what holds it, then
+//! its server, then the kernel's idea of it. To become smaller, the last alone: requests that are
+//! under way beyond the new end are still served, and what was there stays where it is.
 
 use super::device::Device;
 use super::exit::Failure;
@@ -15,7 +16,7 @@ use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom};
 use std::path::Path;
 use std::time::Instant;
-use ublkit::{ErrorKind, Features, Kernel, Server};
+use ublkit::{DeviceInfo, ErrorKind, Features, Kernel, Server};
 
 /// Between two looks whether the server has answered.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -27,14 +28,20 @@ pub(super) struct Resize {
     /// The new size in bytes, or with K, M, G, T or P for powers of 1024
     #[arg(value_parser = number::size)]
     size: u64,
+    /// Let the disk become smaller: what is on it must end before its new end
+    ///
+    /// File systems, partitions and swap on it are not asked. What is beyond the new end is out of
+    /// reach, and a file keeps its length, so that the old size brings it back.
+    #[arg(long)]
+    shrink: bool,
     /// Seconds to wait for the server and for the kernel at the most, each
     #[arg(long, value_name = "SECONDS", value_parser = number::count, default_value = "30")]
     timeout: u16,
 }
 
-/// Makes a disk larger.
+/// Gives a disk another size.
 pub(super) fn run(resize: &Resize) -> Result<(), Failure> {
-    let Resize { ref device, size, timeout } = *resize;
+    let Resize { ref device, size, shrink, timeout } = *resize;
     let id = device.id()?;
     let timeout = Duration::from_secs(timeout.into());
     let info = ask(id)?;
@@ -49,16 +56,29 @@ pub(super) fn run(resize: &Resize) -> Result<(), Failure> {
             "a size of {size} bytes is no multiple of the block size of {block_bytes}"
         )));
     }
-    if size < before {
+    if size == 0 {
+        return Err(refused("a disk has a block at least: give a larger size".into()));
+    }
+    if size < before && !shrink {
         return Err(refused(format!(
-            "ublk device {id} has {before} bytes, and cannot become smaller"
+            "ublk device {id} has {before} bytes, and would lose those beyond {size}: make what is \
+             on it smaller first, then say --shrink"
         )));
     }
-    let Some(pid) = devices::server(&info) else {
+    if size > before {
+        enlarge(id, &info, size, timeout)?;
+    }
+    let mut control = devices::control()?;
+    Ok(devices::commands(&mut control, id, &info).within(timeout).update_size(size)?)
+}
+
+/// Has what holds a disk, and its server, take it for larger.
+fn enlarge(id: u32, info: &DeviceInfo, size: u64, timeout: Duration) -> Result<(), Failure> {
+    let Some(pid) = devices::server(info) else {
         let sentence = format!("nobody serves ublk device {id}: 'ublkit show {id}' tells more");
         return Err(Failure::Said(ErrorKind::Failed, sentence));
     };
-    let (Some(directory), Some(record)) = (Directory::find()?, state::of(&info)?) else {
+    let (Some(directory), Some(record)) = (Directory::find()?, state::of(info)?) else {
         return Err(not_ours(id, pid));
     };
     let serve = said(id, &record)?;
@@ -77,9 +97,7 @@ pub(super) fn run(resize: &Resize) -> Result<(), Failure> {
     server.signal(Signal::from_named_raw(GROW).unwrap_or(Signal::USR2))?;
     let answer = answer(&directory, record.tag, timeout);
     directory.leave_word(record.tag, None)?;
-    answer?;
-    let mut control = devices::control()?;
-    Ok(devices::commands(&mut control, id, &info).within(timeout).update_size(size)?)
+    answer
 }
 
 /// Waits until the server has done as it was asked.

@@ -10,9 +10,12 @@ impl<K: Kernel> Server<K> {
     /// them once the driver has been told, by [`update_size`](crate::DeviceControl::update_size);
     /// best by another process, for the same reason as at a [`stop`](Self::stop).
     ///
+    /// A disk that is to be smaller needs the driver's word alone. Requests may be under way beyond
+    /// its new end, so this server goes on to serve all that it ever did.
+    ///
     /// # Errors
     ///
-    /// [`Error::Refused`]: no whole blocks, or smaller than it is.
+    /// [`Error::Refused`]: no whole blocks.
     pub fn grow(&self, size_bytes: u64) -> Result<(), Error> {
         let block_bytes = u64::from(self.block_bytes.max(1));
         if !size_bytes.is_multiple_of(block_bytes) || size_bytes > i64::MAX as u64 {
@@ -20,12 +23,7 @@ impl<K: Kernel> Server<K> {
                 "a size of {size_bytes} bytes is no multiple of the block size of {block_bytes}"
             )));
         }
-        let before = self.size_bytes.fetch_max(size_bytes, Ordering::Relaxed);
-        if before > size_bytes {
-            return Err(Error::Refused(format!(
-                "a disk of {before} bytes does not become smaller: requests may be under way there"
-            )));
-        }
+        self.size_bytes.fetch_max(size_bytes, Ordering::Relaxed);
         Ok(())
     }
 }

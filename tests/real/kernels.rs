@@ -36,7 +36,7 @@ pub const SERIES: &[Series] = &[
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
         quirks: &[Quirk::AnyOpener],
-        cases: 108,
+        cases: 109,
     },
     Series {
         name: "6.16",
@@ -45,9 +45,9 @@ pub const SERIES: &[Series] = &[
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
         quirks: &[Quirk::TinyRequests],
-        cases: 112,
+        cases: 113,
     },
-    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 119 },
+    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 120 },
 ];
 
 /// The row for a kernel's release, such as `6.12.107+deb13-amd64`: the last that is not newer.

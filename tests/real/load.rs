@@ -11,6 +11,11 @@ pub fn mixed(path: &str) -> Child {
     fio(path, &["--rw=randrw"])
 }
 
+/// The same, all of it before `end_bytes`.
+pub fn mixed_below(path: &str, end_bytes: u64) -> Child {
+    fio(path, &["--rw=randrw", &format!("--size={end_bytes}")])
+}
+
 /// Four jobs that never stop writing, all of it from `offset_bytes` on.
 pub fn writes_from(path: &str, offset_bytes: u64) -> Child {
     fio(path, &["--rw=randwrite", &format!("--offset={offset_bytes}")])

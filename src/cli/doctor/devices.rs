@@ -60,6 +60,20 @@ pub(super) fn leftovers(machine: &Machine) -> Vec<Finding> {
     findings
 }
 
+/// What a device's next server would have to go by.
+pub(super) fn records(machine: &Machine) -> Vec<Finding> {
+    if machine.records.is_empty() {
+        return vec![Finding::ok("records of devices can be kept")];
+    }
+    let told = |why: &String| {
+        Finding::note(
+            why.clone(),
+            "without its record a device cannot be recovered, upgraded, made larger or named",
+        )
+    };
+    machine.records.iter().map(told).collect()
+}
+
 /// What is wrong with a device, if anything is.
 fn left(device: &Device) -> Option<Finding> {
     let Device { id, state, is_served } = *device;

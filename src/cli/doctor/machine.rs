@@ -1,6 +1,6 @@
 //! [`Machine`]: what the checks look at.
 
-use super::super::devices;
+use super::super::{devices, state};
 use std::fs::Metadata;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,6 +21,8 @@ pub(super) struct Machine {
     pub(super) features: Option<Features>,
     /// Devices whose state could be asked for.
     pub(super) devices: Vec<Device>,
+    /// What keeps records of devices from being kept or believed.
+    pub(super) records: Vec<String>,
 }
 
 /// A device, as the driver tells of it.
@@ -37,6 +39,7 @@ impl Machine {
     pub(super) fn here() -> Self {
         let mut machine = Self::below(Path::new("/"));
         machine.ring = Linux.ring_setup(1, &mut io_uring_params::default()).map(drop);
+        machine.records = state::troubles();
         // A kernel that cannot make a ring, or has no driver, cannot be asked more.
         if let Ok(mut control) = devices::control() {
             machine.features = control.features().ok().flatten();
@@ -47,7 +50,8 @@ impl Machine {
 
     /// The files below a folder, of a kernel that has io_uring and no devices.
     pub(super) fn below(root: &Path) -> Self {
-        Self { root: root.into(), ring: Ok(()), features: None, devices: Vec::new() }
+        let (features, devices, records) = (None, Vec::new(), Vec::new());
+        Self { root: root.into(), ring: Ok(()), features, devices, records }
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -83,6 +83,7 @@ const CHECKS: &[Check] = &[
     Check { name: "device limit", look: limits::unprivileged_devices },
     Check { name: "features", look: devices::features },
     Check { name: "devices", look: devices::leftovers },
+    Check { name: "records", look: devices::records },
 ];
 
 /// What all checks found.

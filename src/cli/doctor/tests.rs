@@ -149,6 +149,9 @@ const BAD: &[Bad] = &[
         made.device(4, DeviceState::FailIo, false);
         made.device(5, DeviceState::Unknown(9), false);
     }),
+    ("records that nobody may believe", |made| {
+        made.machine.records = vec!["/run/ublkit is not to be believed: others may use it".into()];
+    }),
 ];
 
 /// What is said that is not so on a good machine, and what comes of it.

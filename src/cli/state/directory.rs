@@ -5,7 +5,7 @@
 
 use super::Record;
 use crate::cli::exit::Failure;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -90,6 +90,27 @@ impl Directory {
             Failure::Said(ErrorKind::Permission, sentence)
         })?;
         Ok(Some(Self { fd, path }))
+    }
+
+    /// What keeps records from being kept there, or from being believed. Makes nothing.
+    pub(super) fn troubles_at(path: &Path) -> Vec<String> {
+        let may_write = |what: &str, folder: &Path| {
+            let may = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK);
+            may.map_err(|error| failed(what, path, error))
+        };
+        let unfit = match Self::found_at(path.into()) {
+            Err(failure) => vec![failure],
+            Ok(None) => {
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                Vec::from_iter(may_write("make", folder.unwrap_or(Path::new("."))).err())
+            }
+            Ok(Some(directory)) => {
+                let records = directory.tags().into_iter().map(|tag| directory.read(tag).map(drop));
+                let all = records.chain([may_write("write in", path)]);
+                all.filter_map(Result::err).collect()
+            }
+        };
+        unfit.iter().map(Failure::sentence).collect()
     }
 
     /// Where it is.

@@ -27,6 +27,14 @@ pub(super) fn place() -> Option<PathBuf> {
     std::path::absolute(Directory::place().ok()?).ok()
 }
 
+/// What keeps this user's records from being kept, or from being believed.
+pub(super) fn troubles() -> Vec<String> {
+    match Directory::place() {
+        Ok(place) => Directory::troubles_at(&place),
+        Err(failure) => vec![failure.sentence()],
+    }
+}
+
 /// The record of a device that the kernel told of, if there is one.
 pub(super) fn of(info: &DeviceInfo) -> Result<Option<Record>, Failure> {
     match Directory::find()? {

@@ -7,12 +7,14 @@ use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(30);
 const CONTROL: &str = "/dev/ublk-control";
 const SWITCH: &str = "/proc/sys/kernel/io_uring_disabled";
+const PLACE: &str = "UBLKIT_STATE_DIR";
 const LIMIT: &str = "/sys/module/ublk_drv/parameters/ublks_max";
 
 /// What a doctor said.
@@ -76,8 +78,29 @@ pub fn well(_: Context) {
     serving.end(SOON);
     doctor().is(0, "devices", "note", &format!("ublk device {id} is dead"));
     run(UBLKIT, &["delete", &id]);
+    records();
     let text = run(UBLKIT, &["doctor"]);
     assert!(text.contains("ok       driver          ublk_drv is there"), "{text}");
+}
+
+/// Records that are not to be believed, or cannot be kept.
+fn records() {
+    let place = "/run/ublkit-doctor";
+    let ask = || ask(Command::new(UBLKIT).args(["doctor", "--json"]).env(PLACE, place));
+    let mode = |mode| fs::set_permissions(place, PermissionsExt::from_mode(mode)).unwrap();
+    ask().is(0, "records", "ok", "can be kept");
+    assert!(!Path::new(place).exists(), "a doctor makes nothing");
+    fs::create_dir(place).unwrap();
+    mode(0o777);
+    ask().is(0, "records", "note", "others may use it (mode 0777)");
+    mode(0o700);
+    ask().is(0, "records", "ok", "can be kept");
+    fs::write(format!("{place}/0000000000000007.json"), "no record").unwrap();
+    ask().is(0, "records", "note", "0000000000000007.json is no use");
+    fs::remove_dir_all(place).unwrap();
+    let read_only = "mount -t tmpfs -o ro none /run && exec \"$@\"";
+    let there = "cannot make /run/ublkit: EROFS";
+    behind(&["unshare", "--mount", "sh", "-c", read_only, "sh"]).is(0, "records", "note", there);
 }
 
 /// What is taken from the process alone.

@@ -2,6 +2,7 @@
 
 mod abi;
 mod adapters;
+mod boots;
 mod control;
 mod data;
 pub mod deadlines;
@@ -179,6 +180,7 @@ pub const CASES: &[Case] = &[
     Case { name: "ordinary: a user's own device", needs: NOTHING, run: ordinary::whole_life },
     Case { name: "system: nodes by udev", needs: NOTHING, run: system::nodes },
     Case { name: "system: a service", needs: NOTHING, run: system::service },
+    Case { name: "system: a boot", needs: NOTHING, run: boots::mounts },
     Case { name: "system: pinned queues", needs: NOTHING, run: system::pinned },
     Case { name: "stat: each request is counted", needs: NOTHING, run: stat::counts },
     Case { name: "stat: a busy disk", needs: NOTHING, run: stat::busy },

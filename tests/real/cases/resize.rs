@@ -1,4 +1,4 @@
-//! Disks that grow while they are used.
+//! Disks that grow and shrink while they are used.
 
 use super::Context;
 use crate::tools::{self, Serving, UBLKIT, eventually, run};
@@ -42,9 +42,27 @@ pub fn file(context: Context) {
     assert_eq!(size(), end);
     drop(client);
 
-    serving.signal(Signal::KILL);
-    assert_eq!(serving.end(SOON).0, -9);
-    let serving = Serving::started(Command::new(UBLKIT).args(["recover", &id]));
+    let recovered = |serving: Serving| {
+        serving.signal(Signal::KILL);
+        assert_eq!(serving.end(SOON).0, -9);
+        Serving::started(Command::new(UBLKIT).args(["recover", &id]))
+    };
+    let serving = recovered(serving);
+    assert_eq!(disk::read(&disk::open(&path, 0), end - 4096, 4096).unwrap(), stamp);
+
+    // Smaller under load that stays before the new end, for the next server too, and larger again.
+    let mut fio = load::mixed_below(&path, 8 << 20);
+    load::busy(&path);
+    let shrunk = |size: &str| tools::output(UBLKIT, &["resize", &id, size, "--shrink"]).status;
+    assert_eq!((shrunk("0").code(), shrunk("8M").code()), (Some(2), Some(0)));
+    assert_eq!(size(), 8 << 20);
+    assert!(disk::read(&disk::open(&path, 0), end - 4096, 4096).is_err(), "beyond the end");
+    assert!(fio.try_wait().unwrap().is_none(), "a client saw an error");
+    fio.kill().unwrap();
+    fio.wait().unwrap();
+    let serving = recovered(serving);
+    assert_eq!((size(), std::fs::metadata(image).unwrap().len()), (8 << 20, end));
+    assert_eq!((code("16M"), size()), (0, end));
     assert_eq!(disk::read(&disk::open(&path, 0), end - 4096, 4096).unwrap(), stamp);
     serving.stop();
     assert_eq!(std::fs::metadata(image).unwrap().len(), end);

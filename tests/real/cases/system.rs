@@ -20,18 +20,18 @@ const SOON: Duration = Duration::from_secs(30);
 const INSTALLED: &str = "/usr/local/bin/ublkit";
 
 /// A file of `docs`.
-fn of_docs(path: &str) -> PathBuf {
+pub(super) fn of_docs(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(path)
 }
 
 /// Installs the program; the guest's own `/usr` is thrown away with it.
-fn installed() -> Restore<impl Fn()> {
+pub(super) fn installed() -> Restore<impl Fn()> {
     fs::copy(UBLKIT, INSTALLED).unwrap();
     Restore(|| drop(fs::remove_file(INSTALLED)))
 }
 
 /// Whether the machine may be changed so.
-fn is_ours(context: Context) -> bool {
+pub(super) fn is_ours(context: Context) -> bool {
     if !context.expendable {
         println!("measured: nothing: this machine's own daemons are left alone");
     }

@@ -1,0 +1,158 @@
+//! A machine that boots with a disk of ours in its `/etc/fstab`, and powers off with it mounted.
+//!
+//! The machine is systemd as the first process of namespaces of its own: it reads the line of
+//! `fstab` and the unit that docs/systemd gives, and puts both in their order.
+
+use super::Context;
+use super::errors::Restore;
+use super::system::{installed, is_ours, of_docs};
+use crate::tools::{self, eventually, run};
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(60);
+
+const SERVICE: &str = "ublkit@scratch.service";
+const GROUP: &str = "/sys/fs/cgroup/ublkit-boot";
+/// Where the disk is mounted: the guest's root cannot be written.
+const FOLDER: &str = "/mnt";
+
+/// What comes before systemd: directories that it takes for a machine's own. Other units are out of
+/// sight.
+const BEFORE: &str = "
+    mount -t tmpfs -o mode=755 none /run
+    mount -t tmpfs -o mode=755 none /etc/systemd/system
+    mount --bind $GROUP /sys/fs/cgroup
+    cp $UNIT /etc/systemd/system/
+    exec env -i container=ublkit PATH=$PATH SYSTEMD_LOG_TARGET=console \
+        /usr/lib/systemd/systemd --system --unit=local-fs.target";
+
+/// A machine that is up until it powers off.
+struct Machine {
+    outside: Child,
+    /// Its first process, as we number it.
+    first: u32,
+}
+
+impl Machine {
+    fn boot() -> Self {
+        fs::create_dir(GROUP).unwrap();
+        let enter = format!("echo $$ >{GROUP}/cgroup.procs; exec \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &enter, "sh", "unshare", "--pid", "--fork", "--kill-child"]);
+        command.args(["--mount", "--propagation=private", "--uts", "--ipc", "--cgroup"]);
+        command.args(["--mount-proc", "sh", "-ec", BEFORE]);
+        command.env("GROUP", GROUP).env("UNIT", of_docs("systemd/ublkit@.service"));
+        let outside = command.stdin(Stdio::null()).spawn().unwrap();
+        let mut machine = Self { outside, first: 0 };
+        eventually("systemd runs", SOON, || {
+            let outside = machine.outside.id();
+            let children = format!("/proc/{outside}/task/{outside}/children");
+            let children = fs::read_to_string(children).unwrap_or_default();
+            machine.first = children.trim().parse().unwrap_or(0);
+            machine.file("/run/systemd/private").exists()
+        });
+        machine
+    }
+
+    /// A file as it sees it.
+    fn file(&self, path: &str) -> PathBuf {
+        format!("/proc/{}/root{path}", self.first).into()
+    }
+
+    fn is_mounted(&self) -> bool {
+        let mounts = tools::read(&format!("/proc/{}/mounts", self.first));
+        mounts.lines().any(|line| line.starts_with(&format!("/dev/ublkb0 {FOLDER} ext4 ")))
+    }
+
+    /// What `systemctl` says, and whether it is content.
+    fn systemctl(&self, words: &[&str]) -> (bool, String) {
+        let first = self.first.to_string();
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &first, "--mount", "--pid", "--cgroup", "systemctl"]);
+        let output = command.args(words).stdin(Stdio::null()).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).trim().to_string())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.outside.kill(); // and all that is in it
+        let _ = self.outside.wait();
+        for _ in 0..100 {
+            if fs::remove_dir(GROUP).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50)); // its processes go after it
+        }
+    }
+}
+
+/// The line of the documentation, of a folder that can be there.
+fn line_of_fstab() -> String {
+    let text = tools::read(of_docs("systemd/README.md").to_str().unwrap());
+    let line = text.lines().find(|line| line.starts_with("/run/ublkit/by-name/scratch "));
+    line.expect("the documentation gives it").replace(" /scratch ", &format!(" {FOLDER} ")) + "\n"
+}
+
+/// Whether a file system was left in order: what its head says, in the file that holds the disk.
+fn is_clean(image: &str) -> bool {
+    let head = run("dumpe2fs", &["-h", image]);
+    !head.contains("needs_recovery")
+}
+
+/// The disk is live before it is mounted, and is unmounted before its server goes: when the service
+/// is stopped, and when the machine is.
+pub fn mounts(context: Context) {
+    if !is_ours(context) {
+        return;
+    }
+    let _program = installed();
+    let image = "/tmp/ublkit-boot.img";
+    let _image = Restore(|| drop(fs::remove_file(image)));
+    fs::File::create(image).unwrap().set_len(64 << 20).unwrap();
+    run("mkfs.ext4", &["-q", image]);
+    fs::create_dir_all("/etc/ublkit").unwrap();
+    let before = tools::read("/etc/fstab");
+    let _told = Restore(|| {
+        fs::write("/etc/fstab", &before).unwrap();
+        fs::remove_dir_all("/etc/ublkit").unwrap();
+    });
+    fs::write("/etc/ublkit/scratch.conf", format!("SERVE=file {image}\n")).unwrap();
+    fs::write("/etc/fstab", line_of_fstab()).unwrap();
+
+    let mut machine = Machine::boot();
+    eventually("it has booted", SOON, || machine.systemctl(&["is-active", "local-fs.target"]).0);
+    assert!(machine.is_mounted());
+    assert!(!is_clean(image), "what is in use is not told from what was left in order");
+    let file = machine.file("/mnt/file");
+    let contents = vec![0x5a; 8 << 20];
+    fs::write(&file, &contents).unwrap(); // and nobody syncs it
+
+    assert_eq!(machine.systemctl(&["stop", SERVICE]), (true, String::new()));
+    assert_eq!((machine.is_mounted(), tools::devices()), (false, Vec::new()));
+    assert!(is_clean(image), "the server went before the file system");
+
+    assert_eq!(machine.systemctl(&["start", "mnt.mount"]), (true, String::new()));
+    assert!(machine.is_mounted() && machine.systemctl(&["is-active", SERVICE]).0);
+    assert!(fs::read(&file).unwrap() == contents);
+    let turned: Vec<u8> = contents.iter().map(|byte| !byte).collect();
+    fs::write(&file, &turned).unwrap();
+
+    machine.systemctl(&[
+        "start",
+        "--no-block",
+        "--job-mode=replace-irreversibly",
+        "poweroff.target",
+    ]);
+    let ended = tools::wait(&mut machine.outside, SOON);
+    println!("  measured: the machine ended with {ended}");
+    assert_eq!(tools::devices(), Vec::<String>::new());
+    assert!(is_clean(image), "the server went before the file system");
+    run("debugfs", &["-R", "dump /file /tmp/ublkit-boot.file", image]);
+    assert!(fs::read("/tmp/ublkit-boot.file").unwrap() == turned);
+    fs::remove_file("/tmp/ublkit-boot.file").unwrap();
+}
