@@ -169,6 +169,14 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
+    fn as_many_cancellations_end_as_were_begun() {
+        let mut deadlines = Deadlines::new(SECOND, 1);
+        assert!(!deadlines.cancelled());
+        deadlines.cancelling = 2;
+        assert_eq!([(); 4].map(|()| deadlines.cancelled()), [true, true, false, false]);
+    }
+
+    #[test]
     fn the_first_of_all_is_next() {
         let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
         let kernel = sim.task();

@@ -109,6 +109,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         // has a command.
         self.send_batch()?;
         self.ring.submit()?;
+        self.end_batch();
         Ok(all_answered && !self.batch.as_ref().is_some_and(Batch::has_unsent))
     }
 

@@ -325,6 +325,28 @@ mod tests {
         assert!((1..=MOST_UNTIMED).all(|gap| gaps.contains(&gap)), "at random");
     }
 
+    /// What waits, and whether the thread is in the kernel, is told by marks that are odd; when the
+    /// queue is over no mark is.
+    #[test]
+    fn marks_are_odd_while_it_lasts() {
+        let kernel = Played::default();
+        let (meter, mut metering) = metering(true);
+        assert_eq!(meter.depth(), 4);
+        let marks = || (meter.turn(), meter.waits().collect::<Vec<_>>());
+        assert_eq!(marks(), (0, vec![0; 4]));
+        metering.begin(1, &answered(0), &kernel);
+        metering.waits(2);
+        assert_eq!(marks(), (1, vec![0, 0, 1, 0]));
+        metering.end(&answered(0), &kernel);
+        metering.begin(1, &answered(0), &kernel);
+        metering.ended(2);
+        metering.waits(3);
+        metering.waits(1);
+        assert_eq!(marks(), (3, vec![0, 1, 2, 1]));
+        metering.finish(&answered(3));
+        assert_eq!(marks(), (4, vec![0, 2, 2, 2]));
+    }
+
     /// More completions than slots are not requests under way.
     #[test]
     fn no_more_are_in_flight_than_there_are_slots() {

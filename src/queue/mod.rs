@@ -16,6 +16,8 @@ mod mover;
 mod paths;
 mod plan;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 pub use error::QueueError;
 pub use meter::{Meter, Reading};

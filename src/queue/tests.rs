@@ -1,0 +1,351 @@
+//! One queue over the simulated kernel, turned by hand: moments that no whole server can be brought
+//! to, and completions that no kernel should send.
+
+use super::*;
+use crate::control::{Control, DeviceInfo};
+use crate::features::Features;
+use crate::geometry::Geometry;
+use crate::needs::Needs;
+use crate::request::Limits;
+use crate::sim::{Ask, Choices, Faults, Profile, Sim, Task};
+use crate::wake::Wakers;
+use std::sync::Arc;
+use ublkit_sys::io_uring::IORING_CQE_F_MORE;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+const TIMEOUT: Duration = SECOND;
+
+/// What comes at each place of the disk is served in its own way.
+mod at {
+    /// Answered at once.
+    pub(super) const DONE: u64 = 0;
+    /// Waits for a tenth of a second.
+    pub(super) const DELAY: u64 = 4096;
+    /// Waits for a waker.
+    pub(super) const PARK: u64 = 2 * 4096;
+    /// Answered, though parked.
+    pub(super) const PARKED_AND_DONE: u64 = 3 * 4096;
+}
+
+/// Serves by place, and counts how often it is entered anew.
+#[derive(Debug, Default)]
+struct ByPlace {
+    started: u32,
+    resumed: u32,
+}
+
+impl Handler for ByPlace {
+    fn start(&mut self, io: &mut Io<'_>) -> Step {
+        self.started += 1;
+        match io.request().offset {
+            at::DELAY => io.delay(100 * MS, 0).unwrap(),
+            at::PARK => io.park(0),
+            place => {
+                if place == at::PARKED_AND_DONE {
+                    io.park(0);
+                }
+                return Step::Done(Ok(()));
+            }
+        }
+        Step::Pending
+    }
+
+    fn resume(&mut self, _: &mut Io<'_>, _: Completion) -> Step {
+        self.resumed += 1;
+        Step::Done(Ok(()))
+    }
+}
+
+/// A device of one queue.
+struct House {
+    sim: Sim,
+    control: Control<Task>,
+    queue: Queue<Task, ByPlace>,
+    wakers: Wakers,
+    id: u32,
+}
+
+/// A queue that has offered nothing yet.
+fn made(path: DataPath, batches: bool, depth: u16) -> House {
+    let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
+    let kernel = sim.task();
+    let mut control = Control::open(kernel.clone()).unwrap();
+    let batch = if batches { Features::BATCH_IO } else { Features::empty() };
+    let features = path.features() | batch | Features::NO_AUTO_PART_SCAN | Features::QUIESCE;
+    let features = features | Features::USER_RECOVERY;
+    let wish = DeviceInfo { features, ..DeviceInfo::wish(1, depth, 1 << 16) };
+    let info = control.add(&wish, SECOND).unwrap();
+    let id = info.id.unwrap();
+    let geometry = Geometry::new(1 << 20);
+    control.device(id).set_params(&geometry.params(info.max_io_bytes)).unwrap();
+    let event = Arc::new(kernel.event().unwrap());
+    let (signal, called) = (kernel.clone(), Arc::clone(&event));
+    let wakers = Wakers::new(depth, move || signal.signal(&called));
+    let plan = QueuePlan {
+        device: id,
+        queue: 0,
+        depth,
+        descriptor_bytes: info.descriptor_bytes,
+        limits: Limits { geometry, max_io_bytes: info.max_io_bytes },
+        size_bytes: Arc::default(),
+        path,
+        batches,
+        needs: Needs { operations: 1, wakers: true, ..Needs::default() },
+        char_device: Arc::new(kernel.open(c"/dev/ublkc0").unwrap()),
+        cpus: Vec::new(),
+        meter: None,
+        request_timeout: Some(TIMEOUT),
+        leave: Arc::default(),
+        wake: Arc::new(kernel.event().unwrap()),
+        calls: Some(Calls { event, wakers: wakers.clone() }),
+    };
+    let queue = Queue::new(kernel, plan, ByPlace::default()).unwrap();
+    House { sim, control, queue, wakers, id }
+}
+
+/// The same, live.
+fn live(path: DataPath, batches: bool, depth: u16) -> House {
+    let mut house = made(path, batches, depth);
+    house.queue.offer_all().unwrap();
+    let pid = house.queue.ring.kernel().process();
+    house.control.device(house.id).start(pid).unwrap();
+    house
+}
+
+fn read(offset: u64) -> Ask {
+    Ask::Read { offset, len_bytes: 512 }
+}
+
+fn write(offset: u64) -> Ask {
+    Ask::Write { offset, data: vec![7; 512], fua: false }
+}
+
+impl House {
+    fn ask(&self, ask: Ask) -> u64 {
+        self.sim.ask(self.id, 0, ask).unwrap()
+    }
+
+    /// Turns, and sends what was answered.
+    fn turn(&mut self) {
+        assert_eq!(self.queue.turn(), Ok(Turn::Live));
+        self.queue.send_batch().unwrap();
+        self.queue.ring.submit().unwrap();
+    }
+
+    /// Turns until the handler was entered with so many requests.
+    fn until_started(&mut self, count: u32) {
+        while self.queue.handler.started < count {
+            self.turn();
+        }
+    }
+
+    /// Turns until a request's data is being fetched, in a command that is not submitted yet.
+    fn until_fetching(&mut self) {
+        while !self.queue.slots.is_fetching(0) {
+            assert_eq!(self.queue.turn(), Ok(Turn::Live));
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.queue.ring.kernel().now()
+    }
+
+    /// The errno that a client was answered with, or 0 for no error; nothing when he waits.
+    fn answered(&self, asking: u64) -> Option<i32> {
+        let errno = |answer: Result<_, Errno>| answer.map_or_else(|errno| errno.number(), |_| 0);
+        self.sim.answer(asking).map(errno)
+    }
+}
+
+fn cqe(id: Id, result: i32, flags: u32) -> Cqe {
+    Cqe { user_data: id.encode(), result, flags }
+}
+
+/// One request after the other costs a call each: who is served in batches does not wake for the
+/// end of the command that answers.
+#[test]
+fn a_request_costs_a_call() {
+    for batches in [false, true] {
+        let mut house = live(DataPath::Copy, batches, 2);
+        let mut calls = Vec::new();
+        for count in 1..=10 {
+            let before = house.sim.calls();
+            let asked = house.ask(read(at::DONE));
+            while house.queue.handler.started < count {
+                assert_eq!(house.queue.turn(), Ok(Turn::Live));
+            }
+            calls.push(house.sim.calls() - before);
+            assert!(count == 10 || house.answered(asked).is_none(), "with the next call");
+        }
+        assert!(calls[1..].iter().all(|calls| *calls == 1), "batches: {batches}: {calls:?}");
+    }
+}
+
+/// What cannot be, at the moment, is no fit.
+#[test]
+fn completions_of_nothing_are_noticed() {
+    let mut house = live(DataPath::Copy, false, 2);
+    let queue = &mut house.queue;
+    let mut fits = |id, result| queue.other_ended(id, cqe(id, result, 0));
+    assert_eq!(fits(Id::Cancel, -libc::ENOENT), Ok(false), "nothing is cancelled");
+    assert_eq!(fits(Id::Call, -libc::EIO), Ok(false), "the event has failed");
+    for id in [Id::Tags, Id::Elements, Id::Timer] {
+        assert_eq!(fits(id, 0), Ok(false), "there are no batches");
+    }
+    queue.listens = false;
+    assert_eq!(queue.other_ended(Id::Call, cqe(Id::Call, 1, 0)), Ok(false), "nobody listens");
+}
+
+#[test]
+fn tags_come_only_from_a_command_that_is_under_way() {
+    let mut house = made(DataPath::Copy, true, 2);
+    let queue = &mut house.queue;
+    let device_ends = cqe(Id::Tags, -libc::ENODEV, 0);
+    assert_eq!(queue.tags_came(device_ends, false), Ok(false), "not begun");
+    queue.offer(0, None).unwrap();
+    queue.send_batch().unwrap();
+    assert_eq!(queue.tags_came(device_ends, false), Ok(false), "not submitted");
+    queue.ring.submit().unwrap();
+    assert_eq!(queue.tags_came(device_ends, false), Ok(true));
+    assert_eq!(queue.tags_came(device_ends, false), Ok(false), "it is over");
+}
+
+/// Whether it was told to leave before the tags came, or leaves already.
+#[test]
+fn who_leaves_takes_requests_and_starts_none() {
+    for (told, leaves, starts) in [(false, false, 1), (true, false, 0), (false, true, 0)] {
+        let mut house = live(DataPath::Copy, true, 2);
+        house.ask(read(at::DONE));
+        house.queue.plan.leave.store(told, Ordering::Relaxed);
+        let mut came = false;
+        while !came {
+            house.queue.ring.wait(None).unwrap();
+            while let Some(cqe) = house.queue.ring.pop().unwrap() {
+                came |= cqe.flags & IORING_CQE_F_MORE != 0;
+                let fits = match came {
+                    true => house.queue.tags_came(cqe, leaves),
+                    false => house.queue.other_ended(Id::Elements, cqe),
+                };
+                assert_eq!(fits, Ok(true));
+            }
+        }
+        assert_eq!(house.queue.handler.started, starts);
+        assert_eq!(house.queue.slots.is_servers(0), starts == 0, "it is taken");
+    }
+}
+
+/// Wakes are for requests that wait for them: not for a slot that is not there, nor for one whose
+/// request was answered, though it had asked to wait.
+#[test]
+fn only_who_is_parked_is_woken() {
+    let mut house = live(DataPath::Copy, false, 2);
+    let answered = house.ask(read(at::PARKED_AND_DONE));
+    house.until_started(1);
+    let parked = house.ask(read(at::PARK));
+    house.until_started(2);
+    assert_eq!(house.answered(answered), Some(0));
+    for tag in 0..64 {
+        house.wakers.wake(tag);
+    }
+    house.turn();
+    assert_eq!((house.answered(parked), house.queue.handler.resumed), (Some(0), 1));
+}
+
+/// A request that is late is answered whenever it is seen.
+#[test]
+fn who_is_long_overdue_is_answered() {
+    let mut house = live(DataPath::Copy, false, 2);
+    let asked = house.ask(read(at::PARK));
+    house.until_started(1);
+    house.queue.end_overdue().unwrap();
+    assert_eq!(house.queue.stats.timeouts, 0);
+    house.queue.ring.kernel().sleep(3 * TIMEOUT);
+    house.queue.end_overdue().unwrap();
+    house.queue.ring.submit().unwrap();
+    assert_eq!((house.queue.stats.timeouts, house.answered(asked)), (1, Some(libc::ETIMEDOUT)));
+}
+
+/// A queue whose device is quiesced leaves as soon as it was silent for a while with nothing to do,
+/// and not before.
+#[test]
+fn draining_waits_for_requests_and_for_silence() {
+    for batches in [false, true] {
+        let mut house = live(DataPath::Copy, batches, 2);
+        let asked = house.ask(read(at::DELAY));
+        house.until_started(1);
+        house.control.device(house.id).quiesce(Duration::ZERO).unwrap();
+        let begun = house.now();
+        // The slot that has a request is never taken away.
+        assert_eq!(house.queue.drain(), Ok(Turn::Stopped));
+        assert_eq!(house.answered(asked), Some(0), "batches: {batches}");
+        let time = house.now() - begun;
+        assert!((100 * MS..150 * MS).contains(&time), "batches: {batches}: {time:?}");
+    }
+}
+
+#[test]
+fn draining_waits_for_data_that_is_fetched() {
+    let mut house = live(DataPath::GetData, false, 1);
+    let asked = house.ask(write(at::DONE));
+    house.until_fetching();
+    house.control.device(house.id).quiesce(Duration::ZERO).unwrap();
+    assert_eq!(house.queue.drain(), Ok(Turn::Stopped));
+    assert_eq!(house.answered(asked), Some(0));
+}
+
+/// A queue that leaves answers what it has and what still comes; and goes at once when nothing can
+/// come any more.
+#[test]
+fn whoever_leaves_answers_all() {
+    for batches in [false, true] {
+        let mut house = live(DataPath::Copy, batches, 2);
+        let first = house.ask(read(at::PARK));
+        house.until_started(1);
+        let second = house.ask(read(at::DONE));
+        house.queue.ring.wait(Some(house.now() + MS)).unwrap(); // it has come, and is not taken
+        house.queue.fail_all(false);
+        let answers = [first, second].map(|asked| house.answered(asked));
+        assert_eq!(answers, [Some(libc::EIO); 2], "batches: {batches}");
+        assert_eq!(house.queue.stats.errors, 2, "batches: {batches}");
+        assert_eq!(house.queue.handler.started, 1, "batches: {batches}");
+        // What comes later, too, for whoever stays.
+        let third = house.ask(read(at::DONE));
+        let begun = house.now();
+        house.queue.fail_all(true);
+        assert_eq!(house.answered(third), Some(libc::EIO), "batches: {batches}");
+        assert_eq!(house.queue.stats.errors, 3, "batches: {batches}");
+        assert_eq!(house.now() - begun, 2 * SECOND, "nobody stops the device");
+    }
+}
+
+#[test]
+fn whoever_leaves_a_stopped_device_does_not_wait() {
+    for batches in [false, true] {
+        let mut house = live(DataPath::Copy, batches, 2);
+        house.control.device(house.id).stop().unwrap();
+        let begun = house.now();
+        house.queue.fail_all(true);
+        assert_eq!(house.now(), begun, "batches: {batches}");
+    }
+}
+
+/// Data that is being fetched is waited for, then its write is answered.
+#[test]
+fn whoever_leaves_answers_what_is_fetched() {
+    let mut house = live(DataPath::GetData, false, 1);
+    let asked = house.ask(write(at::DONE));
+    house.until_fetching();
+    house.queue.fail_all(false);
+    assert_eq!((house.answered(asked), house.queue.stats.errors), (Some(libc::EIO), 1));
+}
+
+/// A completion for a slot that is not there is borne by a queue that leaves.
+#[test]
+fn whoever_leaves_bears_nonsense() {
+    let mut house = live(DataPath::Copy, false, 2);
+    let nobodys = Id::Command { tag: 99 }.encode();
+    house.queue.ring.submissions().push(Sqe::cancel(0x77, nobodys)).unwrap();
+    house.queue.ring.submit().unwrap();
+    house.queue.fail_all(false);
+}
