@@ -87,7 +87,6 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                     self.taken_to_fail(tag, cqe.result);
                 }
                 Some(Id::Tags) => _ = self.tags_came(cqe, true)?,
-                Some(Id::Timer) => _ = self.timer_ended(),
                 Some(Id::Elements) => _ = self.elements_ended(cqe.result)?,
                 _ => {}
             }

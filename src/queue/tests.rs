@@ -5,8 +5,8 @@ use super::*;
 use crate::control::{Control, DeviceInfo};
 use crate::features::Features;
 use crate::geometry::Geometry;
-use crate::needs::Needs;
-use crate::request::Limits;
+use crate::needs::{Access, Needs};
+use crate::request::{Limits, Operation, Request};
 use crate::sim::{Ask, Choices, Faults, Profile, Sim, Task};
 use crate::wake::Wakers;
 use std::sync::Arc;
@@ -182,6 +182,51 @@ fn a_request_costs_a_call() {
     }
 }
 
+/// Where data is when a request begins, by path: of a read, of a write, of a write whose data is yet
+/// to be fetched, of a request whose pages are in no table, and of one without data.
+#[test]
+fn data_is_where_the_path_has_it() {
+    use Where::{Buffer, Kernel, Table};
+    let unregistered = ublkit_sys::ublk::UBLK_IO_F_NEED_REG_BUF;
+    for (path, access, places) in [
+        (DataPath::Copy, Access::Slices, [Buffer; 5]),
+        (DataPath::GetData, Access::Slices, [Buffer, Buffer, Kernel, Buffer, Buffer]),
+        (DataPath::GetData, Access::Regions, [Kernel, Buffer, Kernel, Kernel, Buffer]),
+        (DataPath::UserCopy, Access::Regions, [Kernel, Kernel, Kernel, Kernel, Buffer]),
+        (DataPath::ZeroCopy, Access::Operations, [Table, Table, Table, Kernel, Buffer]),
+    ] {
+        let mut house = made(path, false, 1);
+        house.queue.plan.needs.access = access;
+        let request = |operation, len_bytes| Request { operation, offset: 0, len_bytes };
+        let read = request(Operation::Read, 512);
+        let write = request(Operation::Write { fua: false }, 512);
+        let place = |request, flags, fetches| house.queue.place(&request, flags, fetches);
+        let found = [
+            place(read, 0, false),
+            place(write, 0, false),
+            place(write, 0, true),
+            place(read, unregistered, false),
+            place(request(Operation::Flush, 0), 0, false),
+        ];
+        assert_eq!(found, places, "{path}");
+    }
+}
+
+/// The driver says anew what was written when it has put it where it was told to: less, if that was
+/// no good place.
+#[test]
+fn data_that_is_not_what_was_asked_for_is_an_error() {
+    for (len_bytes, errno) in [(512, 0), (1024, libc::EIO)] {
+        let mut house = live(DataPath::GetData, false, 1);
+        let asked = house.ask(write(at::DONE));
+        house.until_fetching();
+        let slots = &mut house.queue.slots;
+        slots.set_request(0, Request { len_bytes, ..slots.request(0) }, slots.place(0));
+        house.turn();
+        assert_eq!(house.answered(asked), Some(errno), "{len_bytes} bytes were asked for");
+    }
+}
+
 /// What cannot be, at the moment, is no fit.
 #[test]
 fn completions_of_nothing_are_noticed() {
@@ -317,6 +362,20 @@ fn whoever_leaves_answers_all() {
         assert_eq!(house.queue.stats.errors, 3, "batches: {batches}");
         assert_eq!(house.now() - begun, 2 * SECOND, "nobody stops the device");
     }
+}
+
+/// An answer that was not sent yet goes first, and the others wait for the end of its command.
+#[test]
+fn whoever_leaves_sends_one_command_after_the_other() {
+    let mut house = live(DataPath::Copy, true, 2);
+    let parked = house.ask(read(at::PARK));
+    house.until_started(1);
+    let done = house.ask(read(at::DONE));
+    while house.queue.handler.started < 2 {
+        assert_eq!(house.queue.turn(), Ok(Turn::Live));
+    }
+    house.queue.fail_all(false);
+    assert_eq!([done, parked].map(|asked| house.answered(asked)), [Some(0), Some(libc::EIO)]);
 }
 
 #[test]

@@ -382,8 +382,9 @@ fn what_is_left_behind_keeps_its_memory() {
     for sqe in 1..3 {
         slots.begin(0, Operation::new(Action::Read(transfer), 0), sqe).unwrap();
     }
+    assert_eq!(slots.under_way(0).collect::<Vec<_>>(), [0, 1]);
     slots.leave_behind(0).unwrap();
-    assert!(!slots.is_waiting(0));
+    assert_eq!((slots.is_waiting(0), slots.spare.len()), (false, 0));
     assert_eq!(slots.data(0).len(), 4096, "nobody else uses it");
     let fresh = slots.lend(0, 3).get();
     assert!(slots.take(0, 4));
@@ -391,9 +392,11 @@ fn what_is_left_behind_keeps_its_memory() {
     slots.begin(0, Operation::new(Action::Read(transfer), 0), 4).unwrap();
     assert_eq!(slots.part(0, &transfer).get(), fresh);
     assert!(matches!(slots.end_operation(0, 2, 9), Some(Ended::Request(_))));
-    for index in 0..2 {
+    for (index, spare) in [(0, 0), (1, 1)] {
         slots.check();
+        assert_eq!(slots.under_way(0).count(), 0, "not the request's");
         assert!(matches!(slots.end_operation(0, index, 9), Some(Ended::LeftBehind)), "{index}");
+        assert_eq!(slots.spare.len(), spare, "its last user has ended");
     }
     slots.lend(1, 4);
     assert!(slots.take(1, 5));
