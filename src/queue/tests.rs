@@ -182,8 +182,8 @@ fn a_request_costs_a_call() {
     }
 }
 
-/// Where data is when a request begins, by path: of a read, of a write, of a write whose data is yet
-/// to be fetched, of a request whose pages are in no table, and of one without data.
+/// Where data is when a request begins, by path: of a read, of a write, of a write whose data is
+/// yet to be fetched, of a request whose pages are in no table, and of one without data.
 #[test]
 fn data_is_where_the_path_has_it() {
     use Where::{Buffer, Kernel, Table};
