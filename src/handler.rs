@@ -1,5 +1,8 @@
 //! [`Handler`]: what the queue knows of a backend, and [`Io`]: what a backend holds for one call.
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use crate::data_path::DataPath;
 use crate::errno::Errno;
 use crate::id::Id;
@@ -60,7 +63,10 @@ pub struct FileIndex(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionIndex(pub u16);
 
-/// What becomes of a file's space (`fallocate(2)`). The file's size stays.
+/// What becomes of a file's space. The file's size stays.
+///
+/// The first three are modes of `fallocate(2)`. On a block device it only zeroes: to give up is
+/// `EOPNOTSUPP` on a disk that cannot zero a range by itself, whether it can discard or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Space {
@@ -70,16 +76,26 @@ pub enum Space {
     GivenUp,
     /// It is there, and the range reads as zeros.
     Zeroed,
+    /// A block device's own discard (`blkdev_uring_cmd` in Linux's `block/ioctl.c`, since 6.12): it
+    /// may give the space up, and the range reads as anything.
+    ///
+    /// `EOPNOTSUPP`: the file is no block device, or one that cannot discard, or the kernel is
+    /// older; `EINVAL`: the range is empty, not in whole logical blocks, or not on the disk;
+    /// `EBADF`: it is not open for writing; `EPERM`: the disk is read-only; `EBUSY`: its cached
+    /// pages are in use.
+    Discarded,
 }
 
 impl Space {
-    fn flags(self) -> u32 {
+    /// The mode of `fallocate(2)`, where that does it.
+    fn mode(self) -> Option<u32> {
         let flags = match self {
+            Self::Discarded => return None,
             Self::Taken => libc::FALLOC_FL_KEEP_SIZE,
             Self::GivenUp => libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
             Self::Zeroed => libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE,
         };
-        flags.unsigned_abs()
+        Some(flags.unsigned_abs())
     }
 }
 
@@ -177,7 +193,7 @@ impl Io<'_> {
         self.begin(Operation::new(Action::Sync { file: file.0, data_only }, cookie))
     }
 
-    /// Takes space of a file, or gives it up.
+    /// Takes space of a file, or gives it up. `range` is in bytes.
     ///
     /// # Errors
     ///
@@ -329,9 +345,10 @@ impl Io<'_> {
                 Sqe::write(file, transfer.offset, data(&transfer), durable, id)
             }
             Action::Sync { data_only, .. } => Sqe::sync(file, data_only, id),
-            Action::Allocate { space, offset, len_bytes, .. } => {
-                Sqe::allocate(file, space.flags(), offset, len_bytes, id)
-            }
+            Action::Allocate { space, offset, len_bytes, .. } => match space.mode() {
+                Some(mode) => Sqe::allocate(file, mode, offset, len_bytes, id),
+                None => Sqe::discard(file, offset, len_bytes, id),
+            },
             Action::Readable { .. } => Sqe::poll_readable(file, id),
             Action::Delay(time) => Sqe::timeout(self.slots.delay(tag, index, time), id),
         };
@@ -346,103 +363,5 @@ impl Io<'_> {
 impl fmt::Debug for Io<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Io").field("tag", &self.tag()).field("request", &self.request()).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::region::Region;
-    use crate::ring::fake_submissions;
-
-    struct Nobody;
-
-    impl Mover for Nobody {
-        fn fetch(&self, _: u16, _: Destination<'_>) -> Result<(), Errno> {
-            Err(Errno::EIO)
-        }
-
-        fn give(&self, _: u16, _: Source<'_>) -> Result<(), Errno> {
-            Err(Errno::EIO)
-        }
-    }
-
-    /// Has a handler's view of a write of 1024 bytes on tag 3.
-    fn with_io<T>(look: impl FnOnce(&mut Io<'_>) -> T) -> T {
-        with_io_of(Asked::Write { fua: true }, look)
-    }
-
-    fn with_io_of<T>(operation: Asked, look: impl FnOnce(&mut Io<'_>) -> T) -> T {
-        let allowed = crate::slots::Allowed { each: 1, places: 1 };
-        let regions = vec![Region::new(8192).unwrap().into()];
-        let mut slots = Slots::new(DataPath::Copy, 4, 4096, allowed, regions).unwrap();
-        slots.lend(3, 0);
-        assert!(slots.take(3, 1));
-        let request = Request { operation, offset: 512, len_bytes: 1024 };
-        slots.set_request(3, request, Where::Buffer);
-        let char_device = FileName::Number(3);
-        look(&mut Io {
-            slots: &mut slots,
-            submissions: &mut fake_submissions(),
-            slot: ring::Slot { char_device, queue: 0, tag: 3, registers: false },
-            files: &[FileName::Fixed(1)],
-            path: DataPath::Copy,
-            mover: &Nobody,
-        })
-    }
-
-    /// What a handler that panics prints.
-    #[test]
-    fn an_io_prints_what_is_asked() {
-        let text = with_io(|io| format!("{io:?}"));
-        assert!(text.starts_with("Io { tag: 3, request: Request { operation: Write"), "{text}");
-    }
-
-    /// Numbers of the header, on purpose: to keep the size 1, to punch a hole 2, to zero 0x10.
-    #[test]
-    fn space_is_what_fallocate_calls_it() {
-        let flags = [Space::Taken, Space::GivenUp, Space::Zeroed].map(Space::flags);
-        assert_eq!(flags, [1, 3, 0x11]);
-    }
-
-    #[test]
-    fn a_request_has_its_data_and_waits_when_it_is_parked() {
-        assert_eq!(with_io(|io| io.data().len()), 1024);
-        let waits = |io: &mut Io<'_>| io.slots.is_waiting(3);
-        assert!(!with_io(|io| waits(io)));
-        assert!(with_io(|io| {
-            io.park(7);
-            waits(io)
-        }));
-    }
-
-    #[test]
-    fn operations_that_cannot_be_are_refused() {
-        let file = FileIndex(0);
-        for part in [0..1025, 1024..1025, Range { start: 2, end: 1 }] {
-            assert_eq!(with_io(|io| io.read(file, 0, part, 0)), Err(Errno::EINVAL));
-        }
-        assert_eq!(with_io(|io| io.read(file, 0, 0..1024, 0)), Ok(()), "all of it");
-        let end = i64::MAX as u64;
-        assert_eq!(with_io(|io| io.write(file, end, 0..1, false, 0)), Err(Errno::EINVAL));
-        assert_eq!(with_io(|io| io.write(file, end - 1, 0..1, false, 0)), Ok(()));
-        assert_eq!(with_io(|io| io.read(FileIndex(1), 0, 0..512, 0)), Err(Errno::EBADF));
-        assert_eq!(with_io(|io| io.sync(FileIndex(1), true, 0)), Err(Errno::EBADF));
-        assert_eq!(with_io(|io| io.readable(FileIndex(1), 0)), Err(Errno::EBADF));
-        let backwards = Range { start: 2, end: 1 };
-        let refused = with_io(|io| io.allocate(file, Space::Zeroed, backwards, 0));
-        assert_eq!(refused, Err(Errno::EINVAL));
-        let twice = with_io(|io| {
-            io.delay(Duration::ZERO, 0).unwrap();
-            io.sync(file, true, 1)
-        });
-        assert_eq!(twice, Err(Errno::EBUSY));
-        let refused = Step::Done(Err(Errno::EINVAL));
-        assert_eq!(with_io(|io| io.store(RegionIndex(1), 0, 0)), refused, "no such region");
-        assert_eq!(with_io(|io| io.load(RegionIndex(0), 0)), refused, "it is a write");
-        assert_eq!(with_io_of(Asked::Read, |io| io.store(RegionIndex(0), 0, 0)), refused);
-        let moved = Step::Done(Ok(()));
-        assert_eq!(with_io_of(Asked::Read, |io| io.load(RegionIndex(0), 512)), moved);
-        assert_eq!(with_io(|io| io.store(RegionIndex(0), 512, 0)), moved);
     }
 }

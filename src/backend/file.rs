@@ -1,5 +1,7 @@
 //! [`File`]: a disk in a file or on another disk, moved by operations on the queue's own ring.
 
+mod found;
+
 use super::Target;
 use crate::errno::Errno;
 use crate::error::Error;
@@ -8,7 +10,8 @@ use crate::handler::{Completion, FileIndex, Handler, Io, Space, Step};
 use crate::needs::{Access, Needs, QueueInfo};
 use crate::request::Operation;
 use core::time::Duration;
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, StatxFlags};
+use found::{BLOCKS, Found};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,10 +20,13 @@ use std::time::Instant;
 /// A disk in a regular file, or on another block device.
 ///
 /// What clients wrote is durable after their next flush, or at once where they ask for that (FUA):
-/// each becomes `fdatasync`, or a write with `RWF_DSYNC`. Discarded ranges become holes.
+/// each becomes `fdatasync`, or a write with `RWF_DSYNC`. Discarded ranges become holes, and are
+/// discarded on a block device: where that cannot discard, the disk cannot either.
 #[derive(Debug)]
 pub struct File {
     file: Arc<OwnedFd>,
+    /// What becomes of discarded ranges.
+    discards: Space,
     geometry: Geometry,
 }
 
@@ -43,8 +49,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// The only file.
 const ALL: FileIndex = FileIndex(0);
 
-/// The units of addressing that a disk can have, and direct access need.
-const BLOCKS: core::ops::RangeInclusive<u32> = 512..=4096;
+/// The cookie of a discard that the disk below is to do as its own.
+const OWN: u8 = 1;
 
 impl FileOptions {
     /// The file at `path`, as large as it is, through the page cache.
@@ -137,7 +143,8 @@ impl FileOptions {
             _ => found.size_bytes,
         };
         let geometry = self.geometry(&found, size_bytes).map_err(refused)?;
-        Ok(File { file: Arc::new(file), geometry })
+        let discards = if found.is_block_device { Space::Discarded } else { Space::GivenUp };
+        Ok(File { file: Arc::new(file), discards, geometry })
     }
 
     /// Tries until it is not `busy` any more, or patience ends.
@@ -194,59 +201,15 @@ impl FileOptions {
             physical_block_bytes: if physical.is_power_of_two() { physical } else { block_bytes },
             durability: Durability::FlushAndFua,
             read_only: self.read_only,
-            discard_bytes: if self.read_only { 0 } else { block_bytes.max(4096) },
+            discard_bytes: match found.discard_bytes {
+                _ if self.read_only => 0,
+                Some(0) => 0,
+                Some(unit) => unit.max(block_bytes),
+                None => block_bytes.max(4096),
+            },
             write_zeroes: !self.read_only,
             data_align_bytes: if self.direct { found.memory_align_bytes } else { 0 },
             ..Geometry::new(size_bytes)
-        })
-    }
-}
-
-/// What a file turned out to be.
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    is_regular: bool,
-    is_block_device: bool,
-    size_bytes: u64,
-    /// The least unit of its addresses.
-    block_bytes: u32,
-    /// The same for direct access.
-    direct_bytes: u32,
-    /// How memory must be aligned for direct access.
-    memory_align_bytes: u32,
-    /// The unit that is fast.
-    best_bytes: u32,
-}
-
-impl Found {
-    fn of(file: &OwnedFd) -> Result<Self, rustix::io::Errno> {
-        let stat = rustix::fs::fstat(file)?;
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        let is_block_device = kind == FileType::BlockDevice;
-        let is_regular = kind == FileType::RegularFile;
-        let block_bytes =
-            if is_block_device { rustix::fs::ioctl_blksszget(file)? } else { *BLOCKS.start() };
-        let physical_bytes = if is_block_device { rustix::fs::ioctl_blkpbszget(file)? } else { 0 };
-        let size_bytes = if is_block_device {
-            rustix::fs::seek(file, rustix::fs::SeekFrom::End(0))?
-        } else {
-            u64::try_from(stat.st_size).unwrap_or(0)
-        };
-        // Kernels before 6.1, and some file systems, do not say: then a page is safe.
-        let page = 4096;
-        let asked = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN);
-        let known = asked.ok().filter(|statx| statx.stx_dio_offset_align != 0);
-        let (direct_bytes, memory_align_bytes) = known
-            .map_or((page, page), |statx| (statx.stx_dio_offset_align, statx.stx_dio_mem_align));
-        let best_bytes = u32::try_from(stat.st_blksize).unwrap_or(0).max(physical_bytes);
-        Ok(Self {
-            is_regular,
-            is_block_device,
-            size_bytes,
-            block_bytes,
-            direct_bytes: direct_bytes.max(block_bytes),
-            memory_align_bytes,
-            best_bytes,
         })
     }
 }
@@ -271,13 +234,16 @@ impl Target for File {
     }
 
     fn handler(&self, _queue: &QueueInfo) -> Result<FileQueue, Errno> {
-        Ok(FileQueue)
+        Ok(FileQueue { discards: self.discards })
     }
 }
 
-/// Serves one queue of a [`File`]. It remembers nothing: each request is one operation.
+/// Serves one queue of a [`File`]. It remembers nothing: each request is one operation, and a
+/// discard that its disk does not know a second one.
 #[derive(Debug)]
-pub struct FileQueue;
+pub struct FileQueue {
+    discards: Space,
+}
 
 impl Handler for FileQueue {
     fn start(&mut self, io: &mut Io<'_>) -> Step {
@@ -288,17 +254,18 @@ impl Handler for FileQueue {
             Operation::Read => io.read(ALL, offset, data, 0),
             Operation::Write { fua } => io.write(ALL, offset, data, fua, 0),
             Operation::Flush => io.sync(ALL, true, 0),
-            Operation::Discard | Operation::WriteZeroes { may_unmap: true } => {
+            Operation::Discard => {
+                let cookie = if self.discards == Space::Discarded { OWN } else { 0 };
+                io.allocate(ALL, self.discards, range, cookie)
+            }
+            Operation::WriteZeroes { may_unmap: true } => {
                 io.allocate(ALL, Space::GivenUp, range, 0)
             }
             Operation::WriteZeroes { may_unmap: false } => {
                 io.allocate(ALL, Space::Zeroed, range, 0)
             }
         };
-        match asked {
-            Ok(()) => Step::Pending,
-            Err(errno) => Step::Done(Err(errno)),
-        }
+        step(asked)
     }
 
     fn resume(&mut self, io: &mut Io<'_>, done: Completion) -> Step {
@@ -310,6 +277,14 @@ impl Handler for FileQueue {
             {
                 Err(Errno::EIO)
             }
+            // An older kernel, a disk that cannot any more, or pages that others use: what is
+            // given up may be forgotten, too.
+            (Operation::Discard, Err(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::EBUSY))
+                if done.cookie == OWN =>
+            {
+                let range = request.offset..request.offset + request.len_bytes;
+                return step(io.allocate(ALL, Space::GivenUp, range, 0));
+            }
             // A disk need not forget what it was told to.
             (Operation::Discard, Err(Errno::EOPNOTSUPP)) => Ok(()),
             (_, result) => result.map(drop),
@@ -317,84 +292,13 @@ impl Handler for FileQueue {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::fd::AsRawFd;
-
-    /// A path of its own for each test, in a folder that is there.
-    fn path(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("ublkit-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
-        path
-    }
-
-    fn why(opened: Result<File, Error>) -> String {
-        opened.expect_err("it cannot be").to_string()
-    }
-
-    #[test]
-    fn a_file_is_made_sparse_and_found_again() {
-        let path = path("made");
-        let options = FileOptions::new(&path);
-        assert!(why(options.clone().open()).contains("ENOENT"));
-        let made = options.clone().size_bytes(1 << 30).open().unwrap();
-        assert_eq!(made.geometry().size_bytes, 1 << 30);
-        assert_eq!(made.geometry().durability, Durability::FlushAndFua);
-        assert!(rustix::fs::fstat(&made.file).unwrap().st_blocks < 100, "it takes no space");
-        drop(made);
-        assert_eq!(options.clone().open().unwrap().geometry().size_bytes, 1 << 30);
-        let other = why(options.clone().size_bytes(1 << 20).open());
-        assert!(other.contains("has 1073741824 bytes, not 1048576"), "{other}");
-        std::fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn two_servers_do_not_write_one_file() {
-        let path = path("locked");
-        let options = FileOptions::new(&path).size_bytes(1 << 20);
-        let first = options.clone().open().unwrap();
-        let readers = FileOptions::new(&path).read_only(true);
-        assert!(why(options.clone().open()).contains("another server has it"));
-        assert!(why(readers.clone().open()).contains("another server has it"));
-        drop(first);
-        let read = readers.clone().open().unwrap();
-        assert!(read.geometry().read_only && read.geometry().discard_bytes == 0);
-        let _another = readers.open().unwrap();
-        assert!(why(options.open()).contains("another server has it"));
-        std::fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn what_is_no_disk_is_refused() {
-        assert!(why(FileOptions::new("/dev/null").open()).contains("neither"));
-        let path = path("blocks");
-        let options = FileOptions::new(&path).size_bytes(10_000);
-        let file = options.clone().open().unwrap();
-        assert_eq!(file.geometry().size_bytes, 9728, "whole blocks");
-        drop(file);
-        let file = FileOptions::new(&path).block_bytes(4096).open().unwrap();
-        assert_eq!(file.geometry().size_bytes, 8192);
-        drop(file);
-        let small = FileOptions::new(&path).block_bytes(256);
-        assert!(why(small.open()).contains("cannot be of 256"));
-        std::fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn direct_access_has_the_blocks_that_it_needs() {
-        let path = path("direct");
-        match FileOptions::new(&path).size_bytes(1 << 20).direct(true).open() {
-            Ok(file) => {
-                let flags = rustix::fs::fcntl_getfl(&file.file).unwrap();
-                assert!(flags.contains(OFlags::DIRECT), "{}", file.file.as_raw_fd());
-                let geometry = file.geometry();
-                assert!(geometry.data_align_bytes.is_power_of_two());
-                assert_eq!(geometry.size_bytes % u64::from(geometry.logical_block_bytes), 0);
-            }
-            // A file system without it.
-            Err(error) => assert!(error.to_string().contains("cannot do '--direct'"), "{error}"),
-        }
-        let _ = std::fs::remove_file(path);
+/// What a request that asked for an operation waits for.
+fn step(asked: Result<(), Errno>) -> Step {
+    match asked {
+        Ok(()) => Step::Pending,
+        Err(errno) => Step::Done(Err(errno)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 
 use core::ptr::NonNull;
 use ublkit_sys::abi::{Abi, as_bytes};
+use ublkit_sys::blkdev::BLOCK_URING_CMD_DISCARD;
 use ublkit_sys::io_uring::{
     IORING_FSYNC_DATASYNC, IORING_OP_ASYNC_CANCEL, IORING_OP_FALLOCATE, IORING_OP_FSYNC,
     IORING_OP_POLL_ADD, IORING_OP_READ, IORING_OP_READ_FIXED, IORING_OP_TIMEOUT,
@@ -233,6 +234,14 @@ impl Sqe {
         sqe
     }
 
+    /// A block device's own discard.
+    pub(crate) fn discard(file: FileName, offset: u64, len_bytes: u64, id: u64) -> Self {
+        let mut sqe = Self::new(IORING_OP_URING_CMD, id).on(file);
+        sqe.0.off = u64::from(BLOCK_URING_CMD_DISCARD); // cmd_op; the upper half must be 0
+        (sqe.0.addr, sqe.0.cmd) = (offset, [len_bytes, 0]); // the first word is addr3
+        sqe
+    }
+
     /// Asks the kernel to end what was asked for as `target`. It may answer that it cannot.
     pub(crate) fn cancel(target: u64, id: u64) -> Self {
         let mut sqe = Self::new(IORING_OP_ASYNC_CANCEL, id);
@@ -369,6 +378,16 @@ mod tests {
         let hole = Sqe::allocate(file, 3, 4096, 1 << 40, 5);
         assert_eq!((hole.0.opcode, hole.0.off, hole.0.addr, hole.0.len), (17, 4096, 1 << 40, 3));
         assert_eq!(Sqe::sync(file, true, 5).0.op_flags, 1);
+
+        let mut expected = [0_u8; 64];
+        expected[0] = 46; // IORING_OP_URING_CMD
+        expected[1] = 1; // IOSQE_FIXED_FILE
+        expected[4] = 2;
+        expected[8..10].copy_from_slice(&[0, 0x12]); // _IO(0x12, 0)
+        expected[16..24].copy_from_slice(&4096_u64.to_le_bytes());
+        expected[32] = 5;
+        expected[48..56].copy_from_slice(&(1_u64 << 40).to_le_bytes());
+        assert_eq!(bytes(&Sqe::discard(file, 4096, 1 << 40, 5)), expected);
     }
 
     #[test]

@@ -182,6 +182,12 @@ impl Sim {
         self.shared.lock().journal.is_kept = true;
     }
 
+    /// From here on the files outside of the simulated machine play block devices, which discard
+    /// ([`Space::Discarded`](crate::Space::Discarded)): what is discarded becomes a hole.
+    pub fn has_disks_outside(&self) {
+        self.shared.lock().disks_outside = true;
+    }
+
     /// Cuts the power of the disk below the files outside: of what was written to them and was not
     /// durable, each sector is lost or not, whatever was written first. Durable is what was written
     /// before the sync was asked that succeeded, and a write that was to be durable by itself.

@@ -31,6 +31,11 @@ impl Outside {
         Ok((of.dev(), of.ino()))
     }
 
+    /// Its size.
+    pub(super) fn len_bytes(&self) -> Result<u64, Errno> {
+        Ok(self.file.metadata()?.len())
+    }
+
     /// Whether a read would not block. What makes it readable must happen inside the simulation, or
     /// before: nobody waits for it outside.
     pub(super) fn is_readable(&self) -> bool {

@@ -113,6 +113,8 @@ pub(super) struct World {
     pub(super) page_uses: PageUses,
     /// What was written to files outside, where that is kept.
     pub(super) journal: Journal,
+    /// Whether files outside play block devices, and discard.
+    pub(super) disks_outside: bool,
     pub(super) chores: VecDeque<Chore>,
     pub(super) audit: Audit,
     /// Calls that can fail.
@@ -184,6 +186,7 @@ impl World {
             clients: Clients::default(),
             page_uses: PageUses::default(),
             journal: Journal::default(),
+            disks_outside: false,
             chores: VecDeque::new(),
             audit: Audit::default(),
             calls: 0,

@@ -155,6 +155,8 @@ pub enum What {
     Sent {
         /// One of [`OPCODES`](ublkit_sys::io_uring::OPCODES).
         opcode: u8,
+        /// Which command, where it is one to a file that is not the driver's.
+        command: Option<u32>,
         /// What it carries.
         user_data: u64,
     },

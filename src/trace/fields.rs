@@ -5,6 +5,7 @@ use super::sums::Sums;
 use crate::request::{Operation, Request};
 use core::time::Duration;
 use ublkit_sys::abi::Constant;
+use ublkit_sys::blkdev::URING_COMMANDS;
 use ublkit_sys::io_uring::{OPCODES, SETUP_FLAGS};
 use ublkit_sys::ublk as sys;
 use ublkit_sys::ublk::{SECTOR_BYTES, ublk_params, ublksrv_ctrl_dev_info};
@@ -151,7 +152,13 @@ impl What {
                 slot_fields(*slot, put);
                 put("result", Value::Result((*result).into()));
             }
-            Self::Sent { user_data, .. } => put("user_data", Value::Hex(*user_data)),
+            Self::Sent { command, user_data, .. } => {
+                if let Some(command) = *command {
+                    let name = Value::Named(command.into(), URING_COMMANDS, "BLOCK_URING_CMD_");
+                    put("command", name);
+                }
+                put("user_data", Value::Hex(*user_data));
+            }
             Self::Done { user_data, result, .. } => {
                 put("user_data", Value::Hex(*user_data));
                 put("result", Value::Result((*result).into()));

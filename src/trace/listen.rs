@@ -87,6 +87,7 @@ impl<K: Kernel> Traced<K> {
         for sqe in heard.new_sqes(to_submit) {
             let file = self.file_of(&heard, &sqe.head);
             let is_command = sqe.head.opcode == IORING_OP_URING_CMD;
+            let to_another = is_command && file.is_none();
             let told = match file {
                 Some(Kind::Control) if is_command => self.tell_command(&mut heard, &sqe),
                 Some(Kind::Char(device)) if is_command => {
@@ -96,7 +97,8 @@ impl<K: Kernel> Traced<K> {
             };
             if told.is_none() {
                 let io_uring_sqe { opcode, user_data, .. } = sqe.head;
-                self.voice.say(|_| What::Sent { opcode, user_data });
+                let command = to_another.then(|| self::opcode(&sqe));
+                self.voice.say(|_| What::Sent { opcode, command, user_data });
                 heard.begin(user_data, Asked::Other { opcode });
             }
         }

@@ -159,6 +159,8 @@ mod tests {
     use crate::errno::Errno;
     use crate::trace::{Command, Event, Slot, What};
     use core::time::Duration;
+    use ublkit_sys::blkdev::BLOCK_URING_CMD_DISCARD;
+    use ublkit_sys::io_uring::IORING_OP_URING_CMD;
     use ublkit_sys::ublk as sys;
     use ublkit_sys::ublk::ublksrv_io_desc;
 
@@ -200,6 +202,15 @@ mod tests {
             let what = What::Answer { command: command.clone(), result, latency, payload: None };
             let line = event("q", what).to_string();
             assert!(line.ends_with(&format!("result={shown} latency=1.2us")), "{line}");
+        }
+        for (command, shown) in [
+            (None, ""),
+            (Some(BLOCK_URING_CMD_DISCARD), " command=DISCARD"),
+            (Some(7), " command=0x7"),
+        ] {
+            let opcode = IORING_OP_URING_CMD;
+            let line = event("q", What::Sent { opcode, command, user_data: 5 }).to_string();
+            assert!(line.ends_with(&format!("-> URING_CMD{shown} user_data=0x5")), "{line}");
         }
         let failed = event("q", What::Failed { call: "open", errno: Errno::EACCES });
         assert!(failed.to_string().ends_with("<- FAILED call=open result=-EACCES"));

@@ -3,6 +3,7 @@
 //! | module | header of Linux 7.3 |
 //! |---|---|
 //! | [`ublk`] | `linux/ublk_cmd.h`, complete; of `linux/fs.h` the `LBMD_PI_*` numbers |
+//! | [`blkdev`] | `linux/blkdev.h`, complete |
 //! | [`blkzoned`] | `linux/blkzoned.h`, complete |
 //! | [`io_uring`] | `linux/io_uring.h` and `linux/io_uring/query.h`, without sockets |
 //! | [`abi`] | how the above is written down and checked |
@@ -27,6 +28,7 @@ compile_error!(
 );
 
 pub mod abi;
+pub mod blkdev;
 pub mod blkzoned;
 pub mod io_uring;
 pub mod ublk;

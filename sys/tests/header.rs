@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ublkit_sys::abi::{Constant, Layout};
-use ublkit_sys::{blkzoned, io_uring, ublk};
+use ublkit_sys::{blkdev, blkzoned, io_uring, ublk};
 
 /// What one side says.
 #[derive(Clone, Default)]
@@ -21,9 +21,10 @@ struct Abi {
 
 impl Abi {
     fn ours() -> Self {
-        let layouts: [&[Layout]; 3] = [ublk::LAYOUTS, blkzoned::LAYOUTS, io_uring::LAYOUTS];
-        let constants: [&[&[Constant]]; 3] =
-            [ublk::CONSTANTS, blkzoned::CONSTANTS, io_uring::CONSTANTS];
+        let layouts: [&[Layout]; 4] =
+            [ublk::LAYOUTS, blkdev::LAYOUTS, blkzoned::LAYOUTS, io_uring::LAYOUTS];
+        let constants: [&[&[Constant]]; 4] =
+            [ublk::CONSTANTS, blkdev::CONSTANTS, blkzoned::CONSTANTS, io_uring::CONSTANTS];
         let mut abi = Self::default();
         for layout in layouts.concat() {
             for field in layout.fields {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use ublkit::sys::abi::{Constant, Field, Layout};
-use ublkit::sys::{blkzoned, io_uring, ublk};
+use ublkit::sys::{blkdev, blkzoned, io_uring, ublk};
 
 /// Groups of constants that are enums in the header.
 const ENUMS: &[&[Constant]] = &[io_uring::OPCODES, io_uring::QUERY_OPS, blkzoned::ZONE_TYPES];
@@ -162,7 +162,8 @@ fn the_listing_reads_well() {
 #[test]
 fn the_listing_is_complete() {
     let layouts = [ublk::LAYOUTS, blkzoned::LAYOUTS, io_uring::LAYOUTS].concat();
-    let constants = [ublk::CONSTANTS, blkzoned::CONSTANTS, io_uring::CONSTANTS].concat().concat();
+    let constants = [ublk::CONSTANTS, blkdev::CONSTANTS, blkzoned::CONSTANTS, io_uring::CONSTANTS];
+    let constants = constants.concat().concat();
     let text = String::from_utf8(run(&["abi"]).stdout).unwrap();
     let json: Value = serde_json::from_slice(&run(&["abi", "--json"]).stdout).unwrap();
     assert_eq!(json["structs"].as_array().unwrap().len(), layouts.len());

@@ -97,6 +97,7 @@ const ZEROED: u8 = 4;
 const GIVEN_UP: u8 = 5;
 const SYNCED: u8 = 6;
 const DELAYED: u8 = 7;
+const DISCARDED: u8 = 8;
 
 /// Where a request's data is cut in two.
 fn half(request: &Request) -> u32 {
@@ -164,7 +165,8 @@ impl Files {
             Operation::WriteZeroes { may_unmap: false } => {
                 io.allocate(DISK, Space::Zeroed, range, ZEROED)?;
             }
-            Operation::Discard | Operation::WriteZeroes { .. } => {
+            Operation::Discard => io.allocate(DISK, Space::Discarded, range, DISCARDED)?,
+            Operation::WriteZeroes { may_unmap: true } => {
                 io.allocate(DISK, Space::GivenUp, range, GIVEN_UP)?;
             }
             _ => return Ok(Step::Done(Err(Errno::EOPNOTSUPP))),
@@ -229,16 +231,16 @@ impl Handler for Files {
                 io.delay(SOON, DELAYED).expect("the last one has ended");
                 Step::Pending
             }
-            (ZEROED, Err(Errno::EOPNOTSUPP)) => {
+            (ZEROED | DISCARDED, Err(Errno::EOPNOTSUPP)) => {
                 // Files of memory cannot, but what they give up reads as zeros.
                 let range = request.offset..request.offset + request.len_bytes;
                 step(io.allocate(DISK, Space::GivenUp, range, GIVEN_UP).map(|()| Step::Pending))
             }
             (_, Err(errno)) => Step::Done(Err(errno)),
-            (ZEROED | GIVEN_UP, Ok(_)) if self.writes_through => {
+            (ZEROED | GIVEN_UP | DISCARDED, Ok(_)) if self.writes_through => {
                 step(io.sync(DISK, true, SYNCED).map(|()| Step::Pending))
             }
-            (ZEROED | GIVEN_UP | SYNCED, Ok(_)) => Step::Done(Ok(())),
+            (ZEROED | GIVEN_UP | DISCARDED | SYNCED, Ok(_)) => Step::Done(Ok(())),
             (cookie, Ok(count)) => {
                 assert_eq!(count as usize, part(&request, cookie).len(), "the file is that long");
                 *self.left(io) -= 1;

@@ -6,10 +6,15 @@ use crate::file_disk::{FileDisk, Mistake};
 use crate::house::{DURABILITIES, House, WHIMS, Whim};
 use crate::properties::{cases, load, profiles};
 use proptest::prelude::*;
-use std::os::fd::AsRawFd;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use ublkit::sim::{Ask, Audit, Choices, Faults, Profile};
-use ublkit::{Access, DataPath, Durability, Errno, Features, FileOptions, Geometry, Target};
+use ublkit::{
+    Access, Completion, DataPath, Durability, Errno, Features, FileIndex, FileOptions, Geometry,
+    Handler, Io, Needs, QueueInfo, Request, Space, Step, Target,
+};
 
 fn geometry(durability: Durability) -> Geometry {
     let mut geometry = Geometry::new(1 << 20);
@@ -199,6 +204,7 @@ prop_compose! {
         depth in 1_u16..6,
         batches: bool,
         bearable: bool,
+        disks: bool,
         whims in proptest::sample::select(vec![&[Whim::Serve][..], &[Whim::Halves][..], WHIMS]),
     ) -> House {
         let path = if has(profile, path) { path } else { DataPath::Copy };
@@ -206,7 +212,7 @@ prop_compose! {
         let faults = Faults { fewer_features: 0, ..faults };
         let geometry = geometry(durability);
         let batches = batches && depth > 1 && has_batches(profile, path);
-        House { faults, depth, geometry, whims, batches, ..house(profile, path) }
+        House { faults, depth, geometry, whims, batches, disks, ..house(profile, path) }
     }
 }
 
@@ -288,6 +294,76 @@ fn discarded_ranges_become_holes() {
         assert_eq!(asked(zero), Ok(vec![]), "{path}");
         assert_eq!(blocks(), 0, "{path}");
         assert_eq!(asked(Ask::Read { offset: 0, len_bytes: MIB }), Ok(vec![0; MIB as usize]));
+        server.stop().unwrap();
+        sim.assert_clean();
+    }
+}
+
+/// Discards what it is told to, once.
+#[derive(Debug)]
+struct Discarding(Arc<OwnedFd>);
+
+impl Target for Discarding {
+    type Handler = Self;
+
+    fn geometry(&self) -> Geometry {
+        let mut geometry = Geometry::new(1 << 20);
+        geometry.discard_bytes = 512;
+        geometry
+    }
+
+    fn needs(&self) -> Needs {
+        let files = vec![Arc::clone(&self.0)];
+        Needs { access: Access::Operations, operations: 1, files, ..Needs::default() }
+    }
+
+    fn handler(&self, _: &QueueInfo) -> Result<Self, Errno> {
+        Ok(Self(Arc::clone(&self.0)))
+    }
+}
+
+impl Handler for Discarding {
+    fn start(&mut self, io: &mut Io<'_>) -> Step {
+        let Request { offset, len_bytes, .. } = io.request();
+        match io.allocate(FileIndex(0), Space::Discarded, offset..offset + len_bytes, 0) {
+            Ok(()) => Step::Pending,
+            Err(errno) => Step::Done(Err(errno)),
+        }
+    }
+
+    fn resume(&mut self, _: &mut Io<'_>, done: Completion) -> Step {
+        Step::Done(done.result.map(drop))
+    }
+}
+
+/// A disk's own discard is done where the file plays a disk that has such a range, and refused as a
+/// kernel does it elsewhere.
+#[test]
+fn disks_discard_and_files_do_not() {
+    for (disks, len_bytes, expected) in [
+        (true, 1 << 20, Ok(vec![])),
+        (true, 1 << 19, Err(Errno::EINVAL)),
+        (false, 1 << 20, Err(Errno::EOPNOTSUPP)),
+    ] {
+        let house = House { disks, ..house(Profile::OLDEST, DataPath::Copy) };
+        let disk = FileDisk::new(&house, Mistake::None);
+        let file = File::from(disk.file.try_clone().unwrap());
+        file.write_all_at(&[7; 1 << 20], 0).unwrap();
+        file.set_len(len_bytes).unwrap();
+        let sim = house.sim(Choices::first());
+        let target = Discarding(Arc::clone(&disk.file));
+        let server = house.serve_target(sim.task(), target).unwrap();
+        let ask = Ask::Discard { offset: 1 << 18, len_bytes: 1 << 19 };
+        let asking = sim.ask(server.id(), 0, ask).unwrap();
+        sim.until_answered();
+        let is_hole = expected.is_ok();
+        assert_eq!(sim.answer(asking), Some(expected));
+        let holds = |offset| {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, offset).unwrap();
+            byte[0] == 7
+        };
+        assert_eq!((holds((1 << 18) - 1), holds(1 << 18)), (true, !is_hole));
         server.stop().unwrap();
         sim.assert_clean();
     }

@@ -166,6 +166,8 @@ pub struct House {
     /// Whether one command does for many slots.
     pub batches: bool,
     pub access: Access,
+    /// Whether the files that it serves play disks, which discard.
+    pub disks: bool,
     pub whims: &'static [Whim],
     pub recovery: Recovery,
 }
@@ -205,13 +207,18 @@ impl House {
             path: DataPath::Copy,
             batches: false,
             access: Access::Slices,
+            disks: false,
             whims: &[Whim::Serve],
             recovery: Recovery::None,
         }
     }
 
     pub fn sim(&self, choices: Choices) -> Sim {
-        Sim::new(self.profile, choices, self.faults)
+        let sim = Sim::new(self.profile, choices, self.faults);
+        if self.disks {
+            sim.has_disks_outside();
+        }
+        sim
     }
 
     pub fn target(&self) -> Whimsical {

@@ -16,7 +16,7 @@ use std::io::{ErrorKind as IoErrorKind, Read};
 use std::path::{Path, PathBuf};
 use theirs::Theirs;
 use ublkit::sys::abi::{Constant, Layout};
-use ublkit::sys::{blkzoned, io_uring, ublk};
+use ublkit::sys::{blkdev, blkzoned, io_uring, ublk};
 use ublkit::{ErrorKind, Features};
 
 /// Where a kernel shows its BTF, for everybody to read.
@@ -40,6 +40,7 @@ struct Header {
 /// All that `sys` defines.
 const HEADERS: &[Header] = &[
     Header { structs: ublk::LAYOUTS, constants: ublk::CONSTANTS },
+    Header { structs: blkdev::LAYOUTS, constants: blkdev::CONSTANTS },
     Header { structs: blkzoned::LAYOUTS, constants: blkzoned::CONSTANTS },
     Header { structs: io_uring::LAYOUTS, constants: io_uring::CONSTANTS },
 ];

@@ -161,7 +161,7 @@ impl World {
         }
         let file = match self.file_of(issuer, head) {
             Ok(Named::Inside(file)) => file,
-            Ok(Named::Outside(_)) => return Ok(Outcome::Done(-libc::EOPNOTSUPP)),
+            Ok(Named::Outside(file)) => return Ok(self.disk_command(issuer, head, file)),
             Err(errno) => return Ok(Outcome::Done(-errno.number())),
         };
         let is_long =

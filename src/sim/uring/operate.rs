@@ -8,6 +8,7 @@ use crate::sim::user;
 use crate::sim::world::{Audit, Chore, FileId, Named, World};
 use core::time::Duration;
 use std::sync::Arc;
+use ublkit_sys::blkdev::BLOCK_URING_CMD_DISCARD;
 use ublkit_sys::io_uring::*;
 
 /// Where data comes from, or goes.
@@ -131,6 +132,31 @@ impl World {
             Ok(file) => Ok(self.begin_operation(issuer, sqe, file, what)),
             Err(errno) => Ok(Outcome::Done(-errno.number())),
         }
+    }
+
+    /// A command to a file outside: where that plays a disk, to discard. What is discarded there
+    /// becomes a hole.
+    pub(super) fn disk_command(
+        &mut self,
+        issuer: Issuer,
+        sqe: &io_uring_sqe,
+        file: Arc<Outside>,
+    ) -> Outcome {
+        if !self.disks_outside {
+            return Outcome::Done(-libc::EOPNOTSUPP);
+        }
+        let (offset, len_bytes) = (sqe.addr, sqe.cmd[0]);
+        let is_odd = sqe.len != 0 || sqe.op_flags != 0 || sqe.splice_fd_in != 0;
+        let is_whole = [offset, len_bytes].iter().all(|bytes| bytes.is_multiple_of(SECTOR as u64));
+        let end = offset.checked_add(len_bytes);
+        let fits = file.len_bytes().is_ok_and(|len| end.is_some_and(|end| end <= len));
+        let is_discard = sqe.off == u64::from(BLOCK_URING_CMD_DISCARD);
+        if !is_discard || is_odd || !is_whole || len_bytes == 0 || !fits {
+            return Outcome::Done(-libc::EINVAL);
+        }
+        let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        let what = What::Allocate { mode: hole.unsigned_abs(), offset, len_bytes };
+        self.begin_operation(issuer, sqe, file, what)
     }
 
     /// The file outside that an SQE names.

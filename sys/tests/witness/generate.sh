@@ -52,7 +52,8 @@ names() {
         }'
 }
 
-headers="linux/ublk_cmd.h linux/io_uring.h linux/io_uring/query.h linux/blkzoned.h"
+headers="linux/ublk_cmd.h linux/io_uring.h linux/io_uring/query.h linux/blkzoned.h \
+    linux/blkdev.h"
 for header in $headers; do
     [ -r "$include/$header" ] || continue
     names "$header"

@@ -1,6 +1,7 @@
 //! What each operation does on its way from a client to the backend and back.
 
 mod allocations;
+mod below;
 mod delayed;
 mod durability;
 mod emptying;

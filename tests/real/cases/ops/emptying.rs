@@ -1,6 +1,6 @@
 //! Discards, zeros and holes.
 
-use super::{Call, Context, Emptying, PAGE, QUIET, Recorder, range};
+use super::{Call, Context, Emptying, PAGE, QUIET, Recorder, below, range};
 use crate::{disk, tools};
 use std::ops::Range;
 use ublkit::{Backend, Geometry};
@@ -20,6 +20,7 @@ pub fn discard_and_zero_out(context: Context) {
     memory_is_given_back(&path);
     server.stop().unwrap();
     without_such_operations();
+    below::on_a_disk(&few);
 }
 
 /// A disk that declares neither: it is not asked, and zeros are written by the kernel.
@@ -47,10 +48,11 @@ fn without_such_operations() {
 }
 
 /// Empties a range of a full area: the backend is asked for just that, and nothing else changes.
-fn empties_just(recorder: &Recorder, path: &str, how: Emptying, range: &Range<u64>) {
+pub(super) fn empties_just(recorder: &Recorder, path: &str, how: Emptying, range: &Range<u64>) {
     let mut model = disk::stamp(range.start, 1, 256 << 10);
     let file = disk::open(path, 0);
     disk::write_large(&file, 0, &model).unwrap();
+    file.sync_all().unwrap(); // nothing of it comes later
     recorder.taken();
     how.run(path, range);
     let calls = recorder.taken();
