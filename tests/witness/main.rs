@@ -106,8 +106,10 @@ fn show(wanted: &Wanted) {
     let kernels =
         if wanted.kernels.is_empty() { vec!["7.3".into()] } else { wanted.kernels.clone() };
     for (kernel, seed) in kernels.iter().flat_map(|k| wanted.seeds.iter().map(move |s| (k, s))) {
-        let seen = run(&mut Simulated::new(profile(kernel)), &random::random(*seed), None, QUIET);
-        print!("{kernel} {}", record::to_text(&[seen]));
+        for script in [random::random(*seed), random::random_batch(*seed)] {
+            let seen = run(&mut Simulated::new(profile(kernel)), &script, None, QUIET);
+            print!("{kernel} {}", record::to_text(&[seen]));
+        }
     }
 }
 

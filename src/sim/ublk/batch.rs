@@ -336,9 +336,16 @@ impl World {
 
     /// All commands that bring tags end, of one ring or of every: nothing more will come.
     pub(super) fn take_back_fetches(&mut self, place: usize, of: Option<FileId>) {
-        for queue in 0..self.devices.all[place].queues.len() {
+        let device = &self.devices.all[place];
+        let all = of.is_none() && device.has(sys::UBLK_F_BATCH_IO);
+        let serverless = device.info.state == sys::UBLK_S_DEV_QUIESCED;
+        for queue in 0..device.queues.len() {
             let this = &mut self.devices.all[place].queues[queue];
-            this.refuses_fetches |= of.is_none();
+            this.refuses_fetches |= all;
+            if all && serverless {
+                // Only those fail that come from now on; nobody looks at the others until then.
+                this.parked.append(&mut this.waiting);
+            }
             let (ended, left) = std::mem::take(&mut this.fetches)
                 .into_iter()
                 .partition(|fetch| of.is_none_or(|ring| fetch.pending.ring == ring));

@@ -40,15 +40,15 @@ impl super::Devices {
     /// The queues that can give a waiting request a tag.
     pub(in crate::sim) fn list_dispatches(&self, list: &mut dyn FnMut(usize, u16)) {
         for (place, device) in self.all.iter().enumerate() {
-            let parked = device.quieted
-                || device.disk.as_ref().is_none_or(|disk| {
-                    // The queue is frozen or parked while there is no server.
-                    !disk.dying
-                        && !device.force_abort
-                        && device.info.state == sys::UBLK_S_DEV_QUIESCED
-                });
+            let undeliverable = device.quieted || device.disk.is_none();
+            // The queue is frozen or parked while there is no server.
+            let serverless = device.info.state == sys::UBLK_S_DEV_QUIESCED
+                && !device.disk.as_ref().is_some_and(|disk| disk.dying)
+                && !device.force_abort;
             for (index, queue) in (0..).zip(&device.queues) {
-                let parks = parked || queue.canceling && device.parks() && !device.force_abort;
+                let about_to_go = queue.canceling && device.parks() && !device.force_abort;
+                let waits = (serverless || about_to_go) && !device.aborts(queue);
+                let parks = undeliverable || waits;
                 let has_tag = || queue.slots.iter().any(Slot::is_free);
                 if !queue.waiting.is_empty() && !parks && has_tag() {
                     list(place, index);
@@ -73,7 +73,8 @@ impl World {
         let device = &mut self.devices.all[place];
         let fails = device.force_abort
             || device.info.state == sys::UBLK_S_DEV_FAIL_IO
-            || device.queues[usize::from(queue)].canceling;
+            || device.queues[usize::from(queue)].canceling
+            || device.aborts(&device.queues[usize::from(queue)]);
         let target = device.info.state == sys::UBLK_S_DEV_FAIL_IO;
         let Some(id) = device.queues[usize::from(queue)].waiting.pop_front() else { return };
         if fails {

@@ -100,7 +100,7 @@ pub(super) struct Queue {
     pub(super) fetches: VecDeque<Fetch>,
     /// the tags that are to be brought,
     pub(super) events: VecDeque<u16>,
-    /// and whether those commands are over until all slots are prepared anew.
+    /// and whether those commands are over until all slots are prepared anew (`force_abort`).
     pub(super) refuses_fetches: bool,
     /// Whether the last try to bring tags found no buffer, by a fault.
     pub(super) lacked_buffer: bool,
@@ -221,6 +221,12 @@ impl Device {
     /// Whether requests wait for the next server, when there is none.
     pub(super) fn parks(&self) -> bool {
         self.has(sys::UBLK_F_USER_RECOVERY) && !self.has(sys::UBLK_F_USER_RECOVERY_FAIL_IO)
+    }
+
+    /// Whether requests of a queue fail that would wait for the next server: in batches, once a
+    /// STOP_DEV or QUIESCE_DEV took its commands away (`ublk_batch_cancel_queue`).
+    pub(super) fn aborts(&self, queue: &Queue) -> bool {
+        queue.refuses_fetches && self.parks()
     }
 
     /// Whether a dead server's requests are delivered again.

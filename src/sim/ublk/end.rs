@@ -147,8 +147,11 @@ impl World {
         let device = &mut self.devices.all[name.device];
         let parks = device.parks() && !device.force_abort;
         let reissues = device.reissues() && !device.force_abort;
+        // In batches a tag that nobody fetched is the server's already (`ublk_abort_batch_queue`).
+        let is_announced = device.queues[usize::from(name.queue)].events.contains(&name.tag);
         let Some(slot) = device.slot(name.queue, name.tag) else { return };
-        let was_delivered = matches!(slot.state, State::Owned | State::OwnedWantsData);
+        let was_delivered =
+            is_announced || matches!(slot.state, State::Owned | State::OwnedWantsData);
         let Some(id) = slot.request else { return };
         if if was_delivered { reissues } else { parks } {
             self.requeue(name);

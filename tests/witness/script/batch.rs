@@ -7,6 +7,7 @@ use super::run::Run;
 use super::show;
 use super::sqe::{Fd, Sqe, Tail, Word};
 use super::world::World;
+use super::{Register, Script, Step};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use ublkit::kernel::{Access, Kernel};
@@ -20,6 +21,8 @@ use ublkit::sys::ublk::{ublk_batch_io, ublk_elem_header};
 
 /// The group of provided buffers that scripts use.
 pub const GROUP: u16 = 0;
+/// How many buffers a script gives a group at the most.
+const ROOM: u16 = 128;
 
 /// What a command says of one slot.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +95,16 @@ impl Sqe {
     #[must_use]
     pub fn bare(self) -> Self {
         self.head("bare", |head| (head.flags, head.elem_bytes) = (0, 8))
+    }
+}
+
+impl Script {
+    /// A group of buffers for tags, with so many of 64 bytes in it.
+    pub fn tag_buffers(&mut self, ring: usize, count: u16) {
+        self.together("with buffers for tags", |s| {
+            s.register(ring, ring, Register::Group(ROOM));
+            s.step(Step::Provide { ring, count, len: 64 });
+        });
     }
 }
 

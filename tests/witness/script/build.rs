@@ -77,7 +77,7 @@ impl Plan {
     }
 
     /// Whether the server's buffers are named in commands.
-    fn copies(&self) -> bool {
+    pub fn copies(&self) -> bool {
         let others =
             sys::UBLK_F_USER_COPY | sys::UBLK_F_SUPPORT_ZERO_COPY | sys::UBLK_F_AUTO_BUF_REG;
         self.flags & others == 0

@@ -1,57 +1,15 @@
 //! Scripts from a seed: mostly what a server does, and between it what none should.
 
-use super::build::{Plan, read, script, write};
-use super::sqe::{self, Fd, NOWHERE, Payload, Sqe, Word, commit, fetch, get_data};
-use super::{Script, Step, Wish};
+mod batch;
+mod draft;
+
+pub use batch::random_batch;
+
+use super::Script;
+use super::build::{Plan, script};
+use super::sqe::{self, Fd, Sqe, Word, commit, fetch, get_data};
+use draft::{Draft, Numbers, OTHER};
 use ublkit::sys::ublk as sys;
-
-/// The task, and its ring, that is not the server.
-const OTHER: usize = 2;
-
-/// SplitMix64: the same numbers everywhere.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ word >> 31
-    }
-
-    fn below(&mut self, of: usize) -> usize {
-        usize::try_from(self.next() % of as u64).expect("it is below")
-    }
-
-    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len())]
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.next() % 100 < percent
-    }
-}
-
-/// What the script thinks that is the case.
-struct Draft {
-    numbers: Numbers,
-    plan: Plan,
-    /// Slots that were fetched.
-    fetched: Vec<(u16, u16)>,
-    started: bool,
-    /// Not to be started any more: old kernels complete commands of before, which were freed.
-    stopped: bool,
-    /// A STOP_DEV may wait for a request, and has the device's mutex, which a FETCH takes: on new
-    /// kernels a server that fetches then never answers the request.
-    stopping: bool,
-    /// Clients that wait, by queue.
-    waiting: Vec<Vec<Wish>>,
-    clients: usize,
-    /// A server may go, and come again.
-    may_go: bool,
-    gone: bool,
-}
 
 /// The script of a seed. Those of odd seeds have servers that go.
 pub fn random(seed: u64) -> Script {
@@ -71,18 +29,7 @@ pub fn random(seed: u64) -> Script {
     let queues = numbers.pick(&[1, 2]);
     let depth = numbers.pick(&[1, 1, 2]);
     let plan = Plan { queues, depth, ..Plan::with(flags) };
-    let mut draft = Draft {
-        numbers,
-        plan,
-        fetched: Vec::new(),
-        started: false,
-        stopped: false,
-        stopping: false,
-        waiting: vec![Vec::new(); queues.into()],
-        clients: 0,
-        may_go: seed % 2 == 1,
-        gone: false,
-    };
+    let mut draft = Draft::new(numbers, plan, seed % 2 == 1);
     let steps = 12 + draft.numbers.below(16);
     let made = script(format!("random: {seed}"), |s| {
         s.opened(&plan);
@@ -107,7 +54,7 @@ impl Draft {
             return self.begin(s);
         }
         match self.numbers.below(100) {
-            0..30 => self.ask(s),
+            0..30 => drop(self.ask(s)),
             30..60 => self.answer(s),
             60..80 => self.mistake(s),
             80..86 => self.copy(s),
@@ -115,18 +62,6 @@ impl Draft {
             _ if self.may_go => self.go(s),
             _ => s.control(sqe::info(0)),
         }
-    }
-
-    fn slot(&mut self) -> (u16, u16) {
-        let queue = self.numbers.below(self.plan.queues.into());
-        let tag = self.numbers.below(self.plan.depth.into());
-        (u16::try_from(queue).expect("few"), u16::try_from(tag).expect("few"))
-    }
-
-    fn missing(&self) -> Option<(u16, u16)> {
-        let slots = (0..self.plan.queues)
-            .flat_map(|queue| (0..self.plan.depth).map(move |tag| (queue, tag)));
-        slots.into_iter().find(|slot| !self.fetched.contains(slot))
     }
 
     /// Before the device is live.
@@ -148,39 +83,17 @@ impl Draft {
         }
     }
 
-    /// A client asks, unless there are as many as tags: it is chance in which order others come,
-    /// and those that are sent again.
-    fn ask(&mut self, s: &mut Script) {
-        let (queue, _) = self.slot();
-        let waiting = &mut self.waiting[usize::from(queue)];
-        if waiting.len() >= usize::from(self.plan.depth) {
-            return;
-        }
-        let sector = 64 * self.clients as u64 % 1024;
-        let sectors = self.numbers.pick(&[1, 8, 32]);
-        let wish =
-            if self.numbers.chance(50) { read(sector, sectors) } else { write(sector, sectors) };
-        s.client(self.clients, wish.on(queue));
-        self.clients += 1;
-        waiting.push(wish);
-    }
-
     /// The server answers a request, as it should for the most part.
     fn answer(&mut self, s: &mut Script) {
         let (queue, _) = self.slot();
         let tag = 0; // the oldest
         let waiting = &mut self.waiting[usize::from(queue)];
         let first = if waiting.is_empty() { None } else { Some(waiting.remove(0)) };
-        let full = first.map_or(4096, |wish| i32::try_from(wish.sectors * 512).expect("short"));
         if self.plan.flags & sys::UBLK_F_NEED_GET_DATA != 0 {
             s.send(1, [get_data(queue, tag).buf(self.plan.buffer(queue))]);
         }
-        let result = match self.numbers.below(10) {
-            0 => -libc::EIO,
-            1 => -libc::ENOSPC,
-            _ => full,
-        };
-        s.fill(self.plan.buffer(queue), u8::try_from(self.clients % 251).expect("a byte"));
+        let result = self.result(first);
+        s.fill(self.plan.buffer(queue), self.byte());
         s.send(1, [self.plan.commit(queue, tag, result)]);
     }
 
@@ -217,51 +130,9 @@ impl Draft {
         s.send(ring, [sqe]);
     }
 
-    fn copy(&mut self, s: &mut Script) {
-        let (queue, _) = self.slot();
-        let offset = self.numbers.pick(&[0, 512, 4096, 16384]);
-        let position = 0x8000_0000 + (u64::from(queue) << 41) + offset;
-        let write = self.numbers.chance(50).then_some(0x77);
-        if self.plan.depth == 1 {
-            let len = self.numbers.pick(&[512, 4096]);
-            s.step(Step::Copy { task: 1, file: 0, write, position, len });
-        }
-    }
-
-    /// A control command.
-    fn command(&mut self, s: &mut Script) {
-        let sqe = match self.numbers.below(12) {
-            0..4 => sqe::info(0),
-            4 => sqe::set_params(0, &self.plan.params(), "sound"),
-            5 => sqe::get_params(0),
-            6 if !self.stopped => sqe::start(0, Word::PidOf(1)).patient(),
-            7 => sqe::start_recovery(0),
-            8 => sqe::end_recovery(0, Word::PidOf(1)).patient(),
-            9 => sqe::start(0, Word::Number(0)),
-            10 if self.numbers.chance(30) => {
-                self.stopped = !self.may_go;
-                self.stopping |= self.waiting.iter().any(|queue| !queue.is_empty());
-                sqe::stop(0).patient()
-            }
-            11 if self.numbers.chance(50) => sqe::quiesce(0, 30).patient(),
-            _ => sqe::set_params(0, &self.plan.params(), "null")
-                .payload(Payload::At(NOWHERE), "nowhere"),
-        };
-        s.control(sqe);
-    }
-
-    /// The server lets go of everything.
-    fn go(&mut self, s: &mut Script) {
-        s.server_gone(&self.plan);
-        s.control(sqe::info(0));
-        self.gone = true;
-        self.stopping = false;
-        self.fetched.clear();
-    }
-
     fn come_again(&mut self, s: &mut Script) {
         match self.numbers.below(4) {
-            0 => self.ask(s),
+            0 => drop(self.ask(s)),
             1 => s.control(sqe::start_recovery(0)),
             _ => {
                 s.server(&self.plan);
@@ -270,7 +141,7 @@ impl Draft {
                 s.pause(50);
                 s.control(sqe::info(0));
                 self.gone = false;
-                if self.plan.flags & sys::UBLK_F_USER_RECOVERY == 0 {
+                if !self.recovers() {
                     self.waiting.iter_mut().for_each(Vec::clear); // they failed
                 }
             }

@@ -33,6 +33,7 @@ const SLICE: usize = 4;
 const SLICE_OF_RANDOM: usize = 12;
 /// Fresh scripts in a slice, and at full length.
 const FRESH: [u64; 2] = [8, 200];
+const FRESH_OF_BATCHES: [u64; 2] = [4, 100];
 /// A slice, which judges a change, is the same each time; at full length nobody has seen them.
 const FIRST_OF_SLICE: u64 = 1_795_000_000;
 
@@ -96,8 +97,13 @@ pub fn random(context: Context) {
     if context.seeds.is_empty() {
         return part_of("random", SLICE_OF_RANDOM, context);
     }
-    for seed in context.seeds {
-        let seen = run(&mut Threads::new(), &script::random::random(*seed), None, QUIET_UNKNOWN);
+    show(context.seeds, script::random::random);
+}
+
+/// What the kernel says to the scripts of seeds.
+fn show(seeds: &[u64], make: fn(u64) -> Script) {
+    for seed in seeds {
+        let seen = run(&mut Threads::new(), &make(*seed), None, QUIET_UNKNOWN);
         print!("{}", record::to_text(&[seen]));
     }
 }
@@ -116,10 +122,14 @@ pub fn fresh(context: Context) {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let first = context.pick(FIRST_OF_SLICE, since_1970.as_secs());
     let first = context.seeds.first().copied().unwrap_or(first);
-    let count = context.pick(FRESH[0], FRESH[1]);
-    println!("measured: {count} random scripts, the first of seed {first}");
+    let of_slots = context.pick(FRESH[0], FRESH[1]);
+    let of_batches = context.pick(FRESH_OF_BATCHES[0], FRESH_OF_BATCHES[1]);
+    let of_slots = (first..first + of_slots).map(script::random::random);
+    let of_batches = (first..first + of_batches).map(script::random::random_batch);
+    let scripts: Vec<Script> = of_slots.chain(of_batches).filter(is_bearable).collect();
+    println!("measured: {} random scripts, the first of seed {first}", scripts.len());
     let (mut steps, mut differences) = (0, Vec::new());
-    for script in (first..first + count).map(script::random::random).filter(is_bearable) {
+    for script in scripts {
         println!("{}", script.name); // the last one, should it hang
         let told = simulated(profile, &script);
         let seen = compared(&script, &told);
@@ -134,8 +144,13 @@ pub fn fresh(context: Context) {
     assert!(count == 0, "{count} differences:\n{}", differences.join("\n"));
 }
 
+/// Those by hand and random ones; or those of wished seeds, like [`random`].
 pub fn batches(context: Context) {
-    part("batch", context);
+    if context.seeds.is_empty() {
+        part("batch", context);
+        return part_of("random-batch", SLICE_OF_RANDOM, context);
+    }
+    show(context.seeds, script::random::random_batch);
 }
 
 pub fn cancellations(context: Context) {

@@ -29,6 +29,12 @@ pub fn all() -> Vec<Script> {
         no_place_for_pages(),
         other_tasks(),
         recovered(),
+        never_fetched("recovery", 0),
+        never_fetched("reissue", sys::UBLK_F_USER_RECOVERY_REISSUE),
+        never_fetched("failing", sys::UBLK_F_USER_RECOVERY_FAIL_IO),
+        quiesced("recovery", 0),
+        quiesced("reissue", sys::UBLK_F_USER_RECOVERY_REISSUE),
+        ring_gone(),
     ];
     let of_batches = of_batches.into_iter().map(|script| script.not_on("6.12", "has no batches"));
     [of_the_other_kind()].into_iter().chain(of_batches).collect()
@@ -56,10 +62,7 @@ impl Script {
     /// The server of such a device, with provided buffers.
     fn batch_server(&mut self, plan: &Plan) {
         self.opened(plan);
-        self.together("with buffers for tags", |s| {
-            s.register(SERVER, SERVER, Register::Group(8));
-            s.step(Step::Provide { ring: SERVER, count: 4, len: 64 });
-        });
+        self.tag_buffers(SERVER, 4);
     }
 
     /// A live one: its slots are offered, and their tags are asked for.
@@ -373,5 +376,47 @@ fn recovered() -> Script {
         s.send(1, [fetch_tags(0)]);
         s.control(sqe::end_recovery(0, Word::PidOf(1)));
         s.send(1, [commit_all(0, &[element(0, 4096, 0)])]);
+    })
+}
+
+/// A server that goes has the requests whose tags it did not fetch, too.
+fn never_fetched(name: &str, flags: u64) -> Script {
+    script(format!("batch: a tag that is not fetched, {name}"), |s| {
+        let plan = plan_with(sys::UBLK_F_USER_RECOVERY | flags);
+        s.batch_server(&plan);
+        s.send(1, [prepare(0, &slots())]);
+        s.control(sqe::start(0, Word::PidOf(SERVER)));
+        s.client(0, read(0, 8));
+        s.server_gone(&plan);
+        s.control(sqe::info(0));
+    })
+}
+
+/// Requests that come after a QUIESCE_DEV do not wait for the next server.
+fn quiesced(name: &str, flags: u64) -> Script {
+    script(format!("batch: quiesced, {name}"), |s| {
+        let plan = plan_with(sys::UBLK_F_USER_RECOVERY | sys::UBLK_F_QUIESCE | flags);
+        s.batch_live(&plan, prepare(0, &slots()));
+        s.client(0, read(0, 8));
+        s.control(sqe::quiesce(0, 30).patient());
+        s.client(1, read(0, 8));
+        s.send(1, [commit_all(0, &[element(0, 4096, 0)])]);
+        s.client(2, read(0, 8));
+        s.server_gone(&plan);
+        s.client(3, read(0, 8));
+        s.control(sqe::info(0));
+    })
+}
+
+/// They do where only the ring of a FETCH is closed.
+fn ring_gone() -> Script {
+    script("batch: a ring that closes, recovery", |s| {
+        let plan = plan_with(sys::UBLK_F_USER_RECOVERY);
+        s.batch_live(&plan, prepare(0, &slots()));
+        s.client(0, read(0, 8));
+        s.step(Step::CloseRing(SERVER));
+        s.pause(100);
+        s.client(1, read(0, 8));
+        s.control(sqe::info(0));
     })
 }

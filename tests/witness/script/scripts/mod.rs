@@ -19,9 +19,15 @@ pub type Part = (&'static str, fn() -> Vec<Script>);
 
 /// The seeds that are recorded.
 pub const SEEDS: std::ops::Range<u64> = 1..121;
+/// Those of devices that are served in batches.
+pub const SEEDS_OF_BATCHES: std::ops::Range<u64> = 1..61;
 
 fn random() -> Vec<Script> {
     SEEDS.map(super::random::random).collect()
+}
+
+fn random_batch() -> Vec<Script> {
+    SEEDS_OF_BATCHES.map(super::random::random_batch).collect()
 }
 
 /// All that are written by hand, and those of the recorded seeds.
@@ -38,4 +44,5 @@ pub const PARTS: &[Part] = &[
     ("batch", batch::all),
     ("cancel", cancel::all),
     ("random", random),
+    ("random-batch", random_batch),
 ];
