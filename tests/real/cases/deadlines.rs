@@ -1,10 +1,15 @@
 //! Requests that wait for what does not come, and a backend that does not return.
 
 use super::Context;
+use super::errors::Restore;
 use crate::disk;
-use crate::tools::{Serving, UBLKIT, eventually, mount_point, run};
+use crate::tools::{self, Serving, UBLKIT, eventually, mount_point, names, run};
 use rustix::process::Signal;
+use std::fs;
+use std::io::Read;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use ublkit::{Backend, Blocking, Builder, Errno, Geometry, Recovery, Watchdog};
 
@@ -61,7 +66,76 @@ pub fn frozen(_: Context) {
 
 /// A backend that does not return: a watchdog sees it, the process ends by itself, and the next
 /// server answers what was asked.
-pub fn gives_up(_: Context) {
+pub fn gives_up(context: Context) {
+    a_program_gives_up();
+    if context.expendable {
+        the_command_gives_up();
+    }
+}
+
+/// The group of a server, and that of its queue's thread.
+const GROUP: &str = "/sys/fs/cgroup/ublkit-stuck";
+const FROZEN: &str = "/sys/fs/cgroup/ublkit-stuck/queue";
+
+/// `ublkit serve`: none of its backends blocks, so its thread is stopped from outside, while it makes
+/// zeros. Between two requests that is no matter to a watchdog, which only sees whether a backend
+/// has returned; hence several tries.
+fn the_command_gives_up() {
+    let words = ["memory", "--size", "256M", "--lock-memory", "--queues", "1"];
+    let lasting = ["--recover", "reissue", "--request-timeout", "1"];
+    let serving = Serving::start(&[&words[..], &lasting].concat());
+    let (id, path, pid) = (serving.id().to_string(), serving.path.clone(), serving.child.id());
+    let comm = |tid: &str| tools::read(&format!("/proc/{pid}/task/{tid}/comm"));
+    let threads = names(&format!("/proc/{pid}/task"));
+    let queue = threads.iter().find(|tid| comm(tid).trim() == format!("ublk{id}-q0"));
+    fs::create_dir(GROUP).unwrap();
+    fs::write(format!("{GROUP}/cgroup.procs"), pid.to_string()).unwrap();
+    fs::create_dir(FROZEN).unwrap();
+    fs::write(format!("{FROZEN}/cgroup.type"), "threaded").unwrap();
+    fs::write(format!("{FROZEN}/cgroup.threads"), queue.expect("its name tells")).unwrap();
+    let freeze = |whether| fs::write(format!("{FROZEN}/cgroup.freeze"), whether).unwrap();
+    let _groups = Restore(|| {
+        freeze("0");
+        fs::write(format!("{GROUP}/cgroup.kill"), "1").unwrap(); // of a server that is still there
+        eventually("its groups are empty", SOON, || {
+            fs::remove_dir(FROZEN).is_ok() && fs::remove_dir(GROUP).is_ok()
+        });
+    });
+
+    let is_done = Arc::new(AtomicBool::new(false));
+    let clients = [(); 2].map(|()| {
+        let (path, is_done) = (path.clone(), Arc::clone(&is_done));
+        std::thread::spawn(move || {
+            while !is_done.load(Ordering::Relaxed) {
+                run("blkdiscard", &[&path]); // asked again, whoever serves
+            }
+        })
+    });
+    let mut child = serving.child;
+    let mut tries = 0;
+    let status = loop {
+        tries += 1;
+        freeze("1");
+        if let Some(status) = tools::ends(&mut child, Duration::from_secs(3)) {
+            break status;
+        }
+        assert!(tries < 20, "it was never stopped in its backend");
+        freeze("0");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    println!("  measured: tries until it was stopped in its backend: {tries}");
+    let mut said = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut said).unwrap();
+    assert_eq!(status.code(), Some(GIVEN_UP.into()), "{said}");
+    assert!(said.contains("does not return: this server gives up"), "{said}");
+    let recover = ["recover", &id, "--data-lost"];
+    let serving = Serving::started(Command::new(UBLKIT).args(recover));
+    is_done.store(true, Ordering::Relaxed);
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    serving.stop();
+}
+
+fn a_program_gives_up() {
     let program = std::env::current_exe().expect("a program");
     let serving = Serving::started(Command::new(&program).arg("sticks"));
     let (id, path) = (serving.id(), serving.path.clone());
