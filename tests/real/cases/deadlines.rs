@@ -77,9 +77,9 @@ pub fn gives_up(context: Context) {
 const GROUP: &str = "/sys/fs/cgroup/ublkit-stuck";
 const FROZEN: &str = "/sys/fs/cgroup/ublkit-stuck/queue";
 
-/// `ublkit serve`: none of its backends blocks, so its thread is stopped from outside, while it makes
-/// zeros. Between two requests that is no matter to a watchdog, which only sees whether a backend
-/// has returned; hence several tries.
+/// `ublkit serve`: none of its backends blocks, so its thread is stopped from outside, while it
+/// makes zeros. Between two requests that is no matter to a watchdog, which only sees whether a
+/// backend has returned; hence several tries.
 fn the_command_gives_up() {
     let words = ["memory", "--size", "256M", "--lock-memory", "--queues", "1"];
     let lasting = ["--recover", "reissue", "--request-timeout", "1"];
