@@ -107,7 +107,7 @@ fn the_command_gives_up() {
         let (path, is_done) = (path.clone(), Arc::clone(&is_done));
         std::thread::spawn(move || {
             while !is_done.load(Ordering::Relaxed) {
-                run("blkdiscard", &[&path]); // asked again, whoever serves
+                run("blkdiscard", &["--force", &path]); // asked again, whoever serves
             }
         })
     });
