@@ -13,7 +13,7 @@ use core::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::os::fd::OwnedFd;
-use ublkit::{ErrorKind, Features, Recovery};
+use ublkit::{DeviceInfo, ErrorKind, Features, Recovery};
 
 #[derive(Args, Debug)]
 pub(super) struct Upgrade {
@@ -43,11 +43,9 @@ pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
             "the data of ublk device {id} is in its server's memory, and would be gone with it"
         )));
     }
-    let recovery = Recovery::of(info.features);
     if let Some(pid) = devices::server(&info) {
         let old = Old::find(pid, &record).ok_or_else(|| not_ours(id, pid))?;
-        let quiesces = info.features.contains(Features::QUIESCE);
-        old.end(id, recovery, quiesces, Duration::from_secs(timeout.into()))?;
+        old.end(id, &info, Duration::from_secs(timeout.into()))?;
     }
     (serve.patience.timeout, serve.tracing) = (timeout, tracing.clone());
     serve.supervision.background = background;
@@ -77,20 +75,19 @@ impl Old {
     }
 
     /// Has it let go of its device and end.
-    fn end(
-        &self,
-        id: u32,
-        recovery: Recovery,
-        quiesces: bool,
-        timeout: Duration,
-    ) -> Result<(), Failure> {
-        let reissues = recovery == Recovery::Reissue;
+    fn end(&self, id: u32, info: &DeviceInfo, timeout: Duration) -> Result<(), Failure> {
+        let reissues = Recovery::of(info.features) == Recovery::Reissue;
+        let quiesces = info.can_quiesce();
         if !quiesces && !reissues {
+            let why = match info.features.contains(Features::BATCH_IO) {
+                true => "cannot be quiesced, for it is served in batches",
+                false => "cannot be quiesced by this kernel (6.16 can)",
+            };
             return Err(Failure::Said(
                 ErrorKind::Unsupported,
                 format!(
-                    "ublk device {id} cannot be quiesced by this kernel (6.16 can), so that \
-                     requests under way would fail: serve with '--recover reissue' instead"
+                    "ublk device {id} {why}, so that requests under way would fail: serve with \
+                     '--recover reissue' instead"
                 ),
             ));
         }

@@ -84,6 +84,12 @@ impl DeviceInfo {
         }
     }
 
+    /// Whether its server can be replaced without an error for any client: after `QUIESCE_DEV` new
+    /// requests wait for the next one. In batches they do not, the driver fails them.
+    pub fn can_quiesce(&self) -> bool {
+        self.features.contains(Features::QUIESCE) && !self.features.contains(Features::BATCH_IO)
+    }
+
     /// Whether the driver can have granted this for `wish`: its word is checked here, once, and
     /// relied upon from then on.
     pub(crate) fn is_grant_of(&self, wish: &Self) -> bool {
@@ -220,6 +226,15 @@ mod tests {
         assert_eq!(DeviceInfo::from_sys(&raw), wish);
         let plain = DeviceInfo { id: None, features: Features::empty(), ..wish }.to_sys();
         assert_eq!((plain.dev_id, plain.io_desc_size), (u32::MAX, 0), "what was not asked for");
+    }
+
+    #[test]
+    fn only_who_quiesces_is_quiesced() {
+        let quiesces =
+            |features| DeviceInfo { features, ..DeviceInfo::wish(1, 1, 1) }.can_quiesce();
+        let (quiesce, batches) = (Features::QUIESCE, Features::BATCH_IO);
+        let found = [Features::empty(), quiesce, batches, quiesce | batches].map(quiesces);
+        assert_eq!(found, [false, true, false, false]);
     }
 
     #[test]

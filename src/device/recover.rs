@@ -66,10 +66,9 @@ impl<K: Kernel> Server<K> {
     /// [`Builder::recover`](crate::Builder::recover) makes. Nothing is left to be done with this
     /// one: it is to be dropped, and [`stop`](Self::stop) does nothing any more.
     ///
-    /// Where the device has [`QUIESCE`](Features::QUIESCE) and is not served in batches, all
-    /// requests under way are answered first, until the timeout, and new ones wait: no client sees
-    /// an error, whatever the [`Recovery`]. Elsewhere requests under way meet the fate that the
-    /// recovery says.
+    /// Where the device [can be quiesced](DeviceInfo::can_quiesce), all requests under way are
+    /// answered first, until the timeout, and new ones wait: no client sees an error, whatever the
+    /// [`Recovery`]. Elsewhere requests under way meet the fate that the recovery says.
     ///
     /// # Errors
     ///
@@ -86,9 +85,7 @@ impl<K: Kernel> Server<K> {
                 self.id
             )));
         }
-        // In batches new requests would not wait: after QUIESCE_DEV the driver fails them.
-        let batches = self.info.features.contains(Features::BATCH_IO);
-        if batches || !self.info.features.contains(Features::QUIESCE) {
+        if !self.info.can_quiesce() {
             return self.let_go(Duration::ZERO);
         }
         let deadline = self.control.kernel().now().saturating_add(self.timeout);

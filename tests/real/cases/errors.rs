@@ -149,6 +149,11 @@ pub fn recovery(context: Context) {
     let can = context.features.contains(Features::SAFE_STOP_DEV);
     let note = if can { "while it is open" } else { "where the kernel cannot" };
     trials.about(&serving, note, &["stop", ID, "--if-unused"]);
+    let can = context.features.contains(Features::UPDATE_SIZE);
+    let note = if can { "of 1 GiB" } else { "where the kernel cannot" };
+    for size in ["0", "1M", "1000"] {
+        trials.about(&serving, note, &["resize", ID, size]);
+    }
     drop(client);
     killed(serving);
     trials.run("   (killed, without recovery)", Command::new(UBLKIT).args(["recover", ID]));
@@ -162,6 +167,13 @@ pub fn recovery(context: Context) {
     tools::run(UBLKIT, &["stop", ID]);
     trials.run("   (stopped)", Command::new(UBLKIT).args(["recover", ID]));
     tools::run(UBLKIT, &["delete", ID]);
+
+    if context.features.contains(Features::BATCH_IO) {
+        let batches = ["null", "--size", "1G", "--id", ID, "--recover", "wait", "--batches", "yes"];
+        let serving = Serving::start(&batches);
+        trials.about(&serving, "served in batches", &["upgrade", ID]);
+        serving.stop();
+    }
 
     killed(Serving::start(&recoverable));
     for record in tools::names("/run/ublkit").iter().filter(|name| name.ends_with(".json")) {
