@@ -3,8 +3,6 @@
 use super::exit::{Failure, say};
 use super::{devices, state};
 use core::time::Duration;
-use std::fs::File;
-use std::sync::mpsc::channel;
 use std::time::Instant;
 use ublkit::{DeviceInfo, DeviceState, Errno, Error, ErrorKind, Recovery};
 
@@ -14,7 +12,7 @@ pub(super) fn stop(id: u32, timeout: Duration) -> Result<(), Failure> {
     let info = devices::info(&mut control, id)?;
     let begun = Instant::now();
     if drops_dirty_pages(&info) && devices::server(&info).is_some() {
-        sync(id, timeout)?;
+        devices::sync(id, "the stop", timeout)?;
     } else if drops_dirty_pages(&info) && info.state == DeviceState::Quiesced {
         say(&format!(
             "nobody serves /dev/ublkb{id}: what its clients wrote and did not sync is lost"
@@ -54,34 +52,6 @@ pub(super) fn stop_unused(id: u32, timeout: Duration) -> Result<(), Failure> {
 /// (docs/protocol.md).
 fn drops_dirty_pages(info: &DeviceInfo) -> bool {
     matches!(Recovery::of(info.features), Recovery::Wait | Recovery::Reissue)
-}
-
-/// Has the disk's dirty pages written.
-fn sync(id: u32, timeout: Duration) -> Result<(), Failure> {
-    let path = format!("/dev/ublkb{id}");
-    let (sender, synced) = channel();
-    // It cannot be interrupted while it waits for the server.
-    let sync = move |path: &str| sender.send(File::open(path).and_then(|disk| disk.sync_all()));
-    let (name, opened) = (path.clone(), path);
-    let thread = std::thread::Builder::new().spawn(move || sync(&opened));
-    let failed = |error| {
-        let sentence = format!(
-            "cannot sync {name} before the stop, which would lose its dirty pages: {error}"
-        );
-        Failure::Said(ErrorKind::Failed, sentence)
-    };
-    thread.map_err(failed)?;
-    match synced.recv_timeout(timeout) {
-        Ok(synced) => synced.map_err(failed),
-        Err(_) => {
-            let seconds = timeout.as_secs();
-            let sentence = format!(
-                "the dirty pages of {name} were not written within {seconds} s, so it is not \
-                 stopped: that would lose them"
-            );
-            Err(Failure::Said(ErrorKind::Timeout, sentence))
-        }
-    }
 }
 
 /// How devices are deleted.

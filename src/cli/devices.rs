@@ -1,8 +1,11 @@
-//! Finding the machine's devices, whoever serves them.
+//! Finding the machine's devices, whoever serves them, and having what is dirty written.
 
 use super::exit::Failure;
+use core::time::Duration;
 use std::ffi::CString;
+use std::fs::File;
 use std::path::Path;
+use std::sync::mpsc::channel;
 use ublkit::{Control, DeviceControl, DeviceInfo, DeviceState, Error, ErrorKind, Features, Linux};
 
 /// The numbers of all devices, in order: the driver has no command that tells, sysfs does.
@@ -60,5 +63,33 @@ pub(super) fn is_gone(failure: &Failure) -> bool {
         Failure::Library(error) => error.kind() == ErrorKind::NotFound,
         Failure::Said(kind, _) => *kind == ErrorKind::NotFound,
         _ => false,
+    }
+}
+
+/// Has a disk's dirty pages written, before something that would lose them.
+pub(super) fn sync(id: u32, before: &str, timeout: Duration) -> Result<(), Failure> {
+    let path = format!("/dev/ublkb{id}");
+    let (sender, synced) = channel();
+    // It cannot be interrupted while it waits for the server.
+    let sync = move |path: &str| sender.send(File::open(path).and_then(|disk| disk.sync_all()));
+    let (name, opened) = (path.clone(), path);
+    let thread = std::thread::Builder::new().spawn(move || sync(&opened));
+    let failed = |error| {
+        let sentence = format!(
+            "cannot sync {name} before {before}, which would lose its dirty pages: {error}"
+        );
+        Failure::Said(ErrorKind::Failed, sentence)
+    };
+    thread.map_err(failed)?;
+    match synced.recv_timeout(timeout) {
+        Ok(synced) => synced.map_err(failed),
+        Err(_) => {
+            let seconds = timeout.as_secs();
+            let sentence = format!(
+                "the dirty pages of {name} were not written within {seconds} s: {before} would \
+                 lose them, and is not done"
+            );
+            Err(Failure::Said(ErrorKind::Timeout, sentence))
+        }
     }
 }

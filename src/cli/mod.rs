@@ -119,7 +119,8 @@ enum Command {
     /// holds the contents must be that large already, and one in memory must have been given that
     /// '--room'. Needs Linux 6.16.
     #[command(after_help = "Examples:\n  ublkit resize 0 20G && resize2fs /dev/ublkb0\n  \
-        resize2fs /dev/ublkb0 10G && ublkit resize 0 10G --shrink")]
+        umount /mnt && e2fsck -f /dev/ublkb0 && resize2fs /dev/ublkb0 10G &&\n    \
+        ublkit resize 0 10G --shrink")]
     Resize(resize::Resize),
     /// Waits until a device is live, or gone
     #[command(after_help = WAIT_EXAMPLES)]

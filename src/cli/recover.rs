@@ -113,6 +113,10 @@ pub(super) fn known(info: &DeviceInfo, timeout: Duration) -> Result<(Record, Ser
     };
     let mut serve = said(id, &record)?;
     let (size, _) = size_bytes(info, timeout)?; // it may have grown
+    if serve.backend == BackendName::Memory {
+        // As much as it was given at first, whatever it has become.
+        serve.room = serve.room.or(serve.size).map(|room| room.max(size));
+    }
     // A file that is gone is not made anew.
     (serve.size, serve.at_most) =
         if serve.backend == BackendName::File { (None, Some(size)) } else { (Some(size), None) };

@@ -31,7 +31,8 @@ pub(super) struct Resize {
     /// Let the disk become smaller: what is on it must end before its new end
     ///
     /// File systems, partitions and swap on it are not asked. What is beyond the new end is out of
-    /// reach, and a file keeps its length, so that the old size brings it back.
+    /// reach, and a file keeps its length, so that the old size brings it back. Requests that are
+    /// under way there are still served, but not by a next server.
     #[arg(long)]
     shrink: bool,
     /// Seconds to wait for the server and for the kernel at the most, each
@@ -50,12 +51,19 @@ pub(super) fn run(resize: &Resize) -> Result<(), Failure> {
         let sentence = "this kernel cannot resize a disk (6.16 can): serve it anew".into();
         return Err(Failure::Said(ErrorKind::Unsupported, sentence));
     }
+    // Of two that resize at one time the second sees what the first has done.
+    let directory = Directory::find()?;
+    let _alone = directory.as_ref().map(|directory| directory.lock(timeout)).transpose()?;
     let (before, block_bytes) = size_bytes(&info, timeout)?;
     if !size.is_multiple_of(block_bytes) {
         return Err(refused(format!(
             "a size of {size} bytes is no multiple of the block size of {block_bytes}"
         )));
     }
+    let Some(pid) = devices::server(&info) else {
+        let sentence = format!("nobody serves ublk device {id}: 'ublkit show {id}' tells more");
+        return Err(Failure::Said(ErrorKind::Failed, sentence));
+    };
     if size == 0 {
         return Err(refused("a disk has a block at least: give a larger size".into()));
     }
@@ -66,18 +74,22 @@ pub(super) fn run(resize: &Resize) -> Result<(), Failure> {
         )));
     }
     if size > before {
-        enlarge(id, &info, size, timeout)?;
+        enlarge(id, &info, pid, size, timeout)?;
+    } else if size < before {
+        devices::sync(id, "a smaller size", timeout)?;
     }
     let mut control = devices::control()?;
     Ok(devices::commands(&mut control, id, &info).within(timeout).update_size(size)?)
 }
 
 /// Has what holds a disk, and its server, take it for larger.
-fn enlarge(id: u32, info: &DeviceInfo, size: u64, timeout: Duration) -> Result<(), Failure> {
-    let Some(pid) = devices::server(info) else {
-        let sentence = format!("nobody serves ublk device {id}: 'ublkit show {id}' tells more");
-        return Err(Failure::Said(ErrorKind::Failed, sentence));
-    };
+fn enlarge(
+    id: u32,
+    info: &DeviceInfo,
+    pid: u32,
+    size: u64,
+    timeout: Duration,
+) -> Result<(), Failure> {
     let (Some(directory), Some(record)) = (Directory::find()?, state::of(info)?) else {
         return Err(not_ours(id, pid));
     };

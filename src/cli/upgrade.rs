@@ -77,7 +77,7 @@ impl Old {
     /// Has it let go of its device and end.
     fn end(&self, id: u32, info: &DeviceInfo, timeout: Duration) -> Result<(), Failure> {
         let reissues = Recovery::of(info.features) == Recovery::Reissue;
-        let quiesces = info.can_quiesce();
+        let quiesces = info.waits_when_quiesced();
         if !quiesces && !reissues {
             let why = match info.features.contains(Features::BATCH_IO) {
                 true => "cannot be quiesced, for it is served in batches",

@@ -84,9 +84,9 @@ impl DeviceInfo {
         }
     }
 
-    /// Whether its server can be replaced without an error for any client: after `QUIESCE_DEV` new
-    /// requests wait for the next one. In batches they do not, the driver fails them.
-    pub fn can_quiesce(&self) -> bool {
+    /// Whether after `QUIESCE_DEV` new requests wait for the next server, so that no client sees
+    /// an error when it takes over. In batches they do not wait, the driver fails them.
+    pub fn waits_when_quiesced(&self) -> bool {
         self.features.contains(Features::QUIESCE) && !self.features.contains(Features::BATCH_IO)
     }
 
@@ -229,11 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn only_who_quiesces_is_quiesced() {
-        let quiesces =
-            |features| DeviceInfo { features, ..DeviceInfo::wish(1, 1, 1) }.can_quiesce();
+    fn requests_wait_but_in_batches() {
+        let waits =
+            |features| DeviceInfo { features, ..DeviceInfo::wish(1, 1, 1) }.waits_when_quiesced();
         let (quiesce, batches) = (Features::QUIESCE, Features::BATCH_IO);
-        let found = [Features::empty(), quiesce, batches, quiesce | batches].map(quiesces);
+        let found = [Features::empty(), quiesce, batches, quiesce | batches].map(waits);
         assert_eq!(found, [false, true, false, false]);
     }
 

@@ -9,7 +9,7 @@ use crate::errno::Errno;
 use crate::error::Error;
 use crate::features::Features;
 use crate::kernel::Kernel;
-use crate::queue::QueueStats;
+use crate::queue::{QueueError, QueueStats};
 use crate::recovery::Recovery;
 use core::time::Duration;
 
@@ -30,14 +30,24 @@ impl<K: Kernel> Server<K> {
         let timeout = plan.timeout;
         let deadline = control.kernel().now().saturating_add(timeout);
         let path = check(&control.device(id).within(timeout.max(LEAST)).info()?, &plan)?;
-        let info = take_over(&mut control, id, deadline)?;
+        let (info, was_begun) = take_over(&mut control, id, deadline)?;
         let mut server = Self::of(control, id, info, &plan, true);
         match server.bring_back(plan, path, deadline, target) {
             Ok(()) => Ok(server),
             // The next one begins anew; what failed here is the reason of what fails now.
             Err(first) => {
                 let _ = server.let_go(Duration::ZERO);
-                Err(first)
+                match first {
+                    Error::Queue { error: QueueError::Descriptors(Errno::EINVAL), .. }
+                        if was_begun =>
+                    {
+                        Err(Error::Refused(format!(
+                            "ublk device {id} can only be deleted: a process began to recover \
+                             it and died, and this driver gives what that had mapped to no other"
+                        )))
+                    }
+                    first => Err(first),
+                }
             }
         }
     }
@@ -66,9 +76,8 @@ impl<K: Kernel> Server<K> {
     /// [`Builder::recover`](crate::Builder::recover) makes. Nothing is left to be done with this
     /// one: it is to be dropped, and [`stop`](Self::stop) does nothing any more.
     ///
-    /// Where the device [can be quiesced](DeviceInfo::can_quiesce), all requests under way are
-    /// answered first, until the timeout, and new ones wait: no client sees an error, whatever the
-    /// [`Recovery`]. Elsewhere requests under way meet the fate that the recovery says.
+    /// Where new requests [wait](DeviceInfo::waits_when_quiesced), all that are under way are
+    /// answered first, until the timeout: no client sees an error, whatever the [`Recovery`]. Elsewhere requests under way meet the fate that the recovery says.
     ///
     /// # Errors
     ///
@@ -85,7 +94,7 @@ impl<K: Kernel> Server<K> {
                 self.id
             )));
         }
-        if !self.info.can_quiesce() {
+        if !self.info.waits_when_quiesced() {
             return self.let_go(Duration::ZERO);
         }
         let deadline = self.control.kernel().now().saturating_add(self.timeout);
@@ -155,22 +164,23 @@ fn check(info: &DeviceInfo, plan: &Plan) -> Result<DataPath, Error> {
     }
 }
 
-/// Waits until the old server is gone from the kernel; answers what the device is then.
+/// Waits until the old server is gone from the kernel; answers what the device is then, and whether
+/// another server came so far, and died.
 fn take_over<K: Kernel>(
     control: &mut Control<K>,
     id: u32,
     deadline: Duration,
-) -> Result<DeviceInfo, Error> {
+) -> Result<(DeviceInfo, bool), Error> {
     let mut pause = PAUSES.0;
     loop {
         let left = deadline.saturating_sub(control.kernel().now()).max(LEAST);
         match control.device(id).within(left).start_recovery() {
-            Ok(()) => return control.device(id).within(left).info(),
-            // Drivers before 6.15 take this command once: another server came so far, and died.
+            Ok(()) => return Ok((control.device(id).within(left).info()?, false)),
+            // Drivers before 6.15 take this command once.
             Err(Error::Command { errno: Errno::EINVAL, .. }) => {
                 let info = control.device(id).within(left).info()?;
                 return match info.state {
-                    DeviceState::Quiesced => Ok(info),
+                    DeviceState::Quiesced => Ok((info, true)),
                     state => Err(Error::Refused(format!(
                         "ublk device {id} cannot be recovered: the driver says that it is {state}"
                     ))),

@@ -247,7 +247,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         std::mem::take(&mut batch.is_timed)
     }
 
-    /// Once nothing more will come, what was answered is not ours any more, nor the kernel's.
+    /// Once nothing more will come, what was answered is not ours any more, nor the kernel's: it
+    /// copies to and from a slot's memory only for a request whose tag it has brought.
     pub(super) fn end_batch(&mut self) {
         let Some(batch) = &self.batch else { return };
         if batch.fetch == Fetch::Over && !batch.elements.is_lent() && !batch.elements.has_some() {

@@ -54,10 +54,6 @@ impl fmt::Display for QueueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ring(error) => write!(f, "{error}"),
-            Self::Descriptors(Errno::EINVAL) => f.write_str(
-                "its I/O descriptors are another process's: before 6.15 the driver gives them to \
-                 one alone, also when that died while it recovered the device; delete it",
-            ),
             Self::Descriptors(errno) => {
                 write!(f, "mapping its I/O descriptors failed with {errno}")
             }

@@ -406,5 +406,7 @@ fn whoever_leaves_bears_nonsense() {
     let nobodys = Id::Command { tag: 99 }.encode();
     house.queue.ring.submissions().push(Sqe::cancel(0x77, nobodys)).unwrap();
     house.queue.ring.submit().unwrap();
+    assert!(house.queue.ring.ready() > 0);
     house.queue.fail_all(false);
+    assert_eq!(house.queue.ring.ready(), 0, "it was taken");
 }

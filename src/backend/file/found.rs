@@ -69,8 +69,8 @@ fn discard_bytes(device: u64) -> Option<u32> {
     of_queue(Path::new(&format!("/sys/dev/block/{major}:{minor}")))
 }
 
-/// The same of the one that `device` describes. Only a whole disk has a queue, and a partition is
-/// in its disk's folder.
+/// The same of the disk or partition whose folder in `/sys` this is. Only a whole disk has a queue,
+/// and a partition's folder is in its disk's.
 fn of_queue(device: &Path) -> Option<u32> {
     let number = |name: &str| {
         let places = ["queue", "../queue"].map(|queue| device.join(queue).join(name));

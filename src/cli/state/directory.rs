@@ -5,13 +5,15 @@
 
 use super::Record;
 use crate::cli::exit::Failure;
-use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use core::time::Duration;
+use rustix::fs::{Access, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use ublkit::ErrorKind;
 
 /// Names another directory, for tests.
@@ -90,6 +92,24 @@ impl Directory {
             Failure::Said(ErrorKind::Permission, sentence)
         })?;
         Ok(Some(Self { fd, path }))
+    }
+
+    /// Keeps other commands that change a device out until the answer is dropped. Waits for them
+    /// for `timeout` at the most.
+    pub(in crate::cli) fn lock(&self, timeout: Duration) -> Result<OwnedFd, Failure> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let own = rustix::fs::openat(&self.fd, ".", flags, Mode::empty());
+        let own = own.map_err(|error| failed("open", &self.path, error))?;
+        let begun = Instant::now();
+        loop {
+            match rustix::fs::flock(&own, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(own),
+                Err(Errno::WOULDBLOCK) if begun.elapsed() < timeout => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => return Err(failed("lock", &self.path, error)),
+            }
+        }
     }
 
     /// What keeps records from being kept there, or from being believed. Makes nothing.

@@ -4,6 +4,8 @@ use super::Context;
 use crate::tools::{self, Serving, UBLKIT, eventually, run};
 use crate::{disk, load};
 use rustix::process::Signal;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::time::Duration;
 use ublkit::Features;
@@ -53,6 +55,9 @@ pub fn file(context: Context) {
     // Smaller under load that stays before the new end, for the next server too, and larger again.
     let mut fio = load::mixed_below(&path, 8 << 20);
     load::busy(&path);
+    // What is in the page cache alone is written before the disk ends in front of it.
+    let (kept, late) = (File::options().write(true).open(&path).unwrap(), vec![0x77; 4096]);
+    kept.write_all_at(&late, end - 8192).unwrap();
     let shrunk = |size: &str| tools::output(UBLKIT, &["resize", &id, size, "--shrink"]).status;
     assert_eq!((shrunk("0").code(), shrunk("8M").code()), (Some(2), Some(0)));
     assert_eq!(size(), 8 << 20);
@@ -60,10 +65,12 @@ pub fn file(context: Context) {
     assert!(fio.try_wait().unwrap().is_none(), "a client saw an error");
     fio.kill().unwrap();
     fio.wait().unwrap();
+    drop(kept);
     let serving = recovered(serving);
     assert_eq!((size(), std::fs::metadata(image).unwrap().len()), (8 << 20, end));
     assert_eq!((code("16M"), size()), (0, end));
     assert_eq!(disk::read(&disk::open(&path, 0), end - 4096, 4096).unwrap(), stamp);
+    assert_eq!(disk::read(&disk::open(&path, 0), end - 8192, 4096).unwrap(), late);
     serving.stop();
     assert_eq!(std::fs::metadata(image).unwrap().len(), end);
     std::fs::remove_file(image).unwrap();
@@ -104,9 +111,18 @@ pub fn memory(_: Context) {
         serving.signal(Signal::KILL);
         assert_eq!(serving.end(SOON).0, -9);
         let again = [&["recover", &id], more].concat();
-        let serving = Serving::started(Command::new(UBLKIT).args(again));
+        let serving = Serving::started(Command::new(UBLKIT).args(&again));
         assert_eq!(size(&path), 1 << 40);
         disk::read(&disk::open(&path, 0), (1 << 40) - 4096, 4096).unwrap();
+
+        // A next server of a smaller one has the room that the first one was given.
+        run(UBLKIT, &["resize", &path, "8M", "--shrink"]);
+        serving.signal(Signal::KILL);
+        assert_eq!(serving.end(SOON).0, -9);
+        let serving = Serving::started(Command::new(UBLKIT).args(&again));
+        assert_eq!(size(&path), 8 << 20);
+        assert_eq!(resize(&path, "64M").status.code(), Some(0));
+        disk::write(&disk::open(&path, 0), (64 << 20) - 4096, &last).unwrap();
         serving.stop();
     }
     eventually("they are gone", SOON, || tools::devices().is_empty());
