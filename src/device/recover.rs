@@ -77,7 +77,8 @@ impl<K: Kernel> Server<K> {
     /// one: it is to be dropped, and [`stop`](Self::stop) does nothing any more.
     ///
     /// Where new requests [wait](DeviceInfo::waits_when_quiesced), all that are under way are
-    /// answered first, until the timeout: no client sees an error, whatever the [`Recovery`]. Elsewhere requests under way meet the fate that the recovery says.
+    /// answered first, until the timeout: no client sees an error, whatever the [`Recovery`].
+    /// Elsewhere requests under way meet the fate that the recovery says.
     ///
     /// # Errors
     ///
