@@ -157,6 +157,8 @@ pub fn recovery(context: Context) {
     drop(client);
     killed(serving);
     trials.run("   (killed, without recovery)", Command::new(UBLKIT).args(["recover", ID]));
+    let note = if can { "   (nobody serves it)" } else { "   (where the kernel cannot)" };
+    trials.run(note, Command::new(UBLKIT).args(["resize", ID, "2G"]));
     tools::run(UBLKIT, &["delete", ID]);
 
     let recoverable = ["memory", "--size", "64M", "--id", ID, "--recover", "wait"];
