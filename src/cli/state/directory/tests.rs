@@ -108,3 +108,35 @@ fn sockets_without_a_listener_are_forgotten() {
     assert_eq!(directory.tags(), [3]);
     std::fs::remove_dir_all(place.parent().unwrap()).unwrap();
 }
+
+/// Of two commands that change a device the second waits for the first, but not for ever.
+#[test]
+fn one_at_a_time_has_the_lock() {
+    let place = folder("locked").join("ublkit");
+    let [first, second] = [(); 2].map(|()| Directory::open_at(place.clone()).unwrap());
+    let held = first.lock(Duration::ZERO).unwrap();
+    assert!(why(second.lock(Duration::from_millis(20))).starts_with("cannot lock "));
+    let waiting = std::thread::spawn(move || second.lock(Duration::from_secs(60)).is_ok());
+    drop(held);
+    assert!(waiting.join().unwrap());
+    std::fs::remove_dir_all(place.parent().unwrap()).unwrap();
+}
+
+/// What keeps records from being kept or believed is told, and nothing is made for it.
+#[test]
+fn troubles_are_told() {
+    let place = folder("troubles").join("ublkit");
+    let troubles = || Directory::troubles_at(&place);
+    assert_eq!(troubles(), Vec::<String>::new());
+    assert!(!place.exists(), "looking makes nothing");
+    let directory = Directory::open_at(place.clone()).unwrap();
+    directory.write(&record(7)).unwrap();
+    assert_eq!(troubles(), Vec::<String>::new());
+    std::fs::write(place.join("0000000000000008.json"), "no record").unwrap();
+    let told = troubles();
+    assert!(told.len() == 1 && told[0].contains("0000000000000008.json is no use"), "{told:?}");
+    std::fs::set_permissions(&place, PermissionsExt::from_mode(0o777)).unwrap();
+    let told = troubles();
+    assert!(told.len() == 1 && told[0].contains("others may use it (mode 0777)"), "{told:?}");
+    std::fs::remove_dir_all(place.parent().unwrap()).unwrap();
+}
