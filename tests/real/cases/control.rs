@@ -220,6 +220,16 @@ pub fn resize(_: Context) {
     assert_eq!(sectors(), (64 << 11).to_string());
     control.device(id).update_size(32 << 20).unwrap();
     assert_eq!(sectors(), (32 << 11).to_string());
+    // The command makes the disk smaller whoever serves it, and larger only what it serves itself.
+    let resized = |words: &[&str]| {
+        let output = tools::output(tools::UBLKIT, &[&["resize", &id.to_string()], words].concat());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(resized(&["16M", "--shrink"]), (Some(0), String::new()));
+    assert_eq!(sectors(), (16 << 11).to_string());
+    let (code, why) = resized(&["32M"]);
+    assert!(code == Some(6) && why.contains("use its own means"), "{why}");
+    assert_eq!(sectors(), (16 << 11).to_string());
     let odd = control.device(id).update_size(1000);
     assert!(matches!(odd, Err(Error::Refused(_))), "{odd:?}");
     control.device(id).stop().unwrap();
