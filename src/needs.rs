@@ -42,6 +42,9 @@ pub struct Needs {
 pub struct QueueInfo {
     /// The queue's number, from 0 on.
     pub queue: u16,
+    /// Which of the queue's threads this is, from 0 on: each has a handler of its own, and its own
+    /// part of the tags.
+    pub thread: u16,
     /// How many requests it can have at one time: tags are below that.
     pub depth: u16,
     /// The most data that a request has.

@@ -20,7 +20,7 @@ pub struct Stuck {
 /// has not changed. That costs the queues nothing but their meters.
 #[derive(Debug)]
 pub struct Watchdog {
-    queues: Vec<Watched>,
+    threads: Vec<Watched>,
 }
 
 #[derive(Debug)]
@@ -56,15 +56,15 @@ impl Watchdog {
             turn: Seen::default(),
             waits: vec![Seen::default(); meter.depth()].into(),
         };
-        Self { queues: meters.iter().map(watch).collect() }
+        Self { threads: meters.iter().map(watch).collect() }
     }
 
     /// Looks, at the time `now` of any clock that does not go back. Answers what has been the same
     /// at all looks for `least` or longer, in the order of the queues.
     pub fn look(&mut self, now: Duration, least: Duration) -> Vec<Stuck> {
         let mut all = Vec::new();
-        for (queue, watched) in (0..).zip(&mut self.queues) {
-            let Watched { meter, turn, waits } = watched;
+        for Watched { meter, turn, waits } in &mut self.threads {
+            let queue = meter.queue();
             let mut tell = |tag, time: Option<Duration>| {
                 all.extend(time.filter(|it| *it >= least).map(|time| Stuck { queue, tag, time }));
             };

@@ -47,7 +47,8 @@ complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l room -d 'Of \'me
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l data -d 'How data moves: copy, get-data, user-copy or zero-copy [default: the best that there is]' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l batches -d 'Whether one command does for many slots: yes or no [default: where that is faster]' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l id -d 'The number N in /dev/ublkbN [default: the first free]' -r
-complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l queues -d 'Queues, each with a thread [default: the number of CPUs, 4 at the most]' -r
+complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l queues -d 'Queues, each with its threads [default: the number of CPUs, 4 at the most]' -r
+complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l threads-per-queue -d 'Threads that share the requests of each queue; more than one needs Linux 6.16' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l depth -d 'Requests that each queue may have under way' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l max-io -d 'The largest request; the kernel splits larger ones' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l block-size -d 'The logical block in bytes: 512, 1024, 2048 or 4096 [default: 512, or what a file needs]' -r
@@ -60,7 +61,7 @@ complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l trace -d 'Write 
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l trace-format -d 'What the lines are' -r -f -a "text\t'Text for people'
 json\t'JSON objects, which \'ublkit replay\' reads'"
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l direct -d 'Of \'file\': go around the page cache (O_DIRECT)'
-complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l pin-queues -d 'Keep each queue\'s thread on the CPUs whose requests it serves'
+complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l pin-queues -d 'Keep each queue\'s threads on the CPUs whose requests they serve'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l read-only -d 'Refuse writes'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l no-partition-scan -d 'Do not look for partitions when the disk appears; needs Linux 7.0'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l unprivileged -d 'Make a device that needs no privileges'

@@ -274,10 +274,13 @@ struct Serve {
     /// The number N in /dev/ublkbN [default: the first free]
     #[arg(long, value_parser = number::device)]
     id: Option<u32>,
-    /// Queues, each with a thread [default: the number of CPUs, 4 at the most]
+    /// Queues, each with its threads [default: the number of CPUs, 4 at the most]
     #[arg(long, value_parser = number::count)]
     queues: Option<u16>,
-    /// Keep each queue's thread on the CPUs whose requests it serves
+    /// Threads that share the requests of each queue; more than one needs Linux 6.16
+    #[arg(long, value_name = "THREADS", value_parser = number::count, default_value = "1")]
+    threads_per_queue: u16,
+    /// Keep each queue's threads on the CPUs whose requests they serve
     #[arg(long)]
     pin_queues: bool,
     /// Requests that each queue may have under way

@@ -309,6 +309,7 @@ pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
         .max_io_bytes(max_io_bytes)
         .metered(!serve.no_meter || serve.request_timeout.is_some())
         .pinned(serve.pin_queues)
+        .threads_per_queue(serve.threads_per_queue)
         .recovery(serve.recover.unwrap_or_default())
         .timeout(serve.patience.timeout());
     let builder = match serve.request_timeout() {

@@ -56,6 +56,7 @@ pub struct Builder {
     timeout: Duration,
     request_timeout: Option<Duration>,
     pinned: bool,
+    threads_per_queue: u16,
 }
 
 impl Default for Builder {
@@ -81,6 +82,7 @@ impl Builder {
             timeout: Duration::from_secs(30),
             request_timeout: None,
             pinned: false,
+            threads_per_queue: 1,
         }
     }
 
@@ -91,8 +93,8 @@ impl Builder {
         self
     }
 
-    /// How many queues, each with a thread: 1 to 4096. The kernel grants no more than there are
-    /// CPUs.
+    /// How many queues, each with a thread or more: 1 to 4096. The kernel grants no more than there
+    /// are CPUs.
     #[must_use]
     pub const fn queues(mut self, queues: u16) -> Self {
         self.queues = queues;
@@ -187,12 +189,21 @@ impl Builder {
         self
     }
 
-    /// Whether each queue's thread stays on the CPUs whose requests the queue gets, as the driver
-    /// says (`GET_QUEUE_AFFINITY`); otherwise the scheduler has it run anywhere. A process that may
-    /// use none of those CPUs gets [`QueueError::Cpus`](crate::QueueError::Cpus).
+    /// Whether each queue's threads stay on the CPUs whose requests the queue gets, as the driver
+    /// says (`GET_QUEUE_AFFINITY`); otherwise the scheduler has them run anywhere. A process that
+    /// may use none of those CPUs gets [`QueueError::Cpus`](crate::QueueError::Cpus).
     #[must_use]
     pub const fn pinned(mut self, pinned: bool) -> Self {
         self.pinned = pinned;
+        self
+    }
+
+    /// How many threads serve each queue, one unless said otherwise: each has its share of the
+    /// queue's slots, a ring, and a handler of the target's. Where requests take the server long,
+    /// those of one CPU are not served one after another then. Since 6.16, not in batches.
+    #[must_use]
+    pub const fn threads_per_queue(mut self, threads: u16) -> Self {
+        self.threads_per_queue = threads;
         self
     }
 
@@ -234,8 +245,8 @@ impl Builder {
     /// Serves `target` as the disk of device `id`, whose server is gone, until it is stopped.
     ///
     /// The device was made with a [`Recovery`], and is as it was made: of this builder only the
-    /// timeout counts, and whether there are meters. Its old server must be gone from the kernel,
-    /// which is waited for.
+    /// timeouts count, whether there are meters, and how many threads, and where. Its old server
+    /// must be gone from the kernel, which is waited for.
     ///
     /// Blocks for the timeout at the most; when it fails, for ten seconds more. The device then
     /// waits for a server as before: it can be recovered or deleted.
@@ -263,8 +274,8 @@ impl Builder {
     }
 
     fn plan(&self, geometry: Geometry, needs: Needs) -> Plan {
-        let Self { metered, timeout, request_timeout, pinned, .. } = *self;
-        Plan { geometry, needs, metered, timeout, request_timeout, pinned }
+        let Self { metered, timeout, request_timeout, pinned, threads_per_queue, .. } = *self;
+        Plan { geometry, needs, metered, timeout, request_timeout, pinned, threads_per_queue }
     }
 
     /// The data path to take, `Copy` without asking where nothing else can be; and all features to
@@ -276,6 +287,7 @@ impl Builder {
     ) -> Result<(DataPath, Features), Error> {
         let asks = self.data_path.map_or(access != Access::Slices, |path| path != DataPath::Copy)
             || self.batches == Some(true)
+            || self.threads_per_queue > 1
             || self.recovery != Recovery::None;
         // Before 6.5 nobody can ask; then there is nothing to choose from.
         let asked = if asks { control.features()? } else { None };
@@ -286,8 +298,11 @@ impl Builder {
         let path = DataPath::choose(self.data_path, access, self.batches, offered);
         let path = path.map_err(Error::Refused)?;
         let batches = path.batches(self.batches, self.depth, offered).map_err(Error::Refused)?;
+        let batches = batch_features(batches);
+        check_threads(self.threads_per_queue, self.depth, (offered - Features::BATCH_IO) | batches)
+            .map_err(Error::Refused)?;
         let recovery = self.recovery.choose(offered).map_err(Error::Refused)?;
-        Ok((path, self.features | path.features() | batch_features(batches) | recovery))
+        Ok((path, self.features | path.features() | batches | recovery))
     }
 
     fn check(&self, needs: &Needs) -> Result<(), String> {
@@ -299,6 +314,7 @@ impl Builder {
         };
         within("queues", self.queues, UBLK_MAX_NR_QUEUES)?;
         within("slots in a queue", self.depth, UBLK_MAX_QUEUE_DEPTH)?;
+        within("threads for a queue", self.threads_per_queue, self.depth)?;
         if !(page_bytes()..=MAX_IO_BYTES as usize).contains(&(self.max_io_bytes as usize)) {
             return Err(format!(
                 "requests of up to {} bytes cannot be: choose {} to {MAX_IO_BYTES}",
@@ -326,6 +342,26 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+/// Whether each queue of a device with these features can have so many threads.
+pub(super) fn check_threads(threads: u16, depth: u16, features: Features) -> Result<(), String> {
+    if threads == 1 {
+        return Ok(());
+    }
+    let cannot = |why: String| Err(format!("{threads} threads for a queue cannot be: {why}"));
+    if threads > depth {
+        return cannot(format!("it has {depth} slots"));
+    }
+    if features.contains(Features::BATCH_IO) {
+        return cannot("in batches there is one".into());
+    }
+    if !features.contains(Features::PER_IO_DAEMON) {
+        return cannot(
+            "this kernel's driver lacks PER_IO_DAEMON, which is there since 6.16".into(),
+        );
+    }
+    Ok(())
 }
 
 /// Whether a ring can have all entries that a queue needs.

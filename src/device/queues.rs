@@ -1,4 +1,4 @@
-//! A device's queues: what each is to be, and its thread.
+//! A device's queues: what each is to be, and its threads.
 
 use super::server::Server;
 use super::workers::Workers;
@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::geometry::Geometry;
 use crate::kernel::Kernel;
 use crate::needs::Needs;
-use crate::queue::{Meter, QueuePlan};
+use crate::queue::{Meter, QueuePlan, Share};
 use crate::recovery::Recovery;
 use crate::request::Limits;
 use core::time::Duration;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl<K: Kernel> Server<K> {
-    /// Opens the char device, and has a thread offer the slots of each queue to the driver.
+    /// Opens the char device, and has threads offer the slots of each queue to the driver.
     pub(super) fn serve_queues<T: Target>(
         &mut self,
         geometry: Geometry,
@@ -36,17 +36,20 @@ impl<K: Kernel> Server<K> {
         let kernel = self.control.kernel().task();
         let recovery = Recovery::of(self.info.features);
         let batches = self.batches();
-        let workers = self.workers.insert(Workers::new(kernel, self.id, queues)?);
+        let threads = self.threads_per_queue;
+        let workers = self.workers.insert(Workers::new(kernel, self.id, queues, threads)?);
         workers.leave_device(if self.started { recovery } else { Recovery::None });
-        let metered = self.meters.as_mut();
-        let meters = metered.map(|meters| {
-            *meters = (0..queues).map(|_| Arc::new(Meter::new(depth))).collect();
-            &*meters
-        });
-        for (queue, cpus) in (0..queues).zip(cpus) {
+        let shares = |queue| Share::all(threads).map(move |share| (queue, share));
+        for ((queue, cpus), share) in (0..queues).zip(&cpus).flat_map(shares) {
+            let meter = self.meters.as_mut().map(|meters| {
+                let meter = Arc::new(Meter::new(queue, depth));
+                meters.push(Arc::clone(&meter));
+                meter
+            });
             let plan = QueuePlan {
                 device: self.id,
                 queue,
+                share,
                 depth,
                 descriptor_bytes,
                 limits: Limits { geometry, max_io_bytes },
@@ -55,12 +58,12 @@ impl<K: Kernel> Server<K> {
                 batches,
                 needs: needs.clone(),
                 char_device: Arc::clone(&char_device),
-                wake: workers.wake(queue),
+                wake: workers.wake(queue, share),
                 calls: workers.calls(queue, depth, needs.wakers)?,
                 request_timeout: self.request_timeout,
                 leave: workers.leave(),
-                cpus,
-                meter: meters.map(|meters| Arc::clone(&meters[usize::from(queue)])),
+                cpus: cpus.clone(),
+                meter,
             };
             workers.spawn(plan, Arc::clone(&target))?;
         }

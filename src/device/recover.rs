@@ -1,6 +1,6 @@
 //! Devices that outlive their servers: taking one over, and leaving one to the next.
 
-use super::builder::check_ring;
+use super::builder::{check_ring, check_threads};
 use super::server::{GRACE, LEAST, Plan, Server, and};
 use crate::backend::Target;
 use crate::control::{Control, DeviceInfo, DeviceState};
@@ -159,6 +159,7 @@ fn check(info: &DeviceInfo, plan: &Plan) -> Result<DataPath, Error> {
         return refused(format!("has {unserved}, which this version of ublkit does not serve"));
     }
     check_ring(depth, &plan.needs, plan.request_timeout.is_some()).map_err(Error::Refused)?;
+    check_threads(plan.threads_per_queue, depth, features).map_err(Error::Refused)?;
     match DataPath::of(features).filter(|path| path.suits(plan.needs.access)) {
         Some(path) => Ok(path),
         None => refused(format!("moves data as this backend cannot: it has {features}")),

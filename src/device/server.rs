@@ -1,5 +1,6 @@
 //! [`Server`]: a live device and its threads.
 
+use super::builder::check_threads;
 use super::workers::Workers;
 use crate::backend::Target;
 use crate::control::{Control, DeviceControl, DeviceInfo};
@@ -44,8 +45,10 @@ pub(super) struct Plan {
     pub(super) timeout: Duration,
     /// How long a request may wait.
     pub(super) request_timeout: Option<Duration>,
-    /// Whether each queue's thread stays on the queue's CPUs.
+    /// Whether each queue's threads stay on the queue's CPUs,
     pub(super) pinned: bool,
+    /// and how many it has.
+    pub(super) threads_per_queue: u16,
 }
 
 /// A live device, served by threads of its own.
@@ -69,6 +72,7 @@ pub struct Server<K: Kernel = Linux> {
     pub(super) block_bytes: u32,
     pub(super) request_timeout: Option<Duration>,
     pub(super) pinned: bool,
+    pub(super) threads_per_queue: u16,
 }
 
 impl<K: Kernel> Server<K> {
@@ -122,6 +126,7 @@ impl<K: Kernel> Server<K> {
             block_bytes: 0,
             request_timeout: plan.request_timeout,
             pinned: plan.pinned,
+            threads_per_queue: plan.threads_per_queue,
         }
     }
 
@@ -156,6 +161,7 @@ impl<K: Kernel> Server<K> {
                 "recovery by '{recovery}' cannot be: the driver granted no more than {features}"
             )));
         }
+        check_threads(self.threads_per_queue, self.info.depth, features).map_err(Error::Refused)?;
         let params = geometry.params(self.info.max_io_bytes);
         let left = self.until(deadline);
         self.wait_for_node(deadline)?;
@@ -243,7 +249,8 @@ impl<K: Kernel> Server<K> {
         &self.info
     }
 
-    /// Of a [metered](crate::Builder::metered) device: its queues' meters, in their order. They may
+    /// Of a [metered](crate::Builder::metered) device: its queues' meters, in their order, as many
+    /// of each as it has threads. They may
     /// be read at any time, also after the device's end.
     pub fn meters(&self) -> &[Arc<Meter>] {
         self.meters.as_deref().unwrap_or_default()

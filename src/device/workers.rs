@@ -1,9 +1,9 @@
-//! [`Workers`]: the threads of a device's queues.
+//! [`Workers`]: the threads of a device's queues, one or more of each.
 
 use crate::backend::Target;
 use crate::error::Error;
 use crate::kernel::Kernel;
-use crate::queue::{Calls, Queue, QueueError, QueuePlan, QueueStats, Turn};
+use crate::queue::{Calls, Queue, QueueError, QueuePlan, QueueStats, Share, Turn};
 use crate::recovery::Recovery;
 use crate::wake::Wakers;
 use core::time::Duration;
@@ -18,20 +18,22 @@ enum Report {
     /// All slots were offered to the driver.
     Ready,
     /// The thread is about to end, with nothing of the device left in its hands.
-    Ended { queue: u16, end: Result<QueueStats, QueueError> },
+    Ended { worker: usize, end: Result<QueueStats, QueueError> },
 }
 
 /// The threads of a device's queues.
 #[derive(Debug)]
 pub(super) struct Workers<K: Kernel> {
     device: u32,
+    /// How many each queue has.
+    threads_per_queue: u16,
     shared: Arc<Shared<K>>,
-    /// A queue's thread, until it was joined; none where it could not be made.
+    /// Queue after queue, each thread until it was joined; none where it could not be made.
     threads: Vec<Option<K::Thread>>,
     reports: Receiver<Report>,
     sender: Sender<Report>,
     /// Ends that were reported.
-    ends: Vec<(u16, Result<QueueStats, QueueError>)>,
+    ends: Vec<(usize, Result<QueueStats, QueueError>)>,
 }
 
 /// What a worker needs to tell the others.
@@ -74,12 +76,19 @@ impl<K: Kernel> Shared<K> {
 
 impl<K: Kernel> Workers<K> {
     /// No threads yet, but their events.
-    pub(super) fn new(kernel: K, device: u32, queues: u16) -> Result<Self, Error> {
+    pub(super) fn new(
+        kernel: K,
+        device: u32,
+        queues: u16,
+        threads_per_queue: u16,
+    ) -> Result<Self, Error> {
         let failed =
             |queue| move |errno| Error::Queue { device, queue, error: QueueError::Event(errno) };
-        let mut wakes = Vec::with_capacity(usize::from(queues));
+        let mut wakes = Vec::new();
         for queue in 0..queues {
-            wakes.push(Arc::new(kernel.event().map_err(failed(queue))?));
+            for _ in 0..threads_per_queue {
+                wakes.push(Arc::new(kernel.event().map_err(failed(queue))?));
+            }
         }
         let reported = kernel.event().map_err(failed(0))?;
         let ended = kernel.event().map_err(failed(0))?;
@@ -95,15 +104,26 @@ impl<K: Kernel> Workers<K> {
             reported,
             ended,
         });
-        Ok(Self { device, shared, threads: Vec::new(), reports, sender, ends: Vec::new() })
+        let (threads, ends) = (Vec::new(), Vec::new());
+        Ok(Self { device, threads_per_queue, shared, threads, reports, sender, ends })
     }
 
-    /// The event that queue `queue`'s plan carries.
-    pub(super) fn wake(&self, queue: u16) -> Arc<K::File> {
-        Arc::clone(&self.shared.wakes[usize::from(queue)])
+    /// The event that the plan of such a thread carries.
+    pub(super) fn wake(&self, queue: u16, share: Share) -> Arc<K::File> {
+        Arc::clone(&self.shared.wakes[self.worker(queue, share)])
     }
 
-    /// What wakes the requests of a queue with so many slots, if that is needed.
+    /// Which of all threads it is.
+    fn worker(&self, queue: u16, share: Share) -> usize {
+        usize::from(queue) * usize::from(self.threads_per_queue) + usize::from(share.thread)
+    }
+
+    /// The queue that a thread serves.
+    fn queue(&self, worker: usize) -> u16 {
+        u16::try_from(worker / usize::from(self.threads_per_queue)).unwrap_or(u16::MAX)
+    }
+
+    /// What wakes the requests of a thread of a queue with so many slots, if that is needed.
     pub(super) fn calls(
         &self,
         queue: u16,
@@ -114,7 +134,10 @@ impl<K: Kernel> Workers<K> {
             return Ok(None);
         }
         let event = self.shared.kernel.event();
-        let event = Arc::new(event.map_err(|errno| self.error(queue, QueueError::Event(errno)))?);
+        let event = Arc::new(event.map_err(|errno| {
+            let (device, error) = (self.device, QueueError::Event(errno));
+            Error::Queue { device, queue, error }
+        })?);
         let (kernel, own) = (self.shared.kernel.task(), Arc::clone(&event));
         let wakers = Wakers::new(depth, move || kernel.signal(&own));
         Ok(Some(Calls { event, wakers }))
@@ -144,19 +167,19 @@ impl<K: Kernel> Workers<K> {
         self.shared.wake();
     }
 
-    /// Makes the thread of one queue.
+    /// Makes a thread, the next in the order of queues and shares.
     pub(super) fn spawn<T: Target>(
         &mut self,
         plan: QueuePlan<K::File>,
         target: Arc<T>,
     ) -> Result<(), Error> {
         let last_word = LastWord {
-            queue: plan.queue,
+            worker: self.threads.len(),
             end: Err(QueueError::Panicked),
             sender: self.sender.clone(),
             shared: Arc::clone(&self.shared),
         };
-        let name = format!("ublk{}-q{}", plan.device, plan.queue);
+        let name = name(plan.device, plan.queue, plan.share);
         let thread = self.shared.kernel.spawn(name, move |kernel| {
             work(kernel, plan, target, last_word);
         });
@@ -171,25 +194,22 @@ impl<K: Kernel> Workers<K> {
 
     /// Waits until all threads have offered their slots to the driver.
     pub(super) fn ready(&mut self, deadline: Duration) -> Result<(), Error> {
-        for queue in 0..self.threads.len() {
+        for worker in 0..self.threads.len() {
             match self.next(deadline) {
                 Some(Report::Ready) => {}
-                Some(Report::Ended { queue, end }) => {
-                    self.ends.push((queue, end));
-                    return Err(self.error(queue, end.err().unwrap_or(QueueError::Stopped)));
+                Some(Report::Ended { worker, end }) => {
+                    self.ends.push((worker, end));
+                    return Err(self.error(worker, end.err().unwrap_or(QueueError::Stopped)));
                 }
-                None => {
-                    let queue = u16::try_from(queue).unwrap_or(u16::MAX);
-                    return Err(self.error(queue, QueueError::Late));
-                }
+                None => return Err(self.error(worker, QueueError::Late)),
             }
         }
         Ok(())
     }
 
     /// Waits until all threads have ended: by themselves until `deadline`, then, woken, for
-    /// `grace`. Answers what they did, or the first error; [`QueueError::Late`] when a thread did
-    /// not end at all, which then goes on without us.
+    /// `grace`. Answers what the queues did, or the first error; [`QueueError::Late`] when a thread
+    /// did not end at all, which then goes on without us.
     pub(super) fn end(
         &mut self,
         deadline: Duration,
@@ -201,17 +221,19 @@ impl<K: Kernel> Workers<K> {
         let last = self.shared.kernel.now().saturating_add(grace);
         self.collect(last);
         for index in 0..self.ends.len() {
-            self.join(usize::from(self.ends[index].0), last);
+            self.join(self.ends[index].0, last);
         }
         if let Some(late) = self.threads.iter().position(Option::is_some) {
-            let queue = u16::try_from(late).unwrap_or(u16::MAX);
-            return Err(self.error(queue, QueueError::Late));
+            return Err(self.error(late, QueueError::Late));
         }
-        self.ends.sort_by_key(|(queue, _)| *queue);
-        let stats = |(queue, end): &(u16, Result<QueueStats, QueueError>)| {
-            end.map_err(|error| self.error(*queue, error))
-        };
-        self.ends.iter().map(stats).collect()
+        self.ends.sort_by_key(|(worker, _)| *worker);
+        let mut queues = Vec::new();
+        for (worker, end) in &self.ends {
+            let stats = end.map_err(|error| self.error(*worker, error))?;
+            queues.resize(usize::from(self.queue(*worker)) + 1, QueueStats::default());
+            queues[usize::from(self.queue(*worker))] += stats;
+        }
+        Ok(queues)
     }
 
     /// Joins a thread that has sent its last word. What is left of it is short, but for destructors
@@ -227,7 +249,7 @@ impl<K: Kernel> Workers<K> {
         while self.ends.len() < self.threads.len() {
             match self.next(deadline) {
                 Some(Report::Ready) => {}
-                Some(Report::Ended { queue, end }) => self.ends.push((queue, end)),
+                Some(Report::Ended { worker, end }) => self.ends.push((worker, end)),
                 None => return false,
             }
         }
@@ -254,14 +276,22 @@ impl<K: Kernel> Workers<K> {
         &self.shared.ended
     }
 
-    fn error(&self, queue: u16, error: QueueError) -> Error {
-        Error::Queue { device: self.device, queue, error }
+    fn error(&self, worker: usize, error: QueueError) -> Error {
+        Error::Queue { device: self.device, queue: self.queue(worker), error }
+    }
+}
+
+/// What a thread is called: the kernel keeps fifteen letters.
+fn name(device: u32, queue: u16, share: Share) -> String {
+    match share {
+        Share { threads: 1, .. } => format!("ublk{device}-q{queue}"),
+        Share { thread, .. } => format!("ublk{device}-q{queue}.{thread}"),
     }
 }
 
 /// What a worker says when it ends, however it ends: a panic included.
 struct LastWord<K: Kernel> {
-    queue: u16,
+    worker: usize,
     end: Result<QueueStats, QueueError>,
     sender: Sender<Report>,
     shared: Arc<Shared<K>>,
@@ -269,11 +299,11 @@ struct LastWord<K: Kernel> {
 
 impl<K: Kernel> Drop for LastWord<K> {
     fn drop(&mut self) {
-        let Self { queue, end, ref sender, ref shared } = *self;
+        let Self { worker, end, ref sender, ref shared } = *self;
         if end.is_err() {
             shared.wake_all(); // a device does not limp along with a dead queue
         }
-        shared.report(sender, Report::Ended { queue, end });
+        shared.report(sender, Report::Ended { worker, end });
         shared.kernel.signal(&shared.ended);
     }
 }
@@ -306,8 +336,8 @@ fn work<K: Kernel, T: Target>(
     }
 }
 
-/// Serves one queue until its end, and leaves the handler. Nothing of the device is held after
-/// that.
+/// Serves one queue, or its share of it, until its end, and leaves the handler. Nothing of the
+/// device is held after that.
 fn serve<K: Kernel, T: Target>(
     kernel: K,
     shared: &Shared<K>,

@@ -17,6 +17,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 #[repr(align(128))] // of two caches' lines: queues do not disturb each other
 pub struct Meter {
+    queue: u16,
     counts: [AtomicU64; QueueStats::COUNTS],
     in_flight: AtomicU32,
     /// Counts beginnings and ends of turns, so that it is odd during one,
@@ -38,16 +39,36 @@ pub struct Reading {
     pub latencies: Latencies,
 }
 
-impl Meter {
-    /// Of a queue so deep.
-    pub(crate) fn new(depth: u16) -> Self {
+impl Reading {
+    /// Both together: of threads of one queue, or of several queues.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        let mut stats = self.stats;
+        stats += other.stats;
         Self {
+            stats,
+            in_flight: self.in_flight.saturating_add(other.in_flight),
+            latencies: self.latencies.with(&other.latencies),
+        }
+    }
+}
+
+impl Meter {
+    /// Of a queue so deep, or of one of its threads.
+    pub(crate) fn new(queue: u16, depth: u16) -> Self {
+        Self {
+            queue,
             counts: [const { AtomicU64::new(0) }; QueueStats::COUNTS],
             in_flight: AtomicU32::new(0),
             turn: AtomicU32::new(0),
             waits: (0..depth).map(|_| AtomicU32::new(0)).collect(),
             latencies: [const { AtomicU64::new(0) }; BUCKETS],
         }
+    }
+
+    /// Whose it is: a queue that has several threads has as many meters.
+    pub fn queue(&self) -> u16 {
+        self.queue
     }
 
     /// How deep its queue is.
@@ -249,7 +270,7 @@ mod tests {
 
     /// A meter of a queue of four slots, and the queue's side of it.
     fn metering(only_requests: bool) -> (Arc<Meter>, Metering) {
-        let meter = Arc::new(Meter::new(4));
+        let meter = Arc::new(Meter::new(0, 4));
         (Arc::clone(&meter), Metering::new(meter, 4, only_requests))
     }
 

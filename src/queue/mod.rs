@@ -1,4 +1,4 @@
-//! The data plane: one queue of a device, served by the thread that made it.
+//! The data plane: one queue of a device, or a share of it, served by the thread that made it.
 //!
 //! A slot's life: it is offered to the driver (a fetch), comes back with a request (a CQE), is
 //! decoded, handed to the [`Handler`], answered and offered again (a commit and fetch), until the
@@ -21,7 +21,7 @@ mod tests;
 
 pub use error::QueueError;
 pub use meter::{Meter, Reading};
-pub(crate) use plan::{Calls, QueuePlan};
+pub(crate) use plan::{Calls, QueuePlan, Share};
 pub use stats::QueueStats;
 
 use crate::data_path::DataPath;
@@ -59,7 +59,8 @@ pub(crate) enum Turn {
     Woken,
 }
 
-/// One queue, on its thread: the driver takes a slot's commands only from the task that fetched it.
+/// One queue, or its share of one, on its thread: the driver takes a slot's commands only from the
+/// task that fetched it.
 #[derive(Debug)]
 pub(crate) struct Queue<K: Kernel, H> {
     // Dropped first: the driver gets its slots back before their memory is looked after.
@@ -149,12 +150,12 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         Slot { char_device: self.char_device, queue: self.plan.queue, tag, registers }
     }
 
-    /// Offers every slot to the driver, with one system call, which does not wait.
+    /// Offers each of its slots to the driver, with one system call, which does not wait.
     pub(crate) fn offer_all(&mut self) -> Result<(), QueueError> {
         let wake = FileName::Number(self.ring.kernel().number(&self.plan.wake));
         self.ring.submissions().push(Sqe::poll_readable(wake, Id::Wake.encode()))?;
         self.listen()?;
-        for tag in 0..self.slots.depth() {
+        for tag in self.plan.share.tags(self.slots.depth()) {
             self.offer(tag, None)?;
         }
         self.send_batch()?;

@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 pub(crate) struct QueuePlan<F> {
     pub(crate) device: u32,
     pub(crate) queue: u16,
+    /// What of the queue is this thread's.
+    pub(crate) share: Share,
     pub(crate) depth: u16,
     pub(crate) descriptor_bytes: u16,
     pub(crate) limits: Limits,
@@ -40,6 +42,38 @@ pub(crate) struct QueuePlan<F> {
     pub(crate) calls: Option<Calls<F>>,
 }
 
+/// Which of a queue's slots a thread serves: the driver takes a slot's commands from the task that
+/// fetched it, and since 6.16 (`PER_IO_DAEMON`) each slot may have its own. Slots that follow one
+/// another are of different threads, for a client that asks for little gets the first ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Which thread,
+    pub(crate) thread: u16,
+    /// of so many.
+    pub(crate) threads: u16,
+}
+
+impl Share {
+    /// All slots: the queue has one thread.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) const ALL: Self = Self { thread: 0, threads: 1 };
+
+    /// The shares of all threads of a queue.
+    pub(crate) fn all(threads: u16) -> impl Iterator<Item = Self> {
+        (0..threads).map(move |thread| Self { thread, threads })
+    }
+
+    /// The thread's tags in a queue so deep.
+    pub(crate) fn tags(self, depth: u16) -> impl ExactSizeIterator<Item = u16> {
+        (self.thread..depth).step_by(usize::from(self.threads))
+    }
+
+    /// How many these are.
+    fn count(self, depth: u16) -> u16 {
+        u16::try_from(self.tags(depth).len()).expect("no more than the queue has")
+    }
+}
+
 /// An event of a queue, and what signals it for a request.
 #[derive(Debug)]
 pub(crate) struct Calls<F> {
@@ -52,6 +86,7 @@ impl<F> QueuePlan<F> {
     pub(crate) fn info(&self) -> QueueInfo {
         QueueInfo {
             queue: self.queue,
+            thread: self.share.thread,
             depth: self.depth,
             max_io_bytes: self.limits.max_io_bytes,
             data_path: self.path,
@@ -70,14 +105,15 @@ impl<F> QueuePlan<F> {
     /// The most entries that the ring's queues hold at one time. Batches have a few more, and
     /// wakers one.
     pub(crate) fn entries(&self) -> u32 {
-        Self::ring_entries(self.depth, self.needs.operations, self.request_timeout.is_some())
+        let slots = self.share.count(self.depth);
+        Self::ring_entries(slots, self.needs.operations, self.request_timeout.is_some())
     }
 
     /// Each slot's command or its operations, and the event's poll; where requests are given up,
     /// operations that do not end, and cancellations.
-    pub(crate) fn ring_entries(depth: u16, operations: u8, gives_up: bool) -> u32 {
+    pub(crate) fn ring_entries(slots: u16, operations: u8, gives_up: bool) -> u32 {
         let times = if gives_up { 3 } else { 1 };
-        u32::from(depth) * (u32::from(operations) * times).max(1) + 1
+        u32::from(slots) * (u32::from(operations) * times).max(1) + 1
     }
 }
 
@@ -113,6 +149,7 @@ mod tests {
         let plan = QueuePlan {
             device: 0,
             queue: 0,
+            share: Share::ALL,
             depth,
             descriptor_bytes: 24,
             limits: Limits { geometry: Geometry::new(1 << 20), max_io_bytes: 4096 },

@@ -66,6 +66,14 @@ impl QueueStats {
     }
 }
 
+impl core::ops::AddAssign for QueueStats {
+    /// Both together, of threads of one queue, or of several queues.
+    fn add_assign(&mut self, other: Self) {
+        let (mine, theirs) = (self.counts(), other.counts());
+        *self = Self::of(core::array::from_fn(|index| mine[index].saturating_add(theirs[index])));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +113,8 @@ mod tests {
         assert_eq!((stats.reads, stats.panics, stats.timeouts), (1, 64, 128));
         assert_eq!(stats.counts(), counts);
         assert_eq!(stats.answered(), 1 + 2 + 4 + 32);
+        let mut twice = stats;
+        twice += stats;
+        assert_eq!(twice.counts(), counts.map(|count| 2 * count));
     }
 }

@@ -85,6 +85,7 @@ fn made(path: DataPath, batches: bool, depth: u16) -> House {
     let plan = QueuePlan {
         device: id,
         queue: 0,
+        share: Share::ALL,
         depth,
         descriptor_bytes: info.descriptor_bytes,
         limits: Limits { geometry, max_io_bytes: info.max_io_bytes },

@@ -30,13 +30,14 @@ pub const SERIES: &[Series] = &[
         name: "6.12",
         absent: Features::UPDATE_SIZE
             .union(Features::QUIESCE)
+            .union(Features::PER_IO_DAEMON)
             .union(Features::AUTO_BUF_REG)
             .union(Features::BATCH_IO)
             .union(Features::SAFE_STOP_DEV)
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
         quirks: &[Quirk::AnyOpener],
-        cases: 109,
+        cases: 110,
     },
     Series {
         name: "6.16",
@@ -45,9 +46,9 @@ pub const SERIES: &[Series] = &[
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
         quirks: &[Quirk::TinyRequests],
-        cases: 113,
+        cases: 117,
     },
-    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 120 },
+    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 124 },
 ];
 
 /// The row for a kernel's release, such as `6.12.107+deb13-amd64`: the last that is not newer.

@@ -37,6 +37,11 @@ pub fn has_batches(profile: Profile, path: DataPath) -> bool {
     Features::BATCH_IO.bits() & !profile.features() == 0 && path != DataPath::GetData
 }
 
+/// Whether the slots of one queue can be of several threads there.
+pub fn shares_queues(profile: Profile) -> bool {
+    Features::PER_IO_DAEMON.bits() & !profile.features() == 0
+}
+
 /// Every path on every kernel that has it, in batches or not.
 fn ways() -> impl Iterator<Item = House> {
     let all =
@@ -205,6 +210,7 @@ prop_compose! {
         batches: bool,
         bearable: bool,
         disks: bool,
+        shared: bool,
         whims in proptest::sample::select(vec![&[Whim::Serve][..], &[Whim::Halves][..], WHIMS]),
     ) -> House {
         let path = if has(profile, path) { path } else { DataPath::Copy };
@@ -212,7 +218,9 @@ prop_compose! {
         let faults = Faults { fewer_features: 0, ..faults };
         let geometry = geometry(durability);
         let batches = batches && depth > 1 && has_batches(profile, path);
-        House { faults, depth, geometry, whims, batches, disks, ..house(profile, path) }
+        let shared = shared && !batches && depth > 1 && shares_queues(profile);
+        let threads = if shared { 2 } else { 1 };
+        House { faults, depth, threads, geometry, whims, batches, disks, ..house(profile, path) }
     }
 }
 

@@ -159,6 +159,8 @@ pub struct House {
     pub profile: Profile,
     pub faults: Faults,
     pub queues: u16,
+    /// Of each queue.
+    pub threads: u16,
     pub depth: u16,
     pub max_io_bytes: u32,
     pub geometry: Geometry,
@@ -181,11 +183,14 @@ pub enum Store {
 
 impl fmt::Debug for House {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { profile, queues, depth, max_io_bytes, geometry, path, access, .. } = self;
-        let recovery = self.recovery;
+        let Self { profile, queues, threads, depth, max_io_bytes, geometry, path, .. } = self;
+        let (access, recovery) = (self.access, self.recovery);
         let batches = if self.batches { ", in batches" } else { "" };
         let Geometry { logical_block_bytes, durability, .. } = geometry;
-        write!(f, "{profile}, {queues} queues of {depth}, {max_io_bytes} B, ")?;
+        write!(
+            f,
+            "{profile}, {queues} queues of {depth} for {threads} threads, {max_io_bytes} B, "
+        )?;
         write!(
             f,
             "blocks of {logical_block_bytes}, {durability:?}, {path} to {access:?}{batches}"
@@ -201,6 +206,7 @@ impl House {
             profile: Profile::NEWEST,
             faults: Faults::default(),
             queues: 2,
+            threads: 1,
             depth: 4,
             max_io_bytes: 16 << 10,
             geometry: Geometry::new(1 << 20),
@@ -249,6 +255,7 @@ impl House {
     pub fn recover(&self, kernel: Task, id: u32, store: &Store) -> Result<Server<Task>, Error> {
         // The oldest kernel may notice only after half a minute that a server is gone.
         let builder = Builder::new().timeout(Duration::from_secs(90));
+        let builder = builder.threads_per_queue(self.threads);
         match store.clone() {
             Store::Memory(memory) => builder.recover_on(kernel, id, memory),
             Store::File(file) => builder.recover_on(kernel, id, file),
@@ -263,6 +270,7 @@ impl House {
         quiet();
         Builder::new()
             .queues(self.queues)
+            .threads_per_queue(self.threads)
             .depth(self.depth)
             .max_io_bytes(self.max_io_bytes)
             .data_path(self.path)

@@ -19,4 +19,5 @@ mod house;
 mod meters;
 mod properties;
 mod recovery;
+mod shares;
 mod small;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use ublkit::sim::{Ask, Choices, Faults, Profile, Sim, Task};
-use ublkit::{Backend, Blocking, Builder, Errno, Geometry, Latencies, Meter, Server};
+use ublkit::{Backend, Blocking, Builder, Errno, Geometry, Latencies, Meter, Reading, Server};
 
 /// Whims that fail nobody, and make some wait.
 const PATIENT: &[Whim] = &[Whim::Serve, Whim::Delay(1), Whim::Serve, Whim::Delay(3)];
@@ -42,9 +42,10 @@ proptest! {
         let (meters, in_flight, stats, succeeded) = run(true);
         prop_assert_eq!(&stats, &quietly, "a meter changes nothing");
         prop_assert_eq!((in_flight, succeeded), (0, 200));
-        prop_assert_eq!(meters.len(), stats.len());
-        for (meter, stats) in meters.iter().zip(&stats) {
-            let reading = meter.read();
+        prop_assert_eq!(meters.len(), stats.len() * usize::from(house.threads));
+        for (queue, stats) in (0..).zip(&stats) {
+            let threads = meters.iter().filter(|meter| meter.queue() == queue);
+            let reading = threads.fold(Reading::default(), |all, meter| all.with(&meter.read()));
             prop_assert_eq!(reading.stats, *stats);
             prop_assert_eq!(reading.in_flight, 0);
             prop_assert!(reading.latencies.count() <= stats.answered());

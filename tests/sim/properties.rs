@@ -21,6 +21,7 @@ prop_compose! {
     pub fn houses()(
         profile in profiles(),
         queues in 1_u16..4,
+        threads in 1_u16..4,
         depth in prop_oneof![1_u16..6, Just(32)],
         max_io_pages in 1_u32..9,
         block_shift in 9_u32..13,
@@ -39,14 +40,17 @@ prop_compose! {
         let path = if files::has(profile, path) { path } else { DataPath::Copy };
         let access = if path == DataPath::ZeroCopy { Access::Operations } else { access };
         let faults = if bearable { Faults::bearable() } else { Faults::default() };
+        let batches = batches && depth > 1 && files::has_batches(profile, path);
+        let shares = !batches && files::shares_queues(profile);
         House {
             profile,
             queues,
+            threads: if shares { threads.min(depth) } else { 1 },
             depth,
             max_io_bytes: max_io_pages * 4096,
             geometry,
             path,
-            batches: batches && depth > 1 && files::has_batches(profile, path),
+            batches,
             access,
             faults: Faults { fewer_features: 0, ..faults },
             ..House::new()

@@ -149,6 +149,20 @@ fn a_race_in_batches() {
     }
 }
 
+/// The same on one queue that two threads share.
+#[test]
+fn a_race_in_a_shared_queue() {
+    let house = House { queues: 1, threads: 2, ..small(&[Whim::Serve]) };
+    let asks: Vec<(u16, Ask)> = race().into_iter().map(|(_, ask)| (0, ask)).collect();
+    let outcomes = EVENTS.map(|event| every("a shared race", &house, &asks, event, 4));
+    assert!(outcomes[0] >= 3 && outcomes[3] > outcomes[0], "{outcomes:?}");
+    for whims in [&[Whim::Panic, Whim::Delay(1)][..], &[Whim::Fail(Errno::ENOSPC), Whim::Serve]] {
+        for event in EVENTS {
+            every(&format!("{whims:?}, shared"), &House { whims, ..house }, &asks, event, 3);
+        }
+    }
+}
+
 /// An error, a panic, a delay or a wait for nothing, for the first or the second request of each
 /// queue.
 #[test]

@@ -46,7 +46,10 @@ impl Rates {
         let rate = |(index, after): (usize, &Reading)| {
             Rate::between(before.queues.get(index).unwrap_or(&nothing), after, seconds)
         };
-        let of = |snapshot: &Snapshot| snapshot.queues.iter().fold(Reading::default(), sum);
+        let of = |snapshot: &Snapshot| {
+            let queues = snapshot.queues.iter();
+            queues.fold(Reading::default(), |all, queue| all.with(queue))
+        };
         Self {
             device: after.device,
             server: after.server,
@@ -135,23 +138,5 @@ impl Rate {
                 "timeouts": totals.timeouts,
             },
         })
-    }
-}
-
-fn sum(all: Reading, one: &Reading) -> Reading {
-    let (a, b) = (all.stats, one.stats);
-    Reading {
-        stats: QueueStats {
-            reads: a.reads.saturating_add(b.reads),
-            writes: a.writes.saturating_add(b.writes),
-            others: a.others.saturating_add(b.others),
-            read_bytes: a.read_bytes.saturating_add(b.read_bytes),
-            written_bytes: a.written_bytes.saturating_add(b.written_bytes),
-            errors: a.errors.saturating_add(b.errors),
-            panics: a.panics.saturating_add(b.panics),
-            timeouts: a.timeouts.saturating_add(b.timeouts),
-        },
-        in_flight: all.in_flight.saturating_add(one.in_flight),
-        latencies: all.latencies.with(&one.latencies),
     }
 }

@@ -64,7 +64,11 @@ fn tell_all(listener: &UnixListener, meters: &[Arc<Meter>], stuck: &AllStuck) {
 
 fn tell(mut stream: UnixStream, meters: &[Arc<Meter>], stuck: &AllStuck) -> std::io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
-    let readings: Vec<Reading> = meters.iter().map(|meter| meter.read()).collect();
+    let queues = meters.chunk_by(|one, next| one.queue() == next.queue());
+    let read = |threads: &[Arc<Meter>]| {
+        threads.iter().fold(Reading::default(), |all, meter| all.with(&meter.read()))
+    };
+    let readings: Vec<Reading> = queues.map(read).collect();
     let stuck = stuck.lock().unwrap_or_else(PoisonError::into_inner).clone();
     stream.write_all(snapshot::text(&readings, &stuck).as_bytes())
 }

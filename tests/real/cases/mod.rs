@@ -22,6 +22,7 @@ mod speed;
 mod stat;
 pub mod supervise;
 mod system;
+mod threads;
 mod trace;
 mod witness;
 
@@ -123,6 +124,14 @@ pub const CASES: &[Case] = &[
         run: paths::batches_of_zero_copy,
     },
     Case { name: "paths: batches end", needs: Features::BATCH_IO, run: paths::batches_end },
+    Case { name: "threads: each path", needs: Features::PER_IO_DAEMON, run: threads::every_path },
+    Case {
+        name: "threads: in parallel",
+        needs: Features::PER_IO_DAEMON,
+        run: threads::in_parallel,
+    },
+    Case { name: "threads: end", needs: Features::PER_IO_DAEMON, run: threads::end },
+    Case { name: "threads: refused", needs: NOTHING, run: threads::refused },
     Case { name: "paths: one tag", needs: NOTHING, run: paths::one_tag },
     Case { name: "paths: chosen", needs: NOTHING, run: paths::chosen },
     Case { name: "speed: beside brd", needs: NOTHING, run: speed::beside_brd },
