@@ -22,11 +22,15 @@ pub enum DataPath {
     /// Nobody copies: the kernel hands the request's own pages to the ring, for operations on
     /// files. What cannot be handed over is moved as in [`UserCopy`](Self::UserCopy). Since 6.16.
     ZeroCopy,
+    /// The same, but the server has each request's pages handed over when it comes, and let go of
+    /// when it is answered, which takes two commands more. Since 6.15.
+    ZeroCopyByHand,
 }
 
 impl DataPath {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Copy, Self::GetData, Self::UserCopy, Self::ZeroCopy];
+    pub const ALL: &'static [Self] =
+        &[Self::Copy, Self::GetData, Self::UserCopy, Self::ZeroCopy, Self::ZeroCopyByHand];
 
     /// The features that a device needs for it.
     pub fn features(self) -> Features {
@@ -37,6 +41,7 @@ impl DataPath {
             Self::ZeroCopy => {
                 Features::AUTO_BUF_REG | Features::SUPPORT_ZERO_COPY | Features::USER_COPY
             }
+            Self::ZeroCopyByHand => Features::SUPPORT_ZERO_COPY | Features::USER_COPY,
         }
     }
 
@@ -58,6 +63,7 @@ impl DataPath {
             Self::GetData => "get-data",
             Self::UserCopy => "user-copy",
             Self::ZeroCopy => "zero-copy",
+            Self::ZeroCopyByHand => "zero-copy-by-hand",
         }
     }
 
@@ -67,9 +73,16 @@ impl DataPath {
         matches!(self, Self::Copy | Self::GetData)
     }
 
+    /// Whether nobody copies a request's data, so that it can be used by operations on files alone
+    /// ([`Access::Operations`]).
+    #[inline]
+    pub const fn is_zero_copy(self) -> bool {
+        matches!(self, Self::ZeroCopy | Self::ZeroCopyByHand)
+    }
+
     /// Whether a backend that wants its data so can be served on it.
     pub(crate) const fn suits(self, access: Access) -> bool {
-        !matches!((self, access), (Self::ZeroCopy, Access::Slices | Access::Regions))
+        !self.is_zero_copy() || matches!(access, Access::Operations)
     }
 
     /// The path to take: `wanted`, or without a wish the best that the kernel offers for such a
@@ -81,14 +94,14 @@ impl DataPath {
         offered: Features,
     ) -> Result<Self, String> {
         let Some(path) = wanted else {
-            let best = match access {
-                Access::Slices => Self::Copy,
-                Access::Operations => Self::ZeroCopy,
-                Access::Regions if batches == Some(true) => Self::Copy,
-                Access::Regions => Self::GetData,
+            let best: &[Self] = match access {
+                Access::Slices => &[],
+                Access::Operations => &[Self::ZeroCopy, Self::ZeroCopyByHand],
+                Access::Regions if batches == Some(true) => &[],
+                Access::Regions => &[Self::GetData],
             };
-            let has = offered.contains(best.features());
-            return Ok(if has { best } else { Self::Copy });
+            let first = best.iter().find(|path| offered.contains(path.features()));
+            return Ok(first.copied().unwrap_or(Self::Copy));
         };
         if !path.suits(access) {
             return Err(format!("{path} cannot be: this backend wants the data in its own memory"));
@@ -167,6 +180,10 @@ mod tests {
             choose(None, Access::Operations, None, all - Features::USER_COPY),
             Ok(DataPath::Copy)
         );
+        assert_eq!(
+            choose(None, Access::Operations, None, all - Features::AUTO_BUF_REG),
+            Ok(DataPath::ZeroCopyByHand)
+        );
         assert_eq!(choose(None, Access::Slices, None, all), Ok(DataPath::Copy));
         assert_eq!(choose(None, Access::Regions, None, none), Ok(DataPath::Copy));
         for (batches, path) in [(None, DataPath::GetData), (Some(false), DataPath::GetData)] {
@@ -177,7 +194,9 @@ mod tests {
         assert!(lacking.starts_with("user-copy cannot be"), "{lacking}");
         assert!(lacking.contains("lacks USER_COPY"), "{lacking}");
         for access in [Access::Slices, Access::Regions] {
-            assert!(choose(Some(DataPath::ZeroCopy), access, None, all).is_err(), "{access:?}");
+            for path in [DataPath::ZeroCopy, DataPath::ZeroCopyByHand] {
+                assert!(choose(Some(path), access, None, all).is_err(), "{path} {access:?}");
+            }
         }
         for path in DataPath::ALL {
             assert_eq!(choose(Some(*path), Access::Operations, None, all), Ok(*path));

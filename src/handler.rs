@@ -351,6 +351,7 @@ impl Io<'_> {
             },
             Action::Readable { .. } => Sqe::poll_readable(file, id),
             Action::Delay(time) => Sqe::timeout(self.slots.delay(tag, index, time), id),
+            Action::Register => Sqe::register_pages(self.slot, id),
         };
         self.submissions.push(sqe).map_err(|_| {
             // The ring is too small, which its queue will see for itself at the commit.

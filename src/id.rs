@@ -27,6 +27,8 @@ pub(crate) enum Id {
     Timer,
     /// The cancellation of an operation.
     Cancel,
+    /// The command that takes a request's pages out of the ring's table.
+    Emptied,
 }
 
 const COMMAND: u8 = 1;
@@ -37,6 +39,7 @@ const ELEMENTS: u8 = 5;
 const TIMER: u8 = 6;
 const CALL: u8 = 7;
 const CANCEL: u8 = 8;
+const EMPTIED: u8 = 9;
 
 impl Id {
     /// Bytes from the lowest: kind, index, tag (two), zeros (four).
@@ -51,6 +54,7 @@ impl Id {
             Self::Timer => (TIMER, 0, 0),
             Self::Call => (CALL, 0, 0),
             Self::Cancel => (CANCEL, 0, 0),
+            Self::Emptied => (EMPTIED, 0, 0),
         };
         let [low, high] = tag.to_le_bytes();
         u64::from_le_bytes([kind, index, low, high, 0, 0, 0, 0])
@@ -74,6 +78,7 @@ impl Id {
             (TIMER, 0, 0) => Some(Self::Timer),
             (CALL, 0, 0) => Some(Self::Call),
             (CANCEL, 0, 0) => Some(Self::Cancel),
+            (EMPTIED, 0, 0) => Some(Self::Emptied),
             _ => None,
         }
     }
@@ -103,6 +108,7 @@ mod tests {
                 Id::Timer,
                 Id::Call,
                 Id::Cancel,
+                Id::Emptied,
             ];
             for id in ids {
                 prop_assert_eq!(Id::decode(id.encode()), Some(id));
@@ -114,7 +120,8 @@ mod tests {
     fn nonsense_is_no_id() {
         for user_data in [
             0,
-            9,
+            10,
+            0x0109,
             0x0108,
             0x0107,
             0x0106,

@@ -264,7 +264,8 @@ struct Serve {
     /// Of 'file': go around the page cache (O_DIRECT)
     #[arg(long)]
     direct: bool,
-    /// How data moves: copy, get-data, user-copy or zero-copy [default: the best that there is]
+    /// How data moves: copy, get-data, user-copy, zero-copy or zero-copy-by-hand [default: the best
+    /// that there is]
     #[arg(long, value_name = "HOW", value_parser = str::parse::<DataPath>)]
     data: Option<DataPath>,
 

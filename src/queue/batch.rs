@@ -69,7 +69,7 @@ impl Batch {
         let flags = match plan.path {
             DataPath::Copy | DataPath::GetData => UBLK_BATCH_F_HAS_BUF_ADDR,
             DataPath::ZeroCopy => UBLK_BATCH_F_AUTO_BUF_REG_FALLBACK,
-            DataPath::UserCopy => 0,
+            DataPath::UserCopy | DataPath::ZeroCopyByHand => 0,
         };
         let has_address = flags == UBLK_BATCH_F_HAS_BUF_ADDR;
         let elements = Elements::new(plan.depth, has_address, flags, PATIENCE);

@@ -72,6 +72,8 @@ pub(crate) struct Queue<K: Kernel, H> {
     files: Box<[FileName]>,
     /// What many slots' commands are, where each does not have its own.
     batch: Option<Batch>,
+    /// Whether its ring has a table for requests' pages.
+    has_table: bool,
     /// Whether it listens to wakers.
     listens: bool,
     plan: QueuePlan<K::File>,
@@ -118,9 +120,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let mut numbers = vec![ring.kernel().number(&plan.char_device)];
         numbers.extend(plan.needs.files.iter().map(|file| file.as_raw_fd()));
         let names = ring.fix_files(&numbers);
-        if plan.path == DataPath::ZeroCopy {
-            ring.make_table(plan.depth);
-        }
+        let has_table = plan.path.is_zero_copy() && ring.make_table(plan.depth);
         // A batch's completion says more than one request, a call of other threads none.
         let only_requests = plan.needs.operations == 0 && !plan.needs.wakers && !plan.batches;
         let metering = plan.meter.clone();
@@ -134,6 +134,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             char_device: names[0],
             files: names[1..].into(),
             batch,
+            has_table,
             listens: false,
             plan,
             stats: QueueStats::default(),
@@ -222,6 +223,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             Id::Elements => self.elements_ended(cqe.result),
             Id::Timer => Ok(self.timer_ended()),
             Id::Call => self.called(cqe.result),
+            // Only what failed is told.
+            Id::Emptied => Ok(false),
             Id::Cancel => {
                 Ok(self.deadlines.as_mut().is_some_and(|deadlines| deadlines.cancelled()))
             }
@@ -295,10 +298,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         self.slots.set_request(tag, request, place);
         if self.slots.place(tag) != Where::Kernel || self.plan.needs.access == Access::Regions {
             self.enter(tag, |handler, io| handler.start(io))
-        } else if has_data_to_fetch {
-            self.fetch_data(tag)
         } else {
-            self.start_with_copy(tag)
+            self.bring_data(tag, has_data_to_fetch)
         }
     }
 
@@ -317,6 +318,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             return Ok(false);
         };
         let Ended::Request(ended) = ended else { return Ok(true) };
+        if let Action::Register = ended.action {
+            return self.registered(tag, result).map(|()| true);
+        }
         if let (Action::Read(_), Ok(bytes)) = (ended.action, Errno::from_result(result)) {
             self.slots.filled(tag, bytes);
         }
@@ -400,6 +404,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 return self.fetch_data(tag);
             }
             answer = answer.and_then(|()| self.complete_data(tag));
+            self.unregister_pages(tag)?;
         }
         let request = self.slots.request(tag);
         self.stats.count(&request, answer);

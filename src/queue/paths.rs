@@ -4,13 +4,13 @@ use super::mover::CharDevice;
 use super::{Queue, QueueError};
 use crate::data_path::DataPath;
 use crate::errno::Errno;
-use crate::handler::{Completion, Handler, Mover};
+use crate::handler::{Completion, Handler, Mover, Step};
 use crate::id::Id;
 use crate::kernel::Kernel;
 use crate::needs::Access;
-use crate::request::{Operation, Request};
+use crate::request::{Operation as Asked, Request};
 use crate::ring::Sqe;
-use crate::slots::Where;
+use crate::slots::{Action, Operation, Where};
 use ublkit_sys::ublk;
 
 impl<K: Kernel, H: Handler> Queue<K, H> {
@@ -20,11 +20,11 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         match self.plan.path {
             _ if request.data_bytes() == 0 => Where::Buffer,
             DataPath::ZeroCopy if is_registered => Where::Table,
-            DataPath::ZeroCopy | DataPath::UserCopy => Where::Kernel,
+            DataPath::ZeroCopy | DataPath::ZeroCopyByHand | DataPath::UserCopy => Where::Kernel,
             // Of a read: from where the kernel shall take it is for the handler to say.
             DataPath::GetData if has_data_to_fetch => Where::Kernel,
             DataPath::GetData
-                if request.operation == Operation::Read
+                if request.operation == Asked::Read
                     && self.plan.needs.access == Access::Regions =>
             {
                 Where::Kernel
@@ -33,11 +33,23 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         }
     }
 
+    /// Brings a request's data from where the kernel has it to where the handler can use it, and
+    /// starts the request when it is there.
+    pub(super) fn bring_data(&mut self, tag: u16, is_to_fetch: bool) -> Result<(), QueueError> {
+        // A handler without operations could not use the ring's table.
+        let by_table = self.has_table && self.plan.needs.operations > 0;
+        match self.plan.path {
+            DataPath::GetData if is_to_fetch => self.fetch_data(tag),
+            DataPath::ZeroCopyByHand if by_table => self.register_pages(tag),
+            _ => self.start_with_copy(tag),
+        }
+    }
+
     /// Starts a request whose data the handler wants in the buffer, though the kernel has it.
-    pub(super) fn start_with_copy(&mut self, tag: u16) -> Result<(), QueueError> {
+    fn start_with_copy(&mut self, tag: u16) -> Result<(), QueueError> {
         let request = self.slots.request(tag);
         self.slots.set_request(tag, request, Where::Copy);
-        if let Operation::Write { .. } = request.operation {
+        if let Asked::Write { .. } = request.operation {
             let char_device = CharDevice::of(&self.ring, &self.plan);
             let copied = char_device.fetch(tag, self.slots.data(tag).into());
             if let Err(errno) = copied {
@@ -46,6 +58,40 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             }
         }
         self.enter(tag, |handler, io| handler.start(io))
+    }
+
+    /// Has the driver put a request's pages into the ring's table, at the tag's place.
+    fn register_pages(&mut self, tag: u16) -> Result<(), QueueError> {
+        self.enter(tag, |_, io| match io.begin(Operation::new(Action::Register, 0)) {
+            Ok(()) => Step::Pending,
+            Err(errno) => Step::Done(Err(errno)),
+        })
+    }
+
+    /// The driver has done so, or says why not; then the data is copied.
+    pub(super) fn registered(&mut self, tag: u16, result: i32) -> Result<(), QueueError> {
+        if result >= 0 {
+            self.slots.set_place(tag, Where::Table);
+        }
+        if self.slots.answer(tag).is_some() {
+            return self.commit_if_settled(tag); // it was given up
+        }
+        match self.slots.place(tag) {
+            Where::Table => self.enter(tag, |handler, io| handler.start(io))?,
+            _ => self.start_with_copy(tag)?,
+        }
+        self.note_waiting(tag);
+        Ok(())
+    }
+
+    /// Has a request's pages leave the ring's table, if they were put there by hand: the client is
+    /// answered only then.
+    pub(super) fn unregister_pages(&mut self, tag: u16) -> Result<(), QueueError> {
+        if self.plan.path == DataPath::ZeroCopyByHand && self.slots.place(tag) == Where::Table {
+            let empty = Sqe::unregister_pages(self.name(tag), Id::Emptied.encode());
+            self.ring.submissions().push(empty)?;
+        }
+        Ok(())
     }
 
     /// Has the driver put a write's data into the buffer.

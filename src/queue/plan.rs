@@ -106,7 +106,9 @@ impl<F> QueuePlan<F> {
     /// wakers one.
     pub(crate) fn entries(&self) -> u32 {
         let slots = self.share.count(self.depth);
-        Self::ring_entries(slots, self.needs.operations, self.request_timeout.is_some())
+        // Pages that leave the table.
+        let emptied = if self.path == DataPath::ZeroCopyByHand { slots.into() } else { 0 };
+        emptied + Self::ring_entries(slots, self.needs.operations, self.request_timeout.is_some())
     }
 
     /// Each slot's command or its operations, and the event's poll; where requests are given up,

@@ -195,6 +195,7 @@ fn data_is_where_the_path_has_it() {
         (DataPath::GetData, Access::Regions, [Kernel, Buffer, Kernel, Kernel, Buffer]),
         (DataPath::UserCopy, Access::Regions, [Kernel, Kernel, Kernel, Kernel, Buffer]),
         (DataPath::ZeroCopy, Access::Operations, [Table, Table, Table, Kernel, Buffer]),
+        (DataPath::ZeroCopyByHand, Access::Operations, [Kernel, Kernel, Kernel, Kernel, Buffer]),
     ] {
         let mut house = made(path, false, 1);
         house.queue.plan.needs.access = access;

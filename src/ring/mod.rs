@@ -82,10 +82,10 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
         (0..).zip(numbers).map(name).collect()
     }
 
-    /// Makes a table of so many places, all empty, for requests' pages. Where the kernel refuses,
-    /// the driver says of each request that its pages could not be put there.
-    pub(crate) fn make_table(&mut self, places: u16) {
-        let _ = self.kernel.ring_register(&self.file, Registration::Buffers(places.into()));
+    /// Makes a table of so many places, all empty, for requests' pages. Whether the kernel did;
+    /// otherwise the driver cannot put any there.
+    pub(crate) fn make_table(&mut self, places: u16) -> bool {
+        self.kernel.ring_register(&self.file, Registration::Buffers(places.into())).is_ok()
     }
 
     /// Lets so many of the ring's commands block at one time. Where the kernel cannot, it stays at

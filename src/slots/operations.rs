@@ -33,6 +33,8 @@ pub(crate) enum Action {
     Readable { file: u16 },
     /// Time passes.
     Delay(Duration),
+    /// The request's pages go into the ring's table: the queue's own, before the handler's.
+    Register,
 }
 
 /// A stretch of a file, and the part of a request's data that is moved.
@@ -67,7 +69,7 @@ impl Action {
             Self::Sync { file, .. } | Self::Allocate { file, .. } | Self::Readable { file } => {
                 Some(file)
             }
-            Self::Delay(_) => None,
+            Self::Delay(_) | Self::Register => None,
         }
     }
 

@@ -28,7 +28,8 @@ pub struct Series {
 pub const SERIES: &[Series] = &[
     Series {
         name: "6.12",
-        absent: Features::UPDATE_SIZE
+        absent: Features::SUPPORT_ZERO_COPY
+            .union(Features::UPDATE_SIZE)
             .union(Features::QUIESCE)
             .union(Features::PER_IO_DAEMON)
             .union(Features::AUTO_BUF_REG)
@@ -46,9 +47,9 @@ pub const SERIES: &[Series] = &[
             .union(Features::NO_AUTO_PART_SCAN)
             .union(Features::SHMEM_ZC),
         quirks: &[Quirk::TinyRequests],
-        cases: 117,
+        cases: 118,
     },
-    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 124 },
+    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 126 },
 ];
 
 /// The row for a kernel's release, such as `6.12.107+deb13-amd64`: the last that is not newer.

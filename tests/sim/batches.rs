@@ -7,10 +7,8 @@ use ublkit::sim::{Choices, Faults, Profile};
 use ublkit::{DataPath, Errno, Error, QueueError};
 
 fn house(path: DataPath, faults: Faults) -> House {
-    let access = match path {
-        DataPath::ZeroCopy => ublkit::Access::Operations,
-        _ => ublkit::Access::Slices,
-    };
+    let zero_copy = path.is_zero_copy();
+    let access = if zero_copy { ublkit::Access::Operations } else { ublkit::Access::Slices };
     House { path, access, faults, batches: true, ..House::new() }
 }
 

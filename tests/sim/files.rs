@@ -87,7 +87,7 @@ fn every_path_on_every_kernel() {
             lives += 1;
         }
         let both = registered > 0 && fell_back > 0;
-        assert_eq!(both, way.path == DataPath::ZeroCopy, "{registered} and {fell_back}");
+        assert_eq!(both, way.path.is_zero_copy(), "{registered} and {fell_back}");
         println!("{way:?}: {registered} registered, {fell_back} fell back");
     }
     assert!(lives >= 20 * (3 * Profile::ALL.len() + 1 + 2 * 3));
@@ -109,7 +109,7 @@ fn what_is_left_out_is_noticed() {
         let is_found = verdict.is_err() || failed > 0;
         assert!(is_found, "{path}: half of the data");
         let (verdict, failed, audit) = judge(Mistake::AnswersEarly, path);
-        if path == DataPath::ZeroCopy {
+        if path.is_zero_copy() {
             assert!(audit.registered > 0 && audit.fell_back == 0);
             assert_eq!(verdict, Ok(()), "nobody sees what nobody read");
             assert!(failed > 0);
@@ -387,7 +387,7 @@ fn forgotten_syncs_are_noticed() {
         (Mistake::ForgetsFua, Durability::FlushAndFua),
         (Mistake::ForgetsFua, Durability::WriteThrough),
     ] {
-        for path in [DataPath::Copy, DataPath::ZeroCopy] {
+        for path in [DataPath::Copy, DataPath::ZeroCopy, DataPath::ZeroCopyByHand] {
             let house = House { geometry: geometry(durability), ..house(Profile::NEWEST, path) };
             let (mut promised, mut losses) = (0, 0);
             let mut found = 0;

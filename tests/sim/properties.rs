@@ -38,7 +38,7 @@ prop_compose! {
         geometry.physical_block_bytes = 4096;
         geometry.durability = durability;
         let path = if files::has(profile, path) { path } else { DataPath::Copy };
-        let access = if path == DataPath::ZeroCopy { Access::Operations } else { access };
+        let access = if path.is_zero_copy() { Access::Operations } else { access };
         let faults = if bearable { Faults::bearable() } else { Faults::default() };
         let batches = batches && depth > 1 && files::has_batches(profile, path);
         let shares = !batches && files::shares_queues(profile);

@@ -162,7 +162,12 @@ impl World {
             return Err(Errno::EINVAL);
         }
         let place = usize::try_from(place).map_err(|_| Errno::EINVAL)?;
-        self.register_pages(ring, place, id)
+        let registered = self.register_pages(ring, place, id);
+        match registered {
+            Ok(()) => self.audit.registered += 1,
+            Err(_) => self.audit.fell_back += 1,
+        }
+        registered
     }
 
     /// UNREGISTER_IO_BUF: of whatever slot.

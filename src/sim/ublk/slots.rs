@@ -16,6 +16,12 @@ const GET_DATA: u32 = sys::UBLK_U_IO_NEED_GET_DATA & 0xff;
 const REGISTER: u32 = sys::UBLK_U_IO_REGISTER_IO_BUF & 0xff;
 const UNREGISTER: u32 = sys::UBLK_U_IO_UNREGISTER_IO_BUF & 0xff;
 
+/// Whether a server could have known that the command would be refused so: not of what goes on
+/// elsewhere, nor of how much memory the kernel has.
+fn is_mistake(number: u32, errno: Errno) -> bool {
+    errno != Errno::ENODEV && (number, errno) != (REGISTER, Errno::ENOMEM)
+}
+
 /// A command for a slot, unpacked.
 struct SlotCommand {
     number: u32,
@@ -61,7 +67,7 @@ impl World {
         };
         if self.devices.all[device].has(sys::UBLK_F_BATCH_IO) {
             return self.batch_command(issuer, file, device, command).unwrap_or_else(|errno| {
-                if errno != Errno::ENODEV {
+                if is_mistake(command.op & 0xff, errno) {
                     let line = format!("command {:#x} for many slots: {errno}", command.op & 0xff);
                     Audit::note(&mut self.audit.refused, line);
                 }
@@ -81,7 +87,7 @@ impl World {
                 let ublksrv_io_cmd { q_id, tag, .. } = io;
                 let number = sent.number;
                 let line = format!("command {number:#x} for queue {q_id} tag {tag}: {errno}");
-                if errno != Errno::ENODEV {
+                if is_mistake(number, errno) {
                     Audit::note(&mut self.audit.refused, line);
                 }
                 Outcome::Done(-errno.number())

@@ -112,6 +112,11 @@ pub const CASES: &[Case] = &[
     Case { name: "paths: get-data", needs: NOTHING, run: paths::get_data },
     Case { name: "paths: user-copy", needs: NOTHING, run: paths::user_copy },
     Case { name: "paths: zero-copy", needs: Features::AUTO_BUF_REG, run: paths::zero_copy },
+    Case {
+        name: "paths: zero-copy-by-hand",
+        needs: Features::SUPPORT_ZERO_COPY,
+        run: paths::zero_copy_by_hand,
+    },
     Case { name: "paths: batches of copy", needs: Features::BATCH_IO, run: paths::batches_of_copy },
     Case {
         name: "paths: batches of user-copy",
@@ -122,6 +127,11 @@ pub const CASES: &[Case] = &[
         name: "paths: batches of zero-copy",
         needs: Features::BATCH_IO,
         run: paths::batches_of_zero_copy,
+    },
+    Case {
+        name: "paths: batches of zero-copy-by-hand",
+        needs: Features::BATCH_IO,
+        run: paths::batches_of_zero_copy_by_hand,
     },
     Case { name: "paths: batches end", needs: Features::BATCH_IO, run: paths::batches_end },
     Case { name: "threads: each path", needs: Features::PER_IO_DAEMON, run: threads::every_path },

@@ -33,7 +33,7 @@ fn all_on(path: DataPath, batches: bool, context: Context) {
         context.pick(&[4 << 10, 128 << 10], &[512, 1 << 10, 4 << 10, 32 << 10, 128 << 10, 1 << 20]);
     let count = context.pick(8, 64);
     tools::run("modprobe", &["brd", "rd_nr=1", "rd_size=65536"]);
-    if path != DataPath::ZeroCopy {
+    if !path.is_zero_copy() {
         stamp_all(Linux, &builder, memory(SIZE_BYTES), stamps).unwrap();
         verify(&builder, memory(4 << 30), 4, blocks, count);
         stamp_all(Linux, &builder, Blocking::new(memory(SIZE_BYTES)), stamps).unwrap();
@@ -62,6 +62,10 @@ pub fn zero_copy(context: Context) {
     all_on(DataPath::ZeroCopy, false, context);
 }
 
+pub fn zero_copy_by_hand(context: Context) {
+    all_on(DataPath::ZeroCopyByHand, false, context);
+}
+
 pub fn batches_of_copy(context: Context) {
     all_on(DataPath::Copy, true, context);
 }
@@ -72,6 +76,10 @@ pub fn batches_of_user_copy(context: Context) {
 
 pub fn batches_of_zero_copy(context: Context) {
     all_on(DataPath::ZeroCopy, true, context);
+}
+
+pub fn batches_of_zero_copy_by_hand(context: Context) {
+    all_on(DataPath::ZeroCopyByHand, true, context);
 }
 
 /// Queues that are served in batches come to their end as others do: stopped under load, killed
@@ -106,7 +114,7 @@ pub fn one_tag(context: Context) {
         let builder = Builder::new().data_path(*path).depth(1);
         let times = context.pick(50, 2000);
         let stats = match path {
-            DataPath::ZeroCopy => alternate(&builder, file(), times),
+            path if path.is_zero_copy() => alternate(&builder, file(), times),
             _ => alternate(&builder, memory(SIZE_BYTES), times),
         };
         assert_eq!(stats, times * 2, "{path}");

@@ -22,7 +22,7 @@ pub fn every_path(context: Context) {
     let count = context.pick(32, 2000);
     for path in DataPath::ALL.iter().filter(|path| context.features.contains(path.features())) {
         let builder = Builder::new().data_path(*path).depth(16).queues(2).threads_per_queue(3);
-        if *path != DataPath::ZeroCopy {
+        if !path.is_zero_copy() {
             stamp_all(Linux, &builder, memory(64 << 20), count).unwrap();
         }
         stamp_all(Linux, &builder, file(), count).unwrap();
