@@ -182,11 +182,8 @@ impl Slots {
     #[inline]
     pub(crate) fn lend(&mut self, tag: u16, command: u64) -> Address {
         self.hand_over(tag, command);
-        let address = if self.lends { self.address(tag) } else { Address::NONE };
-        let slot = self.slot(tag);
-        // The next request has its own, also if nobody looks at it.
-        (slot.answer, slot.data) = (None, Where::Buffer);
-        address
+        self.slot(tag).answer = None; // the next request has its own, also if nobody looks at it
+        if self.lends { self.address(tag) } else { Address::NONE }
     }
 
     /// Gives the slot to the kernel, to have a write's data put where it is to be: into the buffer,
