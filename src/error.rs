@@ -188,6 +188,10 @@ fn command_remedy(command: &str, errno: Errno) -> Option<&'static str> {
             "the driver did not like the queues, the depth or the features"
         }
         ("SET_PARAMS", Errno::EINVAL) => "the driver did not like the sizes or limits of the disk",
+        ("START_DEV" | "END_USER_RECOVERY", Errno::EINVAL) => {
+            "in a PID namespace (a container) kernels 6.16 and 6.17 do not know their server: \
+             serve outside of it, or boot 6.18 or newer; 'ublkit doctor' tells"
+        }
         ("START_DEV", Errno::EBUSY) => "the device was stopped while it started",
         (_, Errno::ENODEV) => "there is no such device: see 'ublkit list'",
         (_, Errno::EOPNOTSUPP) => "this kernel does not have the command: see 'ublkit features'",

@@ -90,7 +90,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if self.plan.path == DataPath::ZeroCopyByHand && self.slots.place(tag) == Where::Table {
             let empty = Sqe::unregister_pages(self.name(tag), Id::Emptied.encode());
             self.ring.submissions().push(empty)?;
-            self.slots.set_place(tag, Where::Buffer); // once, also if the next request is not started
+            // Once, also if the slot's next request is taken without being started.
+            self.slots.set_place(tag, Where::Buffer);
         }
         Ok(())
     }

@@ -7,6 +7,8 @@ use ublkit::Features;
 pub enum Quirk {
     /// START_DEV and END_USER_RECOVERY do not ask who opened the char device.
     AnyOpener,
+    /// START_DEV knows its server by the number that it has in the first PID namespace.
+    FirstPids,
     /// SET_PARAMS takes a limit on requests that is below a page.
     TinyRequests,
 }
@@ -24,6 +26,12 @@ pub struct Series {
     pub cases: usize,
 }
 
+/// What 6.18 does not have, and 7.2 has.
+const NEWER: Features = Features::BATCH_IO
+    .union(Features::SAFE_STOP_DEV)
+    .union(Features::NO_AUTO_PART_SCAN)
+    .union(Features::SHMEM_ZC);
+
 /// Oldest first; a row also stands for the series between it and the next.
 pub const SERIES: &[Series] = &[
     Series {
@@ -33,22 +41,17 @@ pub const SERIES: &[Series] = &[
             .union(Features::QUIESCE)
             .union(Features::PER_IO_DAEMON)
             .union(Features::AUTO_BUF_REG)
-            .union(Features::BATCH_IO)
-            .union(Features::SAFE_STOP_DEV)
-            .union(Features::NO_AUTO_PART_SCAN)
-            .union(Features::SHMEM_ZC),
+            .union(NEWER),
         quirks: &[Quirk::AnyOpener],
         cases: 110,
     },
     Series {
         name: "6.16",
-        absent: Features::BATCH_IO
-            .union(Features::SAFE_STOP_DEV)
-            .union(Features::NO_AUTO_PART_SCAN)
-            .union(Features::SHMEM_ZC),
-        quirks: &[Quirk::TinyRequests],
+        absent: NEWER,
+        quirks: &[Quirk::TinyRequests, Quirk::FirstPids],
         cases: 118,
     },
+    Series { name: "6.18", absent: NEWER, quirks: &[Quirk::TinyRequests], cases: 118 },
     Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 126 },
 ];
 

@@ -60,6 +60,25 @@ pub(super) fn release(machine: &Machine) -> Vec<Finding> {
     if known.is_empty() { vec![Finding::ok(name)] } else { known }
 }
 
+/// Kernels that know a server only by the number that they give it themselves: 6.16.12 and 6.17.13
+/// were seen to, 6.12.117 and 6.18.15 not.
+const OWN_NUMBERS: Range<Release> = (6, 16, 0)..(6, 18, 0);
+
+/// Whether the kernel can know a server of this process's PID namespace.
+pub(super) fn processes(machine: &Machine) -> Vec<Finding> {
+    vec![match machine.is_first_pid_namespace() {
+        true => Finding::ok("the kernel knows this process by its number"),
+        false if OWN_NUMBERS.contains(&machine.release()) => Finding::bad(
+            Cannot,
+            "this is a PID namespace (a container), and this kernel starts no device from one",
+            "serve outside of it (docker run --pid=host), or boot 6.18 or newer",
+        ),
+        false => {
+            Finding::ok("this is a PID namespace (a container), where this kernel serves, too")
+        }
+    }]
+}
+
 /// `TAINT_DIE` in the kernel's word of what happened to it: it has crashed, and gone on.
 const TAINT_DIE: u64 = 1 << 7;
 

@@ -96,6 +96,13 @@ impl Machine {
         map.is_empty() || map.split_whitespace().eq(["0", "0", "4294967295"])
     }
 
+    /// Whether this process has the number that the kernel itself gives it: in a PID namespace of
+    /// its own it has another. The first one's name is always the same (`PROC_PID_INIT_INO`).
+    pub(super) fn is_first_pid_namespace(&self) -> bool {
+        let name = std::fs::read_link(self.path("proc/self/ns/pid"));
+        name.is_err() || name.is_ok_and(|name| name == Path::new("pid:[4026531836]"))
+    }
+
     /// The first three numbers of the kernel's release; zero where there is none.
     pub(super) fn release(&self) -> (u32, u32, u32) {
         let release = self.text("proc/sys/kernel/osrelease");

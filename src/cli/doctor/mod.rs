@@ -73,6 +73,7 @@ struct Check {
 const CHECKS: &[Check] = &[
     Check { name: "kernel", look: kernel::release },
     Check { name: "health", look: kernel::health },
+    Check { name: "processes", look: kernel::processes },
     Check { name: "driver", look: kernel::driver },
     Check { name: "control device", look: access::control_device },
     Check { name: "io_uring", look: access::io_uring },

@@ -58,6 +58,12 @@ impl Made {
         self.write("proc/sys/kernel/osrelease", release);
     }
 
+    fn container(&self) {
+        let name = self.root.join("proc/self/ns/pid");
+        fs::create_dir_all(name.parent().expect("below the root")).expect("a folder");
+        std::os::unix::fs::symlink("pid:[4026532000]", name).expect("a link");
+    }
+
     fn device(&mut self, id: u32, state: DeviceState, is_served: bool) {
         self.machine.devices.push(Device { id, state, is_served });
     }
@@ -82,6 +88,10 @@ const BAD: &[Bad] = &[
     ("a kernel of 6.12", |made| made.release("6.12.117+deb13-amd64")),
     ("a kernel of Ubuntu's 6.17", |made| made.release("6.17.0-14-generic")),
     ("a kernel of 6.18.5", |made| made.release("6.18.5+deb13-amd64")),
+    ("a container on 6.17", |made| {
+        made.release("6.17.13+deb13-amd64");
+        made.container();
+    }),
     ("a kernel that has crashed", |made| made.write("proc/sys/kernel/tainted", "640")),
     ("a driver that is not loaded", |made| made.no_driver()),
     ("a kernel without the driver", |made| {
@@ -195,7 +205,7 @@ fn programs_are_told_too() {
     made.no_driver();
     let bad = Report::of(&made.machine).json();
     assert_eq!(bad["can_serve"], false);
-    let driver = &bad["findings"][2];
+    let driver = &bad["findings"][3];
     assert_eq!((&driver["check"], &driver["verdict"]), (&"driver".into(), &"problem".into()));
     assert!(driver["remedy"].as_str().is_some_and(|remedy| remedy.contains("modprobe")));
 }

@@ -6,6 +6,7 @@
 use super::Context;
 use super::errors::Restore;
 use super::system::{installed, is_ours, of_docs};
+use crate::kernels::Quirk;
 use crate::tools::{self, eventually, run};
 use std::fs;
 use std::path::PathBuf;
@@ -104,11 +105,32 @@ fn is_clean(image: &str) -> bool {
     !head.contains("needs_recovery")
 }
 
+/// A server in a PID namespace, on a kernel that does not know it there.
+fn contained() {
+    let inside = |words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", tools::UBLKIT]).args(words);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let (code, said) = inside(&["serve", "null", "--size", "1M"]);
+    assert!(code == Some(1) && said.contains("kernels 6.16 and 6.17 do not know"), "{said}");
+    let (code, said) = inside(&["doctor"]);
+    assert!(code != Some(0) && said.contains("starts no device from one"), "{said}");
+    assert_eq!(tools::devices(), Vec::<String>::new());
+}
+
 /// The disk is live before it is mounted, and is unmounted before its server goes: when the service
 /// is stopped, and when the machine is.
+///
+/// The machine is in a PID namespace of its own, where some kernels start no device: that is said.
 pub fn mounts(context: Context) {
     if !is_ours(context) {
         return;
+    }
+    if context.has(Quirk::FirstPids) {
+        return contained();
     }
     let _program = installed();
     let image = "/tmp/ublkit-boot.img";
