@@ -314,7 +314,6 @@ impl Builder {
         };
         within("queues", self.queues, UBLK_MAX_NR_QUEUES)?;
         within("slots in a queue", self.depth, UBLK_MAX_QUEUE_DEPTH)?;
-        within("threads for a queue", self.threads_per_queue, self.depth)?;
         if !(page_bytes()..=MAX_IO_BYTES as usize).contains(&(self.max_io_bytes as usize)) {
             return Err(format!(
                 "requests of up to {} bytes cannot be: choose {} to {MAX_IO_BYTES}",
@@ -346,12 +345,12 @@ impl Builder {
 
 /// Whether each queue of a device with these features can have so many threads.
 pub(super) fn check_threads(threads: u16, depth: u16, features: Features) -> Result<(), String> {
+    let cannot = |why: String| Err(format!("{threads} threads for a queue cannot be: {why}"));
+    if !(1..=depth).contains(&threads) {
+        return cannot(format!("choose 1 to {depth}, for it has {depth} slots"));
+    }
     if threads == 1 {
         return Ok(());
-    }
-    let cannot = |why: String| Err(format!("{threads} threads for a queue cannot be: {why}"));
-    if threads > depth {
-        return cannot(format!("it has {depth} slots"));
     }
     if features.contains(Features::BATCH_IO) {
         return cannot("in batches there is one".into());

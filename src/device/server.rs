@@ -250,8 +250,7 @@ impl<K: Kernel> Server<K> {
     }
 
     /// Of a [metered](crate::Builder::metered) device: its queues' meters, in their order, as many
-    /// of each as it has threads. They may
-    /// be read at any time, also after the device's end.
+    /// of each as it has threads. They may be read at any time, also after the device's end.
     pub fn meters(&self) -> &[Arc<Meter>] {
         self.meters.as_deref().unwrap_or_default()
     }

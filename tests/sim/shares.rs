@@ -61,9 +61,13 @@ fn the_next_server_has_other_threads() {
     server.hand_over().unwrap();
     drop(server);
     let builder = || Builder::new().timeout(Duration::from_secs(90));
-    let many = builder().threads_per_queue(5).recover_on(sim.task(), 0, house.target());
-    let why = many.expect_err("it has four slots").to_string();
-    assert!(why.contains("5 threads for a queue cannot be: it has 4 slots"), "{why}");
+    for threads in [0, 5] {
+        let builder = builder().threads_per_queue(threads);
+        let refused = builder.recover_on(sim.task(), 0, house.target());
+        let why = refused.expect_err("it has four slots").to_string();
+        let expected = format!("{threads} threads for a queue cannot be: choose 1 to 4");
+        assert!(why.contains(&expected), "{why}");
+    }
     for threads in [4, 1] {
         let house = House { threads, ..house };
         let mut server = house.recover(sim.task(), 0, &store).unwrap();
