@@ -4,7 +4,7 @@ use super::exit::{Failure, say};
 use super::{devices, state};
 use core::time::Duration;
 use std::time::Instant;
-use ublkit::{DeviceInfo, DeviceState, Errno, Error, ErrorKind, Recovery};
+use ublkit::{Control, DeviceInfo, DeviceState, Errno, Error, ErrorKind, Linux, Recovery};
 
 /// Takes a device's disk away.
 pub(super) fn stop(id: u32, timeout: Duration) -> Result<(), Failure> {
@@ -12,7 +12,12 @@ pub(super) fn stop(id: u32, timeout: Duration) -> Result<(), Failure> {
     let info = devices::info(&mut control, id)?;
     let begun = Instant::now();
     if drops_dirty_pages(&info) && devices::server(&info).is_some() {
-        devices::sync(id, "the stop", timeout)?;
+        let synced = devices::sync(id, "the stop", timeout);
+        let left = timeout.saturating_sub(begun.elapsed());
+        // The disk may have gone meanwhile, by another process's stop.
+        if synced.is_err() && has_disk(&mut control, id, left) {
+            synced?;
+        }
     } else if drops_dirty_pages(&info) && info.state == DeviceState::Quiesced {
         say(&format!(
             "nobody serves /dev/ublkb{id}: what its clients wrote and did not sync is lost"
@@ -22,7 +27,20 @@ pub(super) fn stop(id: u32, timeout: Duration) -> Result<(), Failure> {
     Ok(devices::commands(&mut control, id, &info).within(left).stop()?)
 }
 
-/// The same, if nobody has the disk open.
+/// Whether a device has a disk, once a stop that is under way is over: GET_PARAMS waits for it.
+fn has_disk(control: &mut Control<Linux>, id: u32, timeout: Duration) -> bool {
+    let mut look = || -> Result<DeviceState, Failure> {
+        let info = devices::info(control, id)?;
+        devices::commands(control, id, &info).within(timeout).params()?;
+        Ok(devices::info(control, id)?.state)
+    };
+    match look() {
+        Ok(state) => state != DeviceState::Dead,
+        Err(failure) => !devices::is_gone(&failure),
+    }
+}
+
+/// Takes a device's disk away, if nobody has it open.
 pub(super) fn stop_unused(id: u32, timeout: Duration) -> Result<(), Failure> {
     let mut control = devices::control()?;
     let info = devices::info(&mut control, id)?;

@@ -231,11 +231,10 @@ where
             Ok(End::Gone)
         }
         Event::Stop | Event::HandOver | Event::Grow => {
-            if !stop_from_outside(server.id(), serve.patience.timeout()) {
+            if let Err((kind, why)) = stop_from_outside(server.id(), serve.patience.timeout()) {
                 server.stop_now()?;
-                let sentence =
-                    format!("{path} did not stop in time, so its clients' requests were failed");
-                return Err(Failure::Said(ErrorKind::Timeout, sentence).into());
+                let sentence = format!("{path} {why}, so its clients' requests were failed");
+                return Err(Failure::Said(kind, sentence).into());
             }
             server.stop()?;
             Ok(End::Gone)
@@ -266,12 +265,14 @@ fn leave<K: Kernel>(server: &mut Server<K>, is_asked: bool) -> Result<End, Ended
     Ok(End::Left)
 }
 
-/// Has a process of its own stop the device, and waits for it; whether the device was stopped.
+/// Has a process of its own stop the device, and waits for it; or what became of that.
 ///
 /// STOP_DEV waits for the disk's dirty pages, and a killed process for its control commands. One
 /// that does both waits for itself when it is killed in between: its requests are failed only after
 /// it is gone (seen on 7.3; docs/protocol.md). A command of another process keeps nobody.
-fn stop_from_outside(id: u32, timeout: Duration) -> bool {
+fn stop_from_outside(id: u32, timeout: Duration) -> Result<(), (ErrorKind, &'static str)> {
+    const LATE: (ErrorKind, &str) = (ErrorKind::Timeout, "did not stop in time");
+    const NOT_DONE: (ErrorKind, &str) = (ErrorKind::Failed, "could not be stopped");
     let timeout_s = timeout.as_secs().to_string();
     let stopper = Command::new("/proc/self/exe")
         .args(["stop", &id.to_string(), "--timeout", &timeout_s])
@@ -280,18 +281,24 @@ fn stop_from_outside(id: u32, timeout: Duration) -> bool {
         .env_remove(supervise::NOTIFY_VARIABLE)
         .process_group(0) // a second Ctrl-C is for us alone
         .spawn();
-    let Ok(mut stopper) = stopper else { return true }; // then from inside, all the same
+    let Ok(mut stopper) = stopper else { return Ok(()) }; // then from inside, all the same
     let begun = Instant::now();
     // It has that deadline itself; but a process can be late, too.
     while begun.elapsed() < timeout + Duration::from_secs(1) {
         match stopper.try_wait() {
             // Somebody may have stopped and deleted it just before.
-            Ok(Some(status)) => return matches!(status.code(), Some(0 | exit::NOT_FOUND)),
+            Ok(Some(status)) => {
+                return match status.code() {
+                    Some(0 | exit::NOT_FOUND) => Ok(()),
+                    Some(exit::LATE) => Err(LATE),
+                    _ => Err(NOT_DONE), // it said why
+                };
+            }
             Ok(None) => std::thread::sleep(Duration::from_millis(5)),
-            Err(_) => return false,
+            Err(_) => return Err(NOT_DONE),
         }
     }
-    false
+    Err(LATE)
 }
 
 fn refused(sentence: String) -> Failure {

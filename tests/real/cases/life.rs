@@ -1,11 +1,12 @@
 //! How devices come and go.
 
 use super::Context;
+use crate::dice::Dice;
 use crate::spy::Spy;
 use crate::tools::{self, Serving, UBLKIT, devices, eventually, run};
 use crate::{disk, load};
 use rustix::process::Signal;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use ublkit::{Backend, Blocking, Builder, Errno, Geometry, Linux, Null};
@@ -73,6 +74,26 @@ pub fn stopped_by_another(_: Context) {
         run(UBLKIT, &[&words[..], &stop[1..]].concat());
         assert_eq!(serving.end(SOON), (0, format!("ublkit: somebody stopped {path}\n")));
         assert_eq!(devices(), Vec::<String>::new());
+    }
+}
+
+/// Two processes stop a device whose disk each has synced before. Whichever comes late finds no
+/// disk to sync, and both have what they wanted.
+pub fn two_stops(context: Context) {
+    let mut dice = Dice::new("two stops");
+    for round in 0..context.pick(12, 100) {
+        let serving = Serving::start(&["memory", "--size", "64M", "--recover", "reissue"]);
+        let id = serving.id().to_string();
+        let mut stop = Command::new(UBLKIT);
+        let stop = stop.args(["stop", &id]).stderr(Stdio::piped()).spawn().expect("ublkit runs");
+        std::thread::sleep(Duration::from_millis(dice.below(60) as u64));
+        serving.signal(Signal::INT);
+        let stop = stop.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&stop.stderr);
+        assert!(matches!(stop.status.code(), Some(0 | 5)), "round {round}: {stop:?}, {said}");
+        let (code, said) = serving.end(SOON);
+        assert_eq!(code, 0, "round {round}: {said}");
+        assert_eq!(devices(), Vec::<String>::new(), "round {round}");
     }
 }
 

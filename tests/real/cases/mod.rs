@@ -80,6 +80,7 @@ pub const CASES: &[Case] = &[
     Case { name: "life: a second signal forces", needs: NOTHING, run: life::second_signal },
     Case { name: "life: a disk that is held open", needs: NOTHING, run: life::held_open },
     Case { name: "life: stopped by another", needs: NOTHING, run: life::stopped_by_another },
+    Case { name: "life: two stops at once", needs: NOTHING, run: life::two_stops },
     Case { name: "life: cycles leave nothing", needs: NOTHING, run: life::cycles },
     Case { name: "life: creation", needs: NOTHING, run: life::creation },
     Case { name: "life: every call fails once", needs: NOTHING, run: life::every_call_fails },
