@@ -25,6 +25,9 @@ pub enum Access {
 pub struct Needs {
     /// How it reaches requests' data.
     pub access: Access,
+    /// The data path that it is served on where nobody has a wish
+    /// ([`Builder::data_path`](crate::Builder::data_path)); without one, the best for its access.
+    pub data_path: Option<DataPath>,
     /// How many operations one request may have under way at one time; 0 for a backend that never
     /// waits for any.
     pub operations: u8,

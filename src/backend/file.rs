@@ -108,11 +108,19 @@ impl FileOptions {
     /// otherwise claimed. [`Error::Refused`], in a sentence: another server has it, it is no file
     /// or disk, it does not have that size, or cannot have such blocks.
     pub fn open(self) -> Result<File, Error> {
-        let failed = |errno| Error::File { path: self.path.display().to_string(), errno };
-        let failed_call = |error: rustix::io::Errno| failed(error.into());
-        let refused = |why: String| Error::Refused(format!("{}: {why}", self.path.display()));
         let opened = self.patiently(rustix::io::Errno::BUSY, || self.open_file());
-        let (file, is_new) = opened.map_err(failed_call)?;
+        let (file, is_new) = opened.map_err(|errno| self.failed(errno))?;
+        let disk = self.disk(file, is_new);
+        if is_new && disk.is_err() {
+            let _ = rustix::fs::unlink(&self.path); // or it would be in the next one's way
+        }
+        disk
+    }
+
+    /// The disk in a file that was just opened, or made.
+    fn disk(&self, file: OwnedFd, is_new: bool) -> Result<File, Error> {
+        let failed_call = |error| self.failed(error);
+        let refused = |why: String| Error::Refused(format!("{}: {why}", self.path.display()));
         let found = Found::of(&file).map_err(failed_call)?;
         if !found.is_regular && !found.is_block_device {
             return Err(refused("it is neither a regular file nor a block device".into()));
@@ -145,6 +153,10 @@ impl FileOptions {
         let geometry = self.geometry(&found, size_bytes).map_err(refused)?;
         let discards = if found.is_block_device { Space::Discarded } else { Space::GivenUp };
         Ok(File { file: Arc::new(file), discards, geometry })
+    }
+
+    fn failed(&self, error: rustix::io::Errno) -> Error {
+        Error::File { path: self.path.display().to_string(), errno: error.into() }
     }
 
     /// Tries until it is not `busy` any more, or patience ends.

@@ -224,9 +224,9 @@ impl Builder {
     pub fn serve_on<K: Kernel, T: Target>(&self, kernel: K, target: T) -> Result<Server<K>, Error> {
         let geometry = target.geometry();
         let needs = target.needs();
-        geometry.check().and_then(|()| self.check(&needs)).map_err(Error::Refused)?;
+        geometry.check().and_then(|()| self.check()).map_err(Error::Refused)?;
         let mut control = Control::open(kernel)?;
-        let (path, features) = self.choose(&mut control, needs.access)?;
+        let (path, features) = self.choose(&mut control, &needs)?;
         let insists = self.data_path.is_some() || self.batches.is_some();
         // The driver keeps this word and does not look at it: by it we know our device again.
         let begun_ns = u64::try_from(control.kernel().now().as_nanos()).unwrap_or(u64::MAX);
@@ -283,9 +283,10 @@ impl Builder {
     fn choose<K: Kernel>(
         &self,
         control: &mut Control<K>,
-        access: Access,
+        needs: &Needs,
     ) -> Result<(DataPath, Features), Error> {
-        let asks = self.data_path.map_or(access != Access::Slices, |path| path != DataPath::Copy)
+        let (access, wanted) = (needs.access, self.data_path.or(needs.data_path));
+        let asks = wanted.map_or(access != Access::Slices, |path| path != DataPath::Copy)
             || self.batches == Some(true)
             || self.threads_per_queue > 1
             || self.recovery != Recovery::None;
@@ -295,17 +296,19 @@ impl Builder {
             true => asked.unwrap_or_default() - Features::PRIVILEGED,
             false => asked.unwrap_or_default(),
         };
-        let path = DataPath::choose(self.data_path, access, self.batches, offered);
+        let path = DataPath::choose(wanted, access, self.batches, offered);
         let path = path.map_err(Error::Refused)?;
         let batches = path.batches(self.batches, self.depth, offered).map_err(Error::Refused)?;
         let batches = batch_features(batches);
         check_threads(self.threads_per_queue, self.depth, (offered - Features::BATCH_IO) | batches)
             .map_err(Error::Refused)?;
+        let slots = self.depth.div_ceil(self.threads_per_queue);
+        check_ring(slots, path, needs, self.request_timeout.is_some()).map_err(Error::Refused)?;
         let recovery = self.recovery.choose(offered).map_err(Error::Refused)?;
         Ok((path, self.features | path.features() | batches | recovery))
     }
 
-    fn check(&self, needs: &Needs) -> Result<(), String> {
+    fn check(&self) -> Result<(), String> {
         let within = |what: &str, value: u16, most: u16| {
             if (1..=most).contains(&value) {
                 return Ok(());
@@ -324,7 +327,6 @@ impl Builder {
         if let Some(id) = self.id.filter(|id| *id >= MAX_IDS) {
             return Err(format!("a device cannot have number {id}: choose 0 to {}", MAX_IDS - 1));
         }
-        check_ring(self.depth, needs, self.request_timeout.is_some())?;
         let of_a_path = self.features & (DataPath::any_features() | Features::BATCH_IO);
         if !of_a_path.is_empty() {
             return Err(format!(
@@ -363,12 +365,17 @@ pub(super) fn check_threads(threads: u16, depth: u16, features: Features) -> Res
     Ok(())
 }
 
-/// Whether a ring can have all entries that a queue needs.
-pub(super) fn check_ring(depth: u16, needs: &Needs, gives_up: bool) -> Result<(), String> {
-    let entries = QueuePlan::<()>::ring_entries(depth, needs.operations, gives_up);
+/// Whether a ring can have all entries that a thread with so many slots needs.
+pub(super) fn check_ring(
+    slots: u16,
+    path: DataPath,
+    needs: &Needs,
+    gives_up: bool,
+) -> Result<(), String> {
+    let entries = QueuePlan::<()>::ring_entries(slots, path, needs.operations, gives_up);
     if entries > MAX_RING_ENTRIES {
         return Err(format!(
-            "{depth} slots of {} operations each cannot be: a ring has {MAX_RING_ENTRIES} entries",
+            "{slots} slots of {} operations each cannot be: a ring has {MAX_RING_ENTRIES} entries",
             needs.operations
         ));
     }

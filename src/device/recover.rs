@@ -158,12 +158,14 @@ fn check(info: &DeviceInfo, plan: &Plan) -> Result<DataPath, Error> {
     if !unserved.is_empty() {
         return refused(format!("has {unserved}, which this version of ublkit does not serve"));
     }
-    check_ring(depth, &plan.needs, plan.request_timeout.is_some()).map_err(Error::Refused)?;
     check_threads(plan.threads_per_queue, depth, features).map_err(Error::Refused)?;
-    match DataPath::of(features).filter(|path| path.suits(plan.needs.access)) {
-        Some(path) => Ok(path),
-        None => refused(format!("moves data as this backend cannot: it has {features}")),
-    }
+    let path = DataPath::of(features).filter(|path| path.suits(plan.needs.access));
+    let Some(path) = path else {
+        return refused(format!("moves data as this backend cannot: it has {features}"));
+    };
+    let slots = depth.div_ceil(plan.threads_per_queue);
+    check_ring(slots, path, &plan.needs, plan.request_timeout.is_some()).map_err(Error::Refused)?;
+    Ok(path)
 }
 
 /// Waits until the old server is gone from the kernel; answers what the device is then, and whether

@@ -3,8 +3,9 @@
 use crate::backend::Target;
 use crate::error::Error;
 use crate::kernel::Kernel;
-use crate::queue::{Calls, Queue, QueueError, QueuePlan, QueueStats, Share, Turn};
+use crate::queue::{Calls, Queue, QueueError, QueuePlan, QueueStats, Turn};
 use crate::recovery::Recovery;
+use crate::slots::Share;
 use crate::wake::Wakers;
 use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};

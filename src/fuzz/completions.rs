@@ -9,7 +9,7 @@ use crate::geometry::Geometry;
 use crate::handler::{Completion, Handler, Io, Step};
 use crate::kernel::Kernel;
 use crate::needs::Needs;
-use crate::queue::{Meter, Queue, QueueError, QueuePlan, QueueStats, Share, Turn};
+use crate::queue::{Meter, Queue, QueueError, QueuePlan, QueueStats, Turn};
 use crate::request::{Limits, Operation};
 use crate::ring::RingError;
 use crate::sim::user::{self, Pages};
@@ -62,7 +62,7 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
     let plan = QueuePlan {
         device: 0,
         queue: QUEUE,
-        share: Share::ALL,
+        share: crate::slots::Share::ALL,
         depth,
         descriptor_bytes,
         limits: Limits { geometry, max_io_bytes },

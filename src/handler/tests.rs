@@ -1,6 +1,7 @@
 use super::*;
 use crate::region::Region;
 use crate::ring::fake_submissions;
+use crate::slots::Share;
 
 struct Nobody;
 
@@ -22,7 +23,7 @@ fn with_io<T>(look: impl FnOnce(&mut Io<'_>) -> T) -> T {
 pub(crate) fn with_io_of<T>(operation: Asked, look: impl FnOnce(&mut Io<'_>) -> T) -> T {
     let allowed = crate::slots::Allowed { each: 1, places: 1 };
     let regions = vec![Region::new(8192).unwrap().into()];
-    let mut slots = Slots::new(DataPath::Copy, 4, 4096, allowed, regions).unwrap();
+    let mut slots = Slots::new(DataPath::Copy, 4, Share::ALL, 4096, allowed, regions).unwrap();
     slots.lend(3, 0);
     assert!(slots.take(3, 1));
     let request = Request { operation, offset: 512, len_bytes: 1024 };

@@ -99,8 +99,10 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             match due {
                 // A defect of ours: nobody waits.
                 Some(_) if !self.slots.is_servers(tag) => self.note_waiting(tag),
-                Some(Due { is_late: false, .. }) => self.give_up(tag)?,
-                Some(Due { is_late: true, .. }) => self.leave_behind(tag)?,
+                Some(Due { is_late: true, .. }) if self.slots.answer(tag).is_some() => {
+                    self.leave_behind(tag)?;
+                }
+                Some(_) => self.give_up(tag)?,
                 None => {}
             }
         }

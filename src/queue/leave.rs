@@ -8,7 +8,7 @@ use crate::handler::Handler;
 use crate::id::Id;
 use crate::kernel::Kernel;
 use crate::ring::Woken;
-use crate::slots::Where;
+use crate::slots::{Action, Ended, Operation, Where};
 use core::time::Duration;
 use std::sync::atomic::Ordering;
 use ublkit_sys::ublk::{UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK};
@@ -81,19 +81,11 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
     /// Answers what has come, as far as that can be done at once. Whether that was all.
     fn fail_once(&mut self) -> Result<bool, QueueError> {
-        while let Some(cqe) = self.ring.pop()? {
-            match Id::decode(cqe.user_data) {
-                Some(Id::Command { tag }) if self.slots.exists(tag) => {
-                    self.taken_to_fail(tag, cqe.result);
-                }
-                Some(Id::Tags) => _ = self.tags_came(cqe, true)?,
-                Some(Id::Elements) => _ = self.elements_ended(cqe.result)?,
-                _ => {}
-            }
-        }
+        self.take_to_fail()?;
         // A slot whose operation was not submitted yet is to have an answer in the ring as well.
         self.send_batch()?;
         self.ring.submit()?;
+        self.take_to_fail()?;
         let mut all_answered = true;
         for tag in 0..self.slots.depth() {
             if self.slots.is_servers(tag) {
@@ -112,6 +104,30 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         Ok(all_answered && !self.batch.as_ref().is_some_and(Batch::has_unsent))
     }
 
+    /// Takes what has come, to answer it with an error.
+    fn take_to_fail(&mut self) -> Result<(), QueueError> {
+        while let Some(cqe) = self.ring.pop()? {
+            match Id::decode(cqe.user_data) {
+                Some(Id::Command { tag }) if self.slots.exists(tag) => {
+                    self.taken_to_fail(tag, cqe.result);
+                }
+                // Pages that were just registered are to be unregistered.
+                Some(Id::Operation { tag, index }) if self.slots.exists(tag) => {
+                    let ended = self.slots.end_operation(tag, index, self.ring.taken());
+                    if let Some(Ended::Request(Operation { action: Action::Register, .. })) = ended
+                        && cqe.result >= 0
+                    {
+                        self.slots.set_place(tag, Where::Table);
+                    }
+                }
+                Some(Id::Tags) => _ = self.tags_came(cqe, true)?,
+                Some(Id::Elements) => _ = self.elements_ended(cqe.result)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// A slot's command has completed, and its request shall fail.
     fn taken_to_fail(&mut self, tag: u16, result: i32) {
         let taken = self.ring.taken();
@@ -128,5 +144,21 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             UBLK_IO_RES_OK => self.slots.take(tag, taken),
             _ => self.slots.gone(tag, taken),
         };
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+impl<K: Kernel, H> Queue<K, H> {
+    /// Panics unless the slots' accounts are right.
+    pub(crate) fn check(&self) {
+        self.slots.check();
+    }
+
+    /// A kernel that is played uses nothing any more, so that nothing need be leaked.
+    pub(crate) fn take_all_back(&mut self) {
+        self.slots.take_all_back();
+        if let Some(batch) = &mut self.batch {
+            batch.take_all_back();
+        }
     }
 }

@@ -21,7 +21,7 @@ mod tests;
 
 pub use error::QueueError;
 pub use meter::{Meter, Reading};
-pub(crate) use plan::{Calls, QueuePlan, Share};
+pub(crate) use plan::{Calls, QueuePlan};
 pub use stats::QueueStats;
 
 use crate::data_path::DataPath;
@@ -112,6 +112,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let slots = Slots::new(
             plan.path,
             plan.depth,
+            plan.share,
             plan.limits.max_io_bytes,
             plan.operations(),
             plan.needs.regions.clone(),
@@ -123,8 +124,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let has_table = plan.path.is_zero_copy() && ring.make_table(plan.depth);
         // A batch's completion says more than one request, a call of other threads none.
         let only_requests = plan.needs.operations == 0 && !plan.needs.wakers && !plan.batches;
-        let metering = plan.meter.clone();
-        let metering = metering.map(|meter| Metering::new(meter, plan.depth, only_requests));
+        let metered = |meter| Metering::new(meter, plan.depth, only_requests);
+        let metering = plan.meter.clone().map(metered);
         let deadlines = plan.request_timeout.map(|timeout| Deadlines::new(timeout, plan.depth));
         let batch = plan.batches.then(|| Batch::new(&mut ring, &plan)).transpose()?;
         Ok(Self {
@@ -430,21 +431,5 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             Some(result) => Sqe::commit_and_fetch(self.name(tag), result, buffer, id),
         };
         Ok(self.ring.submissions().push(command)?)
-    }
-}
-
-#[cfg(any(test, fuzzing))]
-impl<K: Kernel, H> Queue<K, H> {
-    /// Panics unless the slots' accounts are right.
-    pub(crate) fn check(&self) {
-        self.slots.check();
-    }
-
-    /// A kernel that is played uses nothing any more, so that nothing need be leaked.
-    pub(crate) fn take_all_back(&mut self) {
-        self.slots.take_all_back();
-        if let Some(batch) = &mut self.batch {
-            batch.take_all_back();
-        }
     }
 }

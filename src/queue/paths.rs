@@ -73,10 +73,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if result >= 0 {
             self.slots.set_place(tag, Where::Table);
         }
-        if self.slots.answer(tag).is_some() {
-            return self.commit_if_settled(tag); // it was given up
-        }
         match self.slots.place(tag) {
+            _ if self.slots.answer(tag).is_some() => self.commit_if_settled(tag)?, // it was given up
             Where::Table => self.enter(tag, |handler, io| handler.start(io))?,
             _ => self.start_with_copy(tag)?,
         }

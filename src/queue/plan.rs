@@ -4,7 +4,7 @@ use super::Meter;
 use crate::data_path::DataPath;
 use crate::needs::{Needs, QueueInfo};
 use crate::request::Limits;
-use crate::slots::Allowed;
+use crate::slots::{Allowed, Share};
 use crate::wake::Wakers;
 use core::time::Duration;
 use std::sync::Arc;
@@ -42,38 +42,6 @@ pub(crate) struct QueuePlan<F> {
     pub(crate) calls: Option<Calls<F>>,
 }
 
-/// Which of a queue's slots a thread serves: the driver takes a slot's commands from the task that
-/// fetched it, and since 6.16 (`PER_IO_DAEMON`) each slot may have its own. Slots that follow one
-/// another are of different threads, for a client that asks for little gets the first ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Share {
-    /// Which thread,
-    pub(crate) thread: u16,
-    /// of so many.
-    pub(crate) threads: u16,
-}
-
-impl Share {
-    /// All slots: the queue has one thread.
-    #[cfg(any(test, fuzzing))]
-    pub(crate) const ALL: Self = Self { thread: 0, threads: 1 };
-
-    /// The shares of all threads of a queue.
-    pub(crate) fn all(threads: u16) -> impl Iterator<Item = Self> {
-        (0..threads).map(move |thread| Self { thread, threads })
-    }
-
-    /// The thread's tags in a queue so deep.
-    pub(crate) fn tags(self, depth: u16) -> impl ExactSizeIterator<Item = u16> {
-        (self.thread..depth).step_by(usize::from(self.threads))
-    }
-
-    /// How many these are.
-    fn count(self, depth: u16) -> u16 {
-        u16::try_from(self.tags(depth).len()).expect("no more than the queue has")
-    }
-}
-
 /// An event of a queue, and what signals it for a request.
 #[derive(Debug)]
 pub(crate) struct Calls<F> {
@@ -105,17 +73,17 @@ impl<F> QueuePlan<F> {
     /// The most entries that the ring's queues hold at one time. Batches have a few more, and
     /// wakers one.
     pub(crate) fn entries(&self) -> u32 {
+        let gives_up = self.request_timeout.is_some();
         let slots = self.share.count(self.depth);
-        // Pages that leave the table.
-        let emptied = if self.path == DataPath::ZeroCopyByHand { slots.into() } else { 0 };
-        emptied + Self::ring_entries(slots, self.needs.operations, self.request_timeout.is_some())
+        Self::ring_entries(slots, self.path, self.needs.operations, gives_up)
     }
 
     /// Each slot's command or its operations, and the event's poll; where requests are given up,
-    /// operations that do not end, and cancellations.
-    pub(crate) fn ring_entries(slots: u16, operations: u8, gives_up: bool) -> u32 {
+    /// operations that do not end, and cancellations; by hand, pages that leave the table.
+    pub(crate) fn ring_entries(slots: u16, path: DataPath, operations: u8, gives_up: bool) -> u32 {
         let times = if gives_up { 3 } else { 1 };
-        u32::from(slots) * (u32::from(operations) * times).max(1) + 1
+        let emptied = u32::from(path == DataPath::ZeroCopyByHand);
+        u32::from(slots) * ((u32::from(operations) * times).max(1) + emptied) + 1
     }
 }
 
@@ -129,7 +97,11 @@ mod tests {
 
     #[test]
     fn rings_have_room_for_all_that_can_be_under_way() {
-        let entries = QueuePlan::<()>::ring_entries;
+        let entries = |slots, operations, gives_up| {
+            QueuePlan::<()>::ring_entries(slots, DataPath::Copy, operations, gives_up)
+        };
+        let by_hand = DataPath::ZeroCopyByHand;
+        assert_eq!(QueuePlan::<()>::ring_entries(4096, by_hand, 7, false), 8 * 4096 + 1);
         assert_eq!(entries(128, 0, false), 128 + 1, "a command each, and the event's poll");
         assert_eq!(entries(128, 3, false), 3 * 128 + 1, "or its operations");
         assert_eq!(entries(128, 3, true), 9 * 128 + 1, "old ones, and cancellations");

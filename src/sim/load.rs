@@ -140,6 +140,10 @@ impl World {
         let Load { max_len_bytes, span_bytes, others, writes, .. } =
             self.clients.loads.all[index].load;
         let blocks = limits.capacity_bytes().min(span_bytes) / block;
+        if blocks == 0 {
+            self.clients.loads.all[index].ended = true; // the disk has become too small
+            return;
+        }
         let choices = &mut self.choices;
         let most = (u64::from(max_len_bytes) / block).clamp(1, blocks);
         let count = 1 + choices.below(usize::try_from(most).unwrap_or(1)) as u64;

@@ -4,12 +4,14 @@
 mod data;
 mod elements;
 mod operations;
+mod share;
 #[cfg(test)]
 mod tests;
 mod under_way;
 
 pub(crate) use elements::Elements;
 pub(crate) use operations::{Action, Allowed, Ended, Next, Operation, Transfer};
+pub(crate) use share::Share;
 
 use crate::data_path::DataPath;
 use crate::errno::Errno;
@@ -105,17 +107,19 @@ pub(crate) struct Slots {
 const IDLE: Request = Request { operation: Asked::Flush, offset: 0, len_bytes: 0 };
 
 impl Slots {
-    /// `depth` slots that can hold requests of up to `buffer_bytes`. Touches no page of theirs.
+    /// `depth` slots, of which those of the `share` can hold requests of up to `buffer_bytes`, and
+    /// the others are never had. Touches no page of theirs.
     pub(crate) fn new(
         path: DataPath,
         depth: u16,
+        share: Share,
         buffer_bytes: u32,
         operations: Allowed,
         regions: Vec<Arc<Region>>,
     ) -> Result<Self, Errno> {
-        let slot = |buffer| Slot {
+        let slot = |buffer, state| Slot {
             buffer,
-            state: State::New,
+            state,
             data: Where::Buffer,
             command: 0,
             fetching: None,
@@ -127,13 +131,17 @@ impl Slots {
             parked: None,
         };
         let buffer_bytes = buffer_bytes as usize;
-        let total = usize::from(depth).checked_mul(buffer_bytes).ok_or(Errno::ENOMEM)?;
-        let buffers = Pages::new(total)?;
-        let place = |index| buffers.at(index * buffer_bytes, buffer_bytes);
+        let total = usize::from(share.count(depth)).checked_mul(buffer_bytes);
+        let buffers = Pages::new(total.ok_or(Errno::ENOMEM)?)?;
+        let place = |index| buffers.at(usize::from(index) * buffer_bytes, buffer_bytes);
+        let slot_of = |tag| match share.index(tag) {
+            Some(index) => slot(place(index), State::New),
+            None => slot(NonNull::dangling(), State::Gone),
+        };
         Ok(Self {
             path,
             lends: path.names_memory(),
-            slots: (0..usize::from(depth)).map(|index| slot(place(index))).collect(),
+            slots: (0..depth).map(slot_of).collect(),
             buffers: ManuallyDrop::new(buffers),
             buffer_bytes,
             later: ManuallyDrop::new(Vec::new()),

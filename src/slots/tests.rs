@@ -1,7 +1,7 @@
 //! Who owns what when.
 
 use super::operations::{Action, Allowed, Ended, Operation, Operations, Transfer};
-use super::{DataPath, Errno, Request, Slots, Where};
+use super::{DataPath, Errno, Request, Share, Slots, Where};
 use crate::memory::mapped_bytes;
 use crate::region::Region;
 use crate::request::Operation as Asked;
@@ -11,7 +11,8 @@ use std::sync::Arc;
 const ONE: Allowed = Allowed { each: 1, places: 1 };
 
 fn slots(path: DataPath, depth: u16) -> Slots {
-    Slots::new(path, depth, 4096, ONE, vec![Arc::new(Region::new(8192).unwrap())]).unwrap()
+    Slots::new(path, depth, Share::ALL, 4096, ONE, vec![Arc::new(Region::new(8192).unwrap())])
+        .unwrap()
 }
 
 fn read(len_bytes: u64) -> Request {
@@ -321,7 +322,28 @@ fn a_slot_is_not_lent_while_it_waits() {
 const LARGE: u64 = 1 << 30;
 
 fn large() -> Slots {
-    Slots::new(DataPath::Copy, 1, 1 << 30, Allowed { each: 0, places: 0 }, Vec::new()).unwrap()
+    Slots::new(DataPath::Copy, 1, Share::ALL, 1 << 30, Allowed { each: 0, places: 0 }, Vec::new())
+        .unwrap()
+}
+
+/// A thread has buffers for its own slots alone, one for each, and cannot have another's.
+#[test]
+fn each_of_a_share_has_a_buffer() {
+    for (thread, count) in [(0, 3), (1, 2)] {
+        let share = Share { thread, threads: 2 };
+        let none = Allowed { each: 0, places: 0 };
+        let bytes = 1 << 20;
+        let mut slots = Slots::new(DataPath::Copy, 5, share, bytes, none, Vec::new()).unwrap();
+        let mut places: Vec<u64> = share.tags(5).map(|tag| slots.lend(tag, 0).get()).collect();
+        assert_eq!(places.len(), count);
+        let step = u64::from(bytes);
+        assert!(places.windows(2).all(|pair| pair[1] - pair[0] == step), "{places:?}");
+        let first = places.remove(0);
+        let all = step * count as u64;
+        assert!(mapped_bytes(first, all) == all);
+        let foreign = std::panic::AssertUnwindSafe(|| slots.lend(1 - thread, 0));
+        assert!(std::panic::catch_unwind(foreign).is_err(), "another thread has that");
+    }
 }
 
 #[test]
@@ -344,7 +366,7 @@ fn other_buffers_are_given_back() {
 
 #[test]
 fn buffers_of_operations_are_leaked() {
-    let mut slots = Slots::new(DataPath::Copy, 1, 1 << 30, ONE, Vec::new()).unwrap();
+    let mut slots = Slots::new(DataPath::Copy, 1, Share::ALL, 1 << 30, ONE, Vec::new()).unwrap();
     let address = slots.lend(0, 0).get();
     assert!(slots.take(0, 1));
     slots.begin(0, Operation::new(Action::Delay(Duration::ZERO), 0), 1).unwrap();
@@ -374,7 +396,7 @@ fn times_are_given_back_when_nothing_is_under_way() {
 #[test]
 fn what_is_left_behind_keeps_its_memory() {
     let allowed = Allowed { each: 2, places: 4 };
-    let mut slots = Slots::new(DataPath::Copy, 2, 4096, allowed, Vec::new()).unwrap();
+    let mut slots = Slots::new(DataPath::Copy, 2, Share::ALL, 4096, allowed, Vec::new()).unwrap();
     let old = slots.lend(0, 0).get();
     assert!(slots.take(0, 1));
     slots.set_request(0, read(4096), Where::Buffer);

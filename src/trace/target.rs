@@ -3,15 +3,16 @@
 use super::event::{Outcome, What};
 use super::voice::Voice;
 use crate::backend::Target;
+use crate::data_path::DataPath;
 use crate::errno::Errno;
 use crate::geometry::Geometry;
 use crate::handler::{Completion, Handler, Io, Step};
 use crate::kernel::Kernel;
-use crate::needs::{Access, Needs, QueueInfo};
+use crate::needs::{Needs, QueueInfo};
 use core::time::Duration;
 
-/// What another target serves; each call to its handlers is told when it ends. Its data comes as
-/// slices, so that without a wish it moves in copy mode, where all of it can be seen.
+/// What another target serves; each call to its handlers is told when it ends. Without a wish its
+/// data moves in copy mode, where all of it can be seen; on other paths some of it, or nothing.
 #[derive(Debug)]
 pub struct TracedTarget<T, K: Kernel> {
     inner: T,
@@ -41,7 +42,7 @@ impl<T: Target, K: Kernel> Target for TracedTarget<T, K> {
 
     /// The data shall be where the tracer can look at it: in the queue's buffer.
     fn needs(&self) -> Needs {
-        Needs { access: Access::Slices, ..self.inner.needs() }
+        Needs { data_path: Some(DataPath::Copy), ..self.inner.needs() }
     }
 
     fn handler(&self, queue: &QueueInfo) -> Result<Self::Handler, Errno> {

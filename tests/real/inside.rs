@@ -79,6 +79,10 @@ fn all(wanted: &Wanted) -> bool {
         if !wanted.names.is_empty() && !wanted.names.iter().any(|name| case.name.contains(name)) {
             continue;
         }
+        if !case.is_possible() {
+            println!("absent: {}", case.name);
+            continue;
+        }
         let missing = case.needs - features;
         if !missing.is_empty() {
             if series.absent.contains(missing) {

@@ -156,6 +156,7 @@ proptest! {
         sim.until_answered();
         let left = sim.leftovers();
         prop_assert_eq!(sim.failure(), None, "{:?}", result);
+        prop_assert!(!format!("{result:?}").contains("Panicked"), "{:?}", result);
         let held = |line: &String| !line.ends_with("is not deleted");
         let left: Vec<String> = left.into_iter().filter(held).collect();
         prop_assert_eq!(left, Vec::<String>::new(), "{:?}", result);

@@ -1,11 +1,17 @@
 //! What conversations look like, and that nothing of them is missed.
 
-use super::{busy, json, memory, serve, short_life};
+use super::{busy, json, memory, serve, short_life, write};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use ublkit::sim::{Choices, Faults, Load, Profile, Sim};
 use ublkit::sys::io_uring::{IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_NO_SQARRAY};
-use ublkit::{Backend, Blocking, Builder, Errno, Geometry, Memory};
+use ublkit::trace::{Detail, Traced};
+use ublkit::{
+    Access, Backend, Blocking, Builder, DataPath, Errno, FileIndex, Geometry, Memory, Needs,
+    Operation, Recovery, Request, Target, Task, Tasks,
+};
 
 fn compare(name: &str, found: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
@@ -125,4 +131,50 @@ fn a_failed_simulation_prints_as_a_conversation() {
     let (text, commits) = (log.to_string(), again.audit().committed);
     assert_eq!(text.matches("-> COMMIT_AND_FETCH").count() as u64, commits);
     assert_eq!(text.matches("-- WRITE").count(), text.matches("<- WRITE").count());
+}
+
+/// A disk in a file, reached through operations alone.
+fn file() -> impl Target {
+    let file = memfd_create("listened", MemfdFlags::CLOEXEC).unwrap();
+    ftruncate(&file, 1 << 20).unwrap();
+    let (access, files) = (Access::Operations, vec![Arc::new(file)]);
+    let needs = Needs { access, operations: 1, files, ..Needs::default() };
+    Tasks::new(Geometry::new(1 << 20), needs, async |task: Task| -> Result<(), Errno> {
+        let (Request { operation, offset, .. }, all) =
+            (task.request(), 0..task.request().data_bytes());
+        match operation {
+            Operation::Read => task.read(FileIndex(0), offset, all).await.map(drop),
+            Operation::Write { .. } => task.write(FileIndex(0), offset, all, false).await.map(drop),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// Without a wish data is where it can be seen; but whatever the path, who is listened to serves as
+/// before, and so does who takes over a device of that path.
+#[test]
+fn every_path_can_be_listened_to() {
+    let paths = DataPath::ALL.iter().copied().map(Some);
+    for path in paths.chain([None]) {
+        let sim = Sim::new(Profile::NEWEST, Choices::seed(3), Faults::default());
+        let builder = Builder::new().queues(1).depth(2).recovery(Recovery::Wait);
+        let wished = path.map_or(builder.clone(), |path| builder.clone().data_path(path));
+        let (mut server, log) = serve(&sim, &wished, file());
+        let id = server.id();
+        assert_eq!(server.data_path(), path.unwrap_or(DataPath::Copy));
+        sim.ask(id, 0, write(4096, 9)).unwrap();
+        sim.until_answered();
+        server.hand_over().unwrap();
+        drop(server);
+        let kernel = Traced::new(sim.task(), Detail::REPEATABLE, log.clone());
+        let target = kernel.watch(file());
+        let server = builder.recover_on(kernel, id, target).unwrap();
+        let number = sim.ask(id, 0, write(0, 5)).unwrap();
+        sim.until_answered();
+        assert_eq!(sim.answer(number), Some(Ok(vec![])), "{path:?}");
+        server.stop().unwrap();
+        sim.assert_clean();
+        // Each begins, and goes on.
+        assert_eq!(log.to_string().matches("-- WRITE").count(), 4, "{path:?}: {log}");
+    }
 }

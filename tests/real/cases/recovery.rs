@@ -233,9 +233,12 @@ pub fn upgrade(context: Context) {
         let writers = Writers::start(&oracle, &path, WRITERS);
         let mut fio = verify(&path, 8 << 20);
         load::busy(&path);
-        for _ in 0..context.pick(3, 20) {
+        for turn in 0..context.pick(3, 20) {
             let begun = Instant::now();
-            let next = Serving::started(Command::new(UBLKIT).args(["upgrade", &id]));
+            // Listened to, it goes on with the path that the device has.
+            let listens = (turn % 2 == 1).then_some("--trace=/dev/shm/upgrade.trace");
+            let words = ["upgrade", &id].into_iter().chain(listens);
+            let next = Serving::started(Command::new(UBLKIT).args(words));
             println!("  measured: {} ms to upgrade", begun.elapsed().as_millis());
             let (code, said) = serving.end(SOON);
             if quiesces {
@@ -247,6 +250,7 @@ pub fn upgrade(context: Context) {
             let before = oracle.counts().0;
             eventually("writers write", SOON, || oracle.counts().0 > before + 100);
         }
+        assert!(tools::read("/dev/shm/upgrade.trace").contains(" FETCH "));
         writers.finish();
         assert!(tools::wait(&mut fio, SOON * 3).success(), "fio found something wrong");
         let (sure, failed) = oracle.counts();
