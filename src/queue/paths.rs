@@ -74,7 +74,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             self.slots.set_place(tag, Where::Table);
         }
         match self.slots.place(tag) {
-            _ if self.slots.answer(tag).is_some() => self.commit_if_settled(tag)?, // it was given up
+            // It was given up.
+            _ if self.slots.answer(tag).is_some() => self.commit_if_settled(tag)?,
             Where::Table => self.enter(tag, |handler, io| handler.start(io))?,
             _ => self.start_with_copy(tag)?,
         }
