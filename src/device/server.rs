@@ -230,7 +230,8 @@ impl<K: Kernel> Server<K> {
         loop {
             match kernel.open(&c_path) {
                 Ok(file) => return Ok(file),
-                Err(Errno::ENOENT | Errno::EACCES) if kernel.now() < deadline => {
+                // EBUSY: a process that was killed has it, until its ring has ended.
+                Err(Errno::ENOENT | Errno::EACCES | Errno::EBUSY) if kernel.now() < deadline => {
                     kernel.sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(100));
                 }

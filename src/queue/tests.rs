@@ -264,6 +264,20 @@ fn completions_of_nothing_are_noticed() {
     assert_eq!(queue.other_ended(Id::Call, cqe(Id::Call, 1, 0)), Ok(false), "nobody listens");
 }
 
+/// Whatever the driver has against a command, the queue does not go on as if it had none.
+#[test]
+fn a_refused_command_ends_the_queue() {
+    for errno in [libc::EINVAL, libc::EBUSY, libc::EINTR] {
+        let mut house = live(DataPath::Copy, false, 2);
+        let refused = house.queue.complete(cqe(Id::Command { tag: 1 }, -errno, 0));
+        let errno = Errno::from_result(-errno).unwrap_err();
+        assert_eq!(refused, Err(QueueError::Refused { tag: 1, errno }));
+    }
+    let mut house = live(DataPath::Copy, false, 2);
+    assert_eq!(house.queue.complete(cqe(Id::Command { tag: 1 }, UBLK_IO_RES_ABORT, 0)), Ok(false));
+    assert_eq!(house.queue.slots.live(), 1, "that one is gone");
+}
+
 #[test]
 fn tags_come_only_from_a_command_that_is_under_way() {
     let mut house = made(DataPath::Copy, true, 2);

@@ -264,6 +264,14 @@ impl Sim {
         self.shared.lock().leftovers()
     }
 
+    /// What is wrong whatever was done to the program under test: its mistakes, and clients that
+    /// read what cannot be. (Commands that are refused and things left behind may be no fault of
+    /// its own.)
+    pub fn mistakes(&self) -> Vec<String> {
+        let world = self.shared.lock();
+        world.audit.mistakes.iter().cloned().chain(world.clients.loads.wrong()).collect()
+    }
+
     /// What is wrong, if something is: a failure, a refused command, a mistake, a client that read
     /// what cannot be, something left behind.
     pub fn verdict(&self) -> Result<(), String> {

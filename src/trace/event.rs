@@ -109,6 +109,18 @@ pub enum What {
         /// Its buffer's address, unless addresses are left out.
         buffer: Option<u64>,
     },
+    /// A slot's command completed with a write, whose data is to be asked for (get-data).
+    NeedsData {
+        /// Which slot.
+        slot: Slot,
+    },
+    /// That is done.
+    GetData {
+        /// Which slot.
+        slot: Slot,
+        /// Where the data is to be put, unless addresses are left out.
+        buffer: Option<u64>,
+    },
     /// A slot's command completed with a request.
     Request {
         /// Which slot.

@@ -61,6 +61,8 @@ impl What {
             Self::Command { command: it, .. } => ("command", ToKernel, command(it)),
             Self::Answer { command: it, .. } => ("answer", FromKernel, command(it)),
             Self::Fetch { .. } => ("fetch", ToKernel, Head::Word("FETCH")),
+            Self::NeedsData { .. } => ("needs_data", FromKernel, Head::Word("NEED_GET_DATA")),
+            Self::GetData { .. } => ("get_data", ToKernel, Head::Word("GET_DATA")),
             Self::Request { descriptor, .. } => {
                 let op = sys::op(descriptor.op_flags).into();
                 let value = Value::Named(op, sys::IO_OPS, "UBLK_IO_OP_");
@@ -105,7 +107,8 @@ impl What {
                 put("latency", Value::Time(*latency));
                 payload_fields(payload.as_ref(), put);
             }
-            Self::Fetch { slot, buffer } => {
+            Self::NeedsData { slot } => slot_fields(*slot, put),
+            Self::Fetch { slot, buffer } | Self::GetData { slot, buffer } => {
                 slot_fields(*slot, put);
                 buffer_field(*buffer, put);
             }

@@ -14,7 +14,9 @@ use core::fmt;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use ublkit_sys::io_uring::{IORING_OFF_SQ_RING, IORING_OFF_SQES, io_uring_params};
+use ublkit_sys::io_uring::{
+    IORING_OFF_PBUF_RING, IORING_OFF_SQ_RING, IORING_OFF_SQES, io_uring_params,
+};
 
 /// A kernel around another one: hands every call on, and tells a [`Sink`] what is said in rings,
 /// read from the memory that the server shares with the kernel.
@@ -211,6 +213,9 @@ unsafe impl<K: Kernel> Kernel for Traced<K> {
             }
             Kind::Ring(watch) if offset_bytes == IORING_OFF_SQES => {
                 watch.lock().set_sqes(&mapping);
+            }
+            Kind::Ring(watch) if offset_bytes & IORING_OFF_PBUF_RING == IORING_OFF_PBUF_RING => {
+                watch.lock().set_provided(&mapping);
             }
             Kind::Char(device) => {
                 let mut descriptors = lock(&device.descriptors);

@@ -2,7 +2,7 @@
 
 use super::event::{Command, Payload, Slot, What};
 use super::kernel::Traced;
-use super::ring::{Asked, Heard, Watch};
+use super::ring::{Asked, Heard, SlotState, Watch};
 use super::sums::Sums;
 use super::view::{at_address, copy};
 use super::voice::{CharDevice, Kind, lock};
@@ -15,8 +15,8 @@ use ublkit_sys::io_uring::{
 };
 use ublkit_sys::ublk as sys;
 use ublkit_sys::ublk::{
-    SECTOR_BYTES, descriptors_offset_bytes, ublk_params, ublksrv_ctrl_cmd, ublksrv_ctrl_dev_info,
-    ublksrv_io_cmd, ublksrv_io_desc,
+    SECTOR_BYTES, descriptors_offset_bytes, ublk_batch_io, ublk_params, ublksrv_ctrl_cmd,
+    ublksrv_ctrl_dev_info, ublksrv_io_cmd, ublksrv_io_desc,
 };
 
 /// A struct that may be sent shorter than it is here: what is missing is zero.
@@ -61,13 +61,13 @@ fn answer(opcode: u32, bytes: &[u8]) -> Option<Payload> {
 const DESCRIPTOR_BYTES: u16 = size_of::<ublksrv_io_desc>() as u16;
 
 /// Which command an SQE is.
-fn opcode(sqe: &io_uring_sqe128) -> u32 {
+pub(super) fn opcode(sqe: &io_uring_sqe128) -> u32 {
     let [a, b, c, d, ..] = sqe.head.off.to_le_bytes(); // the upper half is padding
     u32::from_le_bytes([a, b, c, d])
 }
 
 /// The end of an SQE as the struct that a command carries there.
-fn carried<T: Abi>(sqe: &io_uring_sqe128) -> Option<T> {
+pub(super) fn carried<T: Abi>(sqe: &io_uring_sqe128) -> Option<T> {
     let words = sqe.head.cmd.iter().chain(&sqe.tail);
     let bytes: Vec<u8> = words.flat_map(|word| word.to_ne_bytes()).collect();
     from_bytes(&bytes)
@@ -141,27 +141,51 @@ impl<K: Kernel> Traced<K> {
         let slot = Slot { device: device.id, queue: q_id, tag };
         let buffer = self.voice.address(addr);
         match opcode(sqe) {
-            sys::UBLK_U_IO_FETCH_REQ => self.voice.say(|_| What::Fetch { slot, buffer }),
-            sys::UBLK_U_IO_COMMIT_AND_FETCH_REQ => {
-                let state = heard.slots.get(&slot).copied().unwrap_or_default();
-                let is_read = state.request.is_some_and(|(_, descriptor)| {
-                    sys::op(descriptor.op_flags) == sys::UBLK_IO_OP_READ
-                });
-                // Lent to the kernel again, which takes the data from there.
-                let sums = u64::try_from(result).ok().filter(|_| is_read);
-                let sums = sums.and_then(|len_bytes| self.sums(addr, len_bytes));
-                self.voice.say(|at| {
-                    let latency = state.request.map(|(since, _)| at.saturating_sub(since));
-                    What::Commit { slot, result, buffer, latency, sums }
-                });
+            sys::UBLK_U_IO_FETCH_REQ => self.tell_offer(heard, slot, None, addr),
+            sys::UBLK_U_IO_COMMIT_AND_FETCH_REQ => self.tell_offer(heard, slot, Some(result), addr),
+            sys::UBLK_U_IO_NEED_GET_DATA => {
+                self.voice.say(|_| What::GetData { slot, buffer });
+                heard.slots.insert(slot, SlotState { buffer: addr, request: None });
+            }
+            sys::UBLK_U_IO_PREP_IO_CMDS | sys::UBLK_U_IO_COMMIT_IO_CMDS => {
+                return self.tell_elements(heard, &device, sqe);
+            }
+            sys::UBLK_U_IO_FETCH_IO_CMDS => {
+                let ublk_batch_io { q_id: queue, .. } = carried(sqe)?;
+                let io_uring_sqe { opcode, user_data, .. } = sqe.head;
+                self.voice.say(|_| What::Sent { opcode, command: None, user_data });
+                heard.begin(user_data, Asked::Tags(queue, device));
+                return Some(());
             }
             _ => return None,
         }
-        let state = heard.slots.entry(slot).or_default();
-        state.buffer = addr;
-        state.request = None;
         heard.begin(sqe.head.user_data, Asked::Slot(slot, device));
         Some(())
+    }
+
+    /// A slot is offered, with the result of its request if it has had one.
+    pub(super) fn tell_offer(
+        &self,
+        heard: &mut Heard<K::Mapping>,
+        slot: Slot,
+        result: Option<i32>,
+        addr: u64,
+    ) {
+        let buffer = self.voice.address(addr);
+        let state = SlotState { buffer: addr, request: None };
+        let SlotState { request, .. } = heard.slots.insert(slot, state).unwrap_or_default();
+        let Some(result) = result else {
+            return self.voice.say(|_| What::Fetch { slot, buffer });
+        };
+        let is_read = request
+            .is_some_and(|(_, descriptor)| sys::op(descriptor.op_flags) == sys::UBLK_IO_OP_READ);
+        // Lent to the kernel again, which takes the data from there.
+        let sums = u64::try_from(result).ok().filter(|_| is_read);
+        let sums = sums.and_then(|len_bytes| self.sums(addr, len_bytes));
+        self.voice.say(|at| {
+            let latency = request.map(|(since, _)| at.saturating_sub(since));
+            What::Commit { slot, result, buffer, latency, sums }
+        });
     }
 
     fn sums(&self, address: u64, len_bytes: u64) -> Option<Sums> {
@@ -179,8 +203,12 @@ impl<K: Kernel> Traced<K> {
         if completions > 0 {
             self.voice.say(|_| What::Missed { completions });
         }
-        for io_uring_cqe { user_data, res: result, .. } in cqes {
+        for cqe in cqes {
+            let io_uring_cqe { user_data, res: result, .. } = cqe;
             match heard.end(user_data) {
+                Some(Asked::Tags(queue, device)) => {
+                    self.tell_tags(&mut heard, queue, device, cqe, is_late);
+                }
                 Some(Asked::Control { command, at, address, len_bytes }) => {
                     let has_data = result >= 0 && !is_late;
                     let data = has_data.then(|| at_address(address, len_bytes)).flatten();
@@ -195,6 +223,9 @@ impl<K: Kernel> Traced<K> {
                     let is_request = result == sys::UBLK_IO_RES_OK;
                     match is_request.then(|| self.descriptor(&device, slot)).flatten() {
                         Some(it) => self.tell_request(&mut heard, slot, it, is_late),
+                        None if result == sys::UBLK_IO_RES_NEED_GET_DATA => {
+                            self.voice.say(|_| What::NeedsData { slot });
+                        }
                         None => self.voice.say(|_| What::Ended { slot, result }),
                     }
                 }
@@ -219,7 +250,7 @@ impl<K: Kernel> Traced<K> {
     }
 
     /// A slot's command completed with a request.
-    fn tell_request(
+    pub(super) fn tell_request(
         &self,
         heard: &mut Heard<K::Mapping>,
         slot: Slot,
@@ -237,7 +268,11 @@ impl<K: Kernel> Traced<K> {
     }
 
     /// The descriptor of a slot that has a request.
-    fn descriptor(&self, device: &CharDevice<K::Mapping>, slot: Slot) -> Option<ublksrv_io_desc> {
+    pub(super) fn descriptor(
+        &self,
+        device: &CharDevice<K::Mapping>,
+        slot: Slot,
+    ) -> Option<ublksrv_io_desc> {
         let noted = lock(&self.voice.shared.descriptor_bytes).get(&slot.device).copied();
         let bytes = noted.unwrap_or(DESCRIPTOR_BYTES);
         let is_possible = slot.queue < sys::UBLK_MAX_NR_QUEUES

@@ -41,6 +41,7 @@
 //! # }
 //! ```
 
+mod batches;
 mod event;
 mod fields;
 mod kernel;

@@ -8,8 +8,8 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use ublkit_sys::io_uring::{
-    IORING_SETUP_CQE32, IORING_SETUP_NO_SQARRAY, IORING_SETUP_SQE128, io_uring_cqe, io_uring_cqe32,
-    io_uring_params, io_uring_sqe, io_uring_sqe128,
+    IORING_SETUP_CQE32, IORING_SETUP_NO_SQARRAY, IORING_SETUP_SQE128, io_uring_buf, io_uring_cqe,
+    io_uring_cqe32, io_uring_params, io_uring_sqe, io_uring_sqe128,
 };
 use ublkit_sys::ublk::ublksrv_io_desc;
 
@@ -24,6 +24,8 @@ pub(super) struct Heard<M> {
     /// Both queues' indices, and the CQEs. The mappings are the server's: they go when it lets go.
     indices: Weak<M>,
     sqes: Weak<M>,
+    /// The entries of provided buffers.
+    provided: Weak<M>,
     /// Where the first SQE stands that was not told yet, and the first CQE. They run freely through
     /// all of `u32`, as the shared ones.
     next_sqe: u32,
@@ -38,9 +40,18 @@ pub(super) struct Heard<M> {
 
 /// A submitted entry.
 pub(super) enum Asked<M> {
-    Control { command: Command, at: Duration, address: u64, len_bytes: u64 },
+    Control {
+        command: Command,
+        at: Duration,
+        address: u64,
+        len_bytes: u64,
+    },
     Slot(Slot, Arc<CharDevice<M>>),
-    Other { opcode: u8 },
+    /// A command that brings tags of a queue, again and again.
+    Tags(u16, Arc<CharDevice<M>>),
+    Other {
+        opcode: u8,
+    },
 }
 
 /// What is known of a slot.
@@ -58,6 +69,7 @@ impl<M> Watch<M> {
             params,
             indices: Weak::new(),
             sqes: Weak::new(),
+            provided: Weak::new(),
             next_sqe: 0,
             next_cqe: 0,
             fixed: Vec::new(),
@@ -85,6 +97,18 @@ impl<M: Memory> Heard<M> {
     /// The server mapped the SQEs.
     pub(super) fn set_sqes(&mut self, mapping: &Arc<M>) {
         self.sqes = Arc::downgrade(mapping);
+    }
+
+    /// The server mapped the entries of provided buffers.
+    pub(super) fn set_provided(&mut self, mapping: &Arc<M>) {
+        self.provided = Arc::downgrade(mapping);
+    }
+
+    /// Where a provided buffer is: as long as it is not given back, its entry names it.
+    pub(super) fn provided(&self, number: u16) -> Option<u64> {
+        let entries = self.provided.upgrade()?;
+        let entry = copy(&*entries, usize::from(number) * size_of::<io_uring_buf>());
+        entry.map(|io_uring_buf { addr, .. }| addr)
     }
 
     /// The SQEs among the next `to_submit` that were not told yet, oldest first.

@@ -12,14 +12,7 @@ pub struct Mode {
     pub batches: bool,
 }
 
-impl Mode {
-    /// The options of `ublkit serve` for it.
-    fn options(&self) -> String {
-        format!("--data {} --batches {}", self.path, if self.batches { "yes" } else { "no" })
-    }
-}
-
-/// Those that ublkit's disks are measured in; others are compared with the first.
+/// Those that user instructions are counted in.
 pub const MODES: &[Mode] = &[
     Mode { name: "copy", path: DataPath::Copy, batches: false },
     Mode { name: "batches", path: DataPath::Copy, batches: true },
@@ -87,28 +80,48 @@ impl Contender {
         Some(Self::server(name, kind, command))
     }
 
-    /// All that come with the bench. ublkit in its first mode is what others are compared with.
+    /// ublkit in one of its modes.
+    fn ours(kind: Kind, mode: &str, options: &str) -> Self {
+        let disk = match kind {
+            Kind::File => "file {file}".into(),
+            Kind::Null | Kind::Memory => format!("{} --size {{mib}}M", kind.name()),
+        };
+        let ublkit = env!("CARGO_BIN_EXE_ublkit");
+        let command = format!("{ublkit} serve {disk} --queues {{queues}} {options}");
+        Self::server(&format!("ublkit {mode}"), kind, &command)
+    }
+
+    /// All that come with the bench. ublkit in the first mode of each kind is what others are
+    /// compared with: the one that it takes by itself.
     pub fn all() -> Vec<Self> {
         use Kind::{File, Memory, Null};
-        let ublkit = env!("CARGO_BIN_EXE_ublkit");
-        let mut all = Vec::new();
-        for mode in MODES {
-            for kind in [Null, Memory] {
-                let command = format!(
-                    "{ublkit} serve {} --size {{mib}}M --queues {{queues}} {}",
-                    kind.name(),
-                    mode.options()
-                );
-                all.push(Self::server(&format!("ublkit {}", mode.name), kind, &command));
+        let path = |kind, path: DataPath| {
+            Self::ours(kind, &path.to_string(), &format!("--data {path} --batches no"))
+        };
+        let in_batches = |kind, path: DataPath| {
+            let options = format!("--data {path} --batches yes");
+            match path {
+                DataPath::Copy => Self::ours(kind, "batches", &options),
+                _ => Self::ours(kind, &format!("batches of {path}"), &options),
             }
-        }
+        };
+        let mut all = vec![
+            path(Null, DataPath::Copy),
+            in_batches(Null, DataPath::Copy),
+            path(Memory, DataPath::GetData),
+            path(Memory, DataPath::Copy),
+            path(Memory, DataPath::UserCopy),
+            in_batches(Memory, DataPath::Copy),
+            path(File, DataPath::ZeroCopy),
+            path(File, DataPath::Copy),
+            path(File, DataPath::UserCopy),
+            in_batches(File, DataPath::ZeroCopy),
+        ];
         let kublk = "{rivals}/bin/kublk add --foreground -q {queues} -d 128";
         let rublk = "{rivals}/bin/rublk add";
         let ours = " --foreground -q {queues} -d 128";
-        let unmetered =
-            format!("{ublkit} serve null --size {{mib}}M --queues {{queues}} --no-meter");
         all.extend([
-            Self::server("ublkit copy, no meter", Null, &unmetered),
+            Self::ours(Null, "copy, no meter", "--no-meter"),
             Self::new("null_blk", Null, Start::NullBlk),
             Self::server("kublk", Null, &format!("{kublk} -t null")),
             Self::server("kublk batch", Null, &format!("{kublk} -t null -b")),
@@ -123,7 +136,9 @@ impl Contender {
             Self::new("loop", File, Start::Loop { direct: false }),
             Self::new("loop direct", File, Start::Loop { direct: true }),
             Self::server("kublk", File, &format!("{kublk} -t loop {{file}}")),
+            Self::server("kublk auto_zc", File, &format!("{kublk} -t loop --auto_zc {{file}}")),
             Self::server("rublk", File, &format!("{rublk} loop{ours} -f {{file}}")),
+            Self::server("rublk zero copy", File, &format!("{rublk} loop{ours} -z -f {{file}}")),
         ]);
         all
     }

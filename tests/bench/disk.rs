@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ublkit::{Control, DeviceState, Linux};
 
 /// The size of all disks, in MiB.
-const MIB: u32 = 128;
+const MIB: u32 = 64;
 
 const SOON: Duration = Duration::from_secs(30);
 

@@ -43,16 +43,16 @@ pub const SERIES: &[Series] = &[
             .union(Features::AUTO_BUF_REG)
             .union(NEWER),
         quirks: &[Quirk::AnyOpener],
-        cases: 111,
+        cases: 112,
     },
     Series {
         name: "6.16",
         absent: NEWER,
         quirks: &[Quirk::TinyRequests, Quirk::FirstPids],
-        cases: 107,
+        cases: 108,
     },
-    Series { name: "6.18", absent: NEWER, quirks: &[Quirk::TinyRequests], cases: 107 },
-    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 114 },
+    Series { name: "6.18", absent: NEWER, quirks: &[Quirk::TinyRequests], cases: 108 },
+    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 115 },
 ];
 
 /// The row for a kernel's release, such as `6.12.107+deb13-amd64`: the last that is not newer.

@@ -61,7 +61,7 @@ impl Wanted {
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1).peekable();
-    let roles = ["inside", "cases", "demo", "stops-itself", "lies-once", "hog", "sticks"];
+    let roles = ["inside", "cases", "demo", "stops-itself", "lies-once", "hog", "sticks", "dies"];
     let role = words.next_if(|word| roles.contains(&word.as_str()));
     let mut wanted = Wanted {
         depth: Depth::Slice,
@@ -85,6 +85,7 @@ fn main() -> ExitCode {
         Some("inside") => inside::run(),
         Some("cases") => inside::cases(&wanted),
         Some("hog") => cases::supervise::hog(),
+        Some("dies") => cases::kill::recover_and_die(&wanted.names),
         Some("sticks") => cases::deadlines::serve_and_stick(),
         Some("lies-once") => cases::recovery::serve_and_lie(),
         Some("stops-itself") => cases::kill::serve_and_stop_itself(),

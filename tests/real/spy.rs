@@ -1,6 +1,7 @@
 //! A kernel seam that counts calls, or gets one thing wrong on purpose.
 #![expect(unsafe_code, reason = "the seam is an unsafe trait")]
 
+use rustix::process::Signal;
 use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,12 +21,17 @@ pub struct Spy {
     pub wrong_stride: bool,
     /// The call that fails, counted from 0.
     pub fails_at: Option<u64>,
+    /// The call before which the process is killed.
+    pub dies_at: Option<u64>,
 }
 
 impl Spy {
     /// Counts a call, which may be the one that fails.
     fn count(&self) -> Result<(), Errno> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        if self.dies_at == Some(number) {
+            rustix::process::kill_process(rustix::process::getpid(), Signal::KILL).expect("ours");
+        }
         if self.fails_at == Some(number) { Err(Errno::EIO) } else { Ok(()) }
     }
 }

@@ -108,6 +108,7 @@ proptest! {
         prop_assert!(cleared.is_ok(), "{cleared:?} {:?}", sim.failure());
         drop((victim, operator));
         prop_assert_eq!(sim.failure(), None);
+        prop_assert_eq!(sim.mistakes(), Vec::<String>::new());
         prop_assert_eq!(sim.leftovers(), Vec::<String>::new());
     }
 }

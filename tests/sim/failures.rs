@@ -54,6 +54,7 @@ fn every_call_fails_once() {
                 lives += 1;
                 failed += u32::from(result.is_err());
                 assert_eq!(sim.failure(), None, "{what}");
+                assert_eq!(sim.mistakes(), Vec::<String>::new(), "{what}");
                 let mut left = sim.leftovers();
                 if result.is_err() && !left.is_empty() {
                     // The call that deletes may be the one that failed.
@@ -107,6 +108,7 @@ fn a_command_that_is_never_answered_is_given_up() {
         let error = live(&house, &sim).unwrap_err().to_string();
         assert!(error.contains(name) && error.contains("was not answered within"), "{error}");
         assert_eq!(sim.failure(), None, "{name}");
+        assert_eq!(sim.mistakes(), Vec::<String>::new());
         // The device itself may be left: what deletes it may be what is never answered.
         let held = |line: &String| !line.ends_with("is not deleted");
         let left: Vec<String> = sim.leftovers().into_iter().filter(held).collect();
@@ -126,6 +128,7 @@ proptest! {
         let result = live(&house, &sim);
         sim.until_answered();
         prop_assert_eq!(sim.failure(), None, "{:?}", result);
+        prop_assert_eq!(sim.mistakes(), Vec::<String>::new());
         let mut left = sim.leftovers();
         if result.is_err() {
             delete_all(&sim);

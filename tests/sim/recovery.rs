@@ -115,6 +115,7 @@ proptest! {
         drop((victim, next));
         prop_assert_eq!(cleared(&sim), Vec::<String>::new());
         prop_assert_eq!(sim.failure(), None);
+        prop_assert_eq!(sim.mistakes(), Vec::<String>::new());
     }
 
     /// P55: killed while it recovers, at any moment: the device can be recovered once more, or at
@@ -153,6 +154,7 @@ proptest! {
         prop_assert_eq!(cleared(&sim), Vec::<String>::new());
         sim.until_answered();
         prop_assert_eq!(sim.failure(), None);
+        prop_assert_eq!(sim.mistakes(), Vec::<String>::new());
     }
 
     /// P57: a server hands its device over in the middle of everything, and the next one takes it:
@@ -180,6 +182,7 @@ proptest! {
             || house.batches && house.recovery == Recovery::Wait;
         prop_assert!(fails || tally.failed.is_empty(), "{tally:?}");
         prop_assert_eq!(sim.failure(), None);
+        prop_assert_eq!(sim.mistakes(), Vec::<String>::new());
         prop_assert_eq!(sim.verdict(), Ok(()));
     }
 
@@ -196,6 +199,7 @@ proptest! {
         let server = house.recover(sim.process(true), 0, &store).unwrap();
         sim.until_answered();
         prop_assert_eq!(sim.failure(), None, "{:?}", sim.state(0));
+        prop_assert_eq!(sim.mistakes(), Vec::<String>::new());
         server.stop().unwrap();
         prop_assert_eq!(sim.tally(clients).wrong, Vec::<String>::new());
         prop_assert_eq!(sim.leftovers(), Vec::<String>::new());
@@ -252,6 +256,7 @@ fn every_call_of_a_recovery_fails_once() {
                 assert!(tally.wrong.is_empty() && tally.failed.is_empty(), "{what}");
                 server.stop().unwrap();
                 assert_eq!(sim.failure(), None, "{what}");
+                assert_eq!(sim.mistakes(), Vec::<String>::new());
                 assert_eq!(cleared(&sim), Vec::<String>::new(), "{what}");
                 sim.until_answered();
             }
@@ -279,6 +284,7 @@ fn a_recovery_that_is_never_answered_is_given_up() {
         assert_eq!(cleared(&sim), Vec::<String>::new(), "{name}");
         sim.until_answered();
         assert_eq!(sim.failure(), None, "{name}");
+        assert_eq!(sim.mistakes(), Vec::<String>::new());
     }
 }
 

@@ -78,6 +78,7 @@ fn schedule(house: &House, choices: Choices, asks: &[(u16, Ask)], event: Event) 
     let answers = numbers.into_iter().map(answer).collect();
     if event == Event::Kill {
         assert_eq!(sim.failure(), None);
+        assert_eq!(sim.mistakes(), Vec::<String>::new());
     } else {
         sim.assert_clean();
     }

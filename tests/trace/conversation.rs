@@ -61,6 +61,37 @@ fn nothing_that_is_said_is_missed() {
     }
 }
 
+/// The same where a command brings a write's data, and where one offers and answers many slots.
+#[test]
+fn nothing_is_missed_on_other_paths() {
+    let (get_data, user_copy) = (DataPath::GetData, DataPath::UserCopy);
+    let ways = [(get_data, false), (user_copy, false), (DataPath::Copy, true), (user_copy, true)];
+    for (path, batches) in ways {
+        let sim = Sim::new(Profile::NEWEST, Choices::seed(5), Faults::default());
+        let builder = Builder::new().queues(2).depth(8).data_path(path).batches(batches);
+        let (server, log) = serve(&sim, &builder, memory(1 << 20));
+        sim.load(server.id(), Load::new(300));
+        sim.until_answered();
+        server.stop().unwrap();
+        sim.assert_clean();
+        let text = json(&log);
+        let count = |what: &str| text.lines().filter(|line| line.contains(what)).count();
+        let committed = usize::try_from(sim.audit().committed).unwrap();
+        assert_eq!(count("\"what\":\"fetch\""), 16, "{path}, {batches}");
+        let told =
+            ["request", "operation", "commit"].map(|it| count(&format!("\"what\":\"{it}\"")));
+        assert_eq!(told, [committed; 3], "{path}, {batches}");
+        assert_eq!(count("\"what\":\"refusal\""), 0);
+        let asked = ["needs_data", "get_data"].map(|it| count(&format!("\"what\":\"{it}\"")));
+        let writes = count("\"what\":\"request\",\"op\":\"WRITE\"");
+        assert_eq!(asked, [if path == get_data { writes } else { 0 }; 2]);
+        // What a replay needs: the data of both ways, where it lies in memory.
+        if path == DataPath::Copy {
+            assert!(count("\"sums\"") > 200);
+        }
+    }
+}
+
 #[test]
 fn the_same_seed_is_the_same_conversation() {
     let run = |seed| busy(seed, Faults::bearable(), Profile::NEWEST);

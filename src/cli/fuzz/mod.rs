@@ -9,6 +9,7 @@ mod btf;
 #[cfg(test)]
 #[path = "../../fuzz/corpus.rs"]
 mod corpus;
+mod records;
 
 #[cfg(fuzzing)]
-pub(crate) use {arguments::arguments, btf::btf};
+pub(crate) use {arguments::arguments, btf::btf, records::records};

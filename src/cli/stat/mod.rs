@@ -176,3 +176,10 @@ fn is_seen() -> bool {
 fn or_null<T: Into<Value>>(value: Option<T>) -> Value {
     value.map_or(Value::Null, Into::into)
 }
+
+/// For fuzzing: reads what a server told, and what the kernel says of a disk.
+#[cfg(all(any(test, fuzzing), feature = "sim"))]
+pub(super) fn exercise(text: &str) -> Result<(), String> {
+    let _ = snapshot::disk(text);
+    Snapshot::parse(7, text).map(|snapshot| assert_eq!(snapshot.device, 7))
+}

@@ -158,7 +158,7 @@ pub(super) fn disk(text: &str) -> Option<Reading> {
         read_bytes: field(2)?.saturating_mul(SECTOR_BYTES),
         writes: field(4)?,
         written_bytes: field(6)?.saturating_mul(SECTOR_BYTES),
-        others: field(11).unwrap_or(0) + field(15).unwrap_or(0), // discards, and flushes
+        others: field(11).unwrap_or(0).saturating_add(field(15).unwrap_or(0)), // discards, flushes
         ..QueueStats::default()
     };
     let in_flight = u32::try_from(field(8)?).unwrap_or(u32::MAX);

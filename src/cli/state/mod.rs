@@ -56,6 +56,15 @@ pub(super) fn gone(info: &DeviceInfo) {
     }
 }
 
+/// For fuzzing: reads a record, and what the kernel says of a process.
+#[cfg(all(any(test, fuzzing), feature = "sim"))]
+pub(super) fn exercise(text: &str) -> Result<Record, String> {
+    process::exercise(text);
+    let record = Record::parse(text)?;
+    assert_eq!(Record::parse(&record.text()).as_ref(), Ok(&record), "it is written as it is read");
+    Ok(record)
+}
+
 fn forget(directory: &Directory, record: &Record) {
     // First what needs the record to be found.
     if let (Some(name), Ok(names)) = (&record.name, Names::open(directory)) {

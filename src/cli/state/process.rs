@@ -36,6 +36,12 @@ fn of_stat(stat: &str) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
+/// For fuzzing.
+#[cfg(all(any(test, fuzzing), feature = "sim"))]
+pub(super) fn exercise(text: &str) {
+    let _ = of_stat(text);
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Process, of_stat};

@@ -6,6 +6,8 @@ mod mounts;
 mod notify;
 
 pub(super) use background::{ended, is_about_background, let_go};
+#[cfg(all(any(test, fuzzing), feature = "sim"))]
+pub(super) use mounts::exercise;
 pub(super) use notify::{Notify, VARIABLE as NOTIFY_VARIABLE};
 
 use super::exit::Failure;

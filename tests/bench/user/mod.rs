@@ -6,6 +6,7 @@
 mod budget;
 mod kernel;
 mod profile;
+mod rate;
 mod served;
 
 pub use budget::compare_totals;
@@ -66,6 +67,9 @@ pub fn run(wanted: Wanted) -> Outcome<()> {
     let report = report(&costs, wanted.lines);
     println!("{report}");
     let figures = costs.iter().map(|(cell, cost)| (cell.name(), cost.instructions)).collect();
+    if wanted.check {
+        rate::check()?;
+    }
     if !wanted.bless {
         return budget::compare(&figures, wanted.check);
     }

@@ -2,13 +2,14 @@
 
 use super::Context;
 use crate::load;
+use crate::spy::Spy;
 use crate::tools::{self, Serving, UBLKIT, eventually, run};
 use rustix::process::Signal;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
-use ublkit::{Blocking, Builder, Geometry, Memory};
+use ublkit::{Blocking, Builder, Features, Geometry, Memory, Null};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -113,4 +114,52 @@ fn kill_in_the_middle(serving: Serving, later: Duration) -> Killed {
     std::thread::sleep(later);
     serving.signal(Signal::KILL);
     Killed { server: serving.child, fio }
+}
+
+/// Whoever recovers a device is killed before each of his calls in turn. The next one recovers it;
+/// but for one moment on drivers that let only one process map a queue's descriptors, which is told.
+pub fn recovering(context: Context) {
+    let is_old = !context.features.contains(Features::UPDATE_SIZE); // before 6.15
+    let id = 5;
+    let (mut recovered, mut lost) = (0, 0);
+    for call in 0.. {
+        let words = ["null", "--size", "1M", "--queues", "1", "--recover", "reissue", "--id", "5"];
+        let serving = Serving::start(&words);
+        serving.signal(Signal::KILL);
+        assert_eq!(serving.end(SOON).0, -9);
+        let own = std::env::current_exe().expect("this program");
+        let mut victim = Command::new(own);
+        let mut victim = victim.args(["dies", &call.to_string()]).spawn().expect("it runs");
+        let status = tools::wait(&mut victim, SOON);
+        match Builder::new().timeout(SOON).recover(id, null()) {
+            Ok(server) => {
+                server.stop().expect("it stops");
+                recovered += 1;
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("can only be deleted"), "call {call}: {error}");
+                run(UBLKIT, &["delete", "5"]);
+                lost += 1;
+            }
+        }
+        assert_eq!(tools::devices(), Vec::<String>::new(), "call {call}");
+        if status.success() {
+            println!("  measured: {recovered} devices recovered, {lost} lost, in {call} calls");
+            assert!(recovered > 10 && (lost > 0) == is_old);
+            return; // there was no such call
+        }
+    }
+}
+
+fn null() -> Blocking<Null> {
+    Blocking::new(Null::new(Geometry::new(1 << 20)))
+}
+
+/// The role: recovers device 5, and is killed before the call of this number, or else just goes.
+pub fn recover_and_die(words: &[String]) -> ExitCode {
+    let dies_at = words.first().and_then(|word| word.parse().ok());
+    let spy = Spy { dies_at, ..Spy::default() };
+    let server = Builder::new().timeout(SOON).recover_on(spy, 5, null());
+    std::mem::forget(server.expect("nobody else has it"));
+    std::process::exit(0)
 }

@@ -97,6 +97,7 @@ pub const CASES: &[Case] = &[
     Case { name: "life: kill -9 while stopping", needs: NOTHING, run: kill::stopping },
     Case { name: "life: a dropped server", needs: NOTHING, run: life::dropped },
     Case { name: "recovery: each mode", needs: NOTHING, run: recovery::each_mode },
+    Case { name: "recovery: killed at each call", needs: NOTHING, run: kill::recovering },
     Case { name: "recovery: a crash loop", needs: NOTHING, run: recovery::crash_loop },
     Case { name: "recovery: a lie is noticed", needs: NOTHING, run: recovery::lying },
     Case { name: "recovery: upgrades", needs: NOTHING, run: recovery::upgrade },
