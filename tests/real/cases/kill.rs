@@ -117,7 +117,7 @@ fn kill_in_the_middle(serving: Serving, later: Duration) -> Killed {
 }
 
 /// Whoever recovers a device is killed before each of his calls in turn. The next one recovers it;
-/// but for one moment on drivers that let only one process map a queue's descriptors, which is told.
+/// but for a moment on drivers that let only one process map a queue's descriptors, which is told.
 pub fn recovering(context: Context) {
     let is_old = !context.features.contains(Features::UPDATE_SIZE); // before 6.15
     let id = 5;
