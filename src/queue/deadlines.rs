@@ -146,7 +146,14 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
 impl<K: Kernel, H> Queue<K, H> {
     /// Tells the meter and the deadlines of a request that waits, or has waited.
+    #[inline]
     pub(super) fn note_waiting(&mut self, tag: u16) {
+        if self.metering.is_some() || self.deadlines.is_some() {
+            self.tell_waiting(tag);
+        }
+    }
+
+    fn tell_waiting(&mut self, tag: u16) {
         let is_servers = self.slots.is_servers(tag);
         if let Some(metering) = &mut self.metering {
             match is_servers || self.slots.is_fetching(tag) {

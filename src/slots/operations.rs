@@ -214,9 +214,9 @@ impl Operations {
 
     /// The places of those that the request itself has.
     pub(super) fn under_way(&self, tag: u16) -> impl Iterator<Item = u8> {
-        let is_its =
-            |operation: &Option<Operation>| operation.is_some_and(|operation| operation.is_live());
-        (0..).zip(self.of(tag)).filter(move |(_, it)| is_its(it)).map(|(index, _)| index)
+        let is_its = |place: &Option<Operation>| place.as_ref().is_some_and(Operation::is_live);
+        // In this order: behind the last of 255 places there is no number.
+        self.of(tag).iter().zip(0..).filter(move |(it, _)| is_its(it)).map(|(_, index)| index)
     }
 
     /// The request goes on without its operations, which may still use memory from `buffer` on.
@@ -238,13 +238,16 @@ impl Operations {
     /// Notes an operation whose SQE will have number `sqe`; answers its index. `EBUSY`: the request
     /// has as many as it may.
     pub(super) fn begin(&mut self, tag: u16, operation: Operation, sqe: u64) -> Result<u8, Errno> {
-        if self.under_way(tag).count() >= self.each {
-            return Err(Errno::EBUSY);
+        let (each, mut live, mut free) = (self.each, 0, None);
+        for (place, index) in self.of_mut(tag).iter_mut().zip(0..) {
+            match place {
+                Some(operation) => live += usize::from(operation.is_live()),
+                None if free.is_none() => free = Some((index, place)),
+                None => {}
+            }
         }
-        let free = self.of(tag).iter().position(Option::is_none);
-        let index = free.and_then(|index| u8::try_from(index).ok()).ok_or(Errno::EBUSY)?;
-        let place = self.place(tag, index);
-        self.table[place] = Some(Operation { sqe, ..operation });
+        let (index, place) = free.filter(|_| live < each).ok_or(Errno::EBUSY)?;
+        *place = Some(Operation { sqe, ..operation });
         self.lent += 1;
         Ok(index)
     }

@@ -346,6 +346,24 @@ fn each_of_a_share_has_a_buffer() {
     }
 }
 
+/// A request may have as many operations as a byte can number, and no more.
+#[test]
+fn as_many_operations_as_a_byte_can_number() {
+    let allowed = Allowed { each: u8::MAX, places: u8::MAX };
+    let mut slots = Slots::new(DataPath::Copy, 2, Share::ALL, 4096, allowed, Vec::new()).unwrap();
+    slots.lend(1, 0);
+    assert!(slots.take(1, 1));
+    let delay = Operation::new(Action::Delay(Duration::ZERO), 0);
+    for index in 0..u8::MAX {
+        assert_eq!(slots.begin(1, delay, 2), Ok(index));
+    }
+    assert_eq!(slots.begin(1, delay, 2), Err(Errno::EBUSY));
+    assert_eq!(slots.under_way(1).count(), 255);
+    assert!(slots.end_operation(1, 254, 3).is_some());
+    assert_eq!((slots.under_way(1).count(), slots.begin(1, delay, 3)), (254, Ok(254)));
+    slots.take_all_back();
+}
+
 #[test]
 fn lent_buffers_are_leaked() {
     let mut slots = large();

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use ublkit::sim::{Ask, Choices, Faults, Profile, Sim};
-use ublkit::{Backend, Blocking, Builder, Errno, Geometry, Memory, Null, Target};
+use ublkit::{Backend, Blocking, Builder, Errno, FileOptions, Geometry, Memory, Null, Target};
 
 const BLOCK: u32 = 4096;
 
@@ -29,6 +29,8 @@ impl Cell {
             ("metered null", false, 32),
             ("memory", false, 32),
             ("memory", true, 32),
+            ("file", false, 1),
+            ("file", false, 32),
         ];
         let of = |mode| {
             kinds.map(|(backend, writes, under_way)| Self { mode, backend, writes, under_way })
@@ -85,6 +87,12 @@ pub fn run(words: &[String]) {
     match backend.as_str() {
         "null" | "metered null" => clients.of(mode, Blocking::new(Null::new(geometry))),
         "memory" => clients.of(mode, Blocking::new(Memory::new(geometry).expect("a MiB"))),
+        "file" => {
+            let path = std::env::temp_dir().join(format!("ublkit-{}", std::process::id()));
+            let file = FileOptions::new(&path).size_bytes(geometry.size_bytes).open();
+            std::fs::remove_file(&path).expect("it was made");
+            clients.of(mode, file.expect("a file"));
+        }
         "planted" => clients.of(mode, Blocking::new(Planted(Null::new(geometry)))),
         _ => panic!("no backend {backend}"),
     }
