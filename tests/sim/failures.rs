@@ -198,3 +198,16 @@ fn data_that_is_asked_for_twice_is_not_waited_for() {
         assert_eq!(sim.failure(), None, "seed {seed}: {result:?}");
     }
 }
+
+/// A load that finds less than a block to ask for ends.
+#[test]
+fn there_is_a_block_to_ask_for_or_none() {
+    let house = House::new();
+    let sim = house.sim(Choices::first());
+    let server = house.serve(sim.task()).unwrap();
+    let clients = sim.load(server.id(), Load { span_bytes: 1, ..Load::new(10) });
+    sim.until_answered();
+    assert_eq!(sim.tally(clients).succeeded, 0);
+    server.stop().unwrap();
+    sim.assert_clean();
+}

@@ -4,8 +4,10 @@ use crate::files;
 use crate::house::{House, Whim};
 use crate::properties::load;
 use std::time::Duration;
-use ublkit::sim::{Choices, Profile};
-use ublkit::{Builder, QueueStats, Recovery};
+use ublkit::sim::{Choices, Faults, Profile, Sim};
+use ublkit::{
+    Access, Builder, DataPath, Errno, Geometry, Needs, QueueStats, Recovery, Task, Tasks,
+};
 
 /// What cannot be is said, and leaves nothing behind.
 #[test]
@@ -80,4 +82,30 @@ fn the_next_server_has_other_threads() {
     }
     assert_eq!(sim.tally(clients).succeeded, 300);
     sim.assert_clean();
+}
+
+/// A ring that would be too long is refused before there is a device: by hand there is one more
+/// entry for each slot, and a thread has only those of its own.
+#[test]
+fn rings_are_not_too_long() {
+    let geometry = Geometry::new(1 << 20);
+    let needs = Needs { access: Access::Operations, operations: 7, ..Needs::default() };
+    let target = || Tasks::new(geometry, needs.clone(), async |_: Task| Ok::<(), Errno>(()));
+    for (path, threads, fits) in [
+        (DataPath::ZeroCopy, 1, true),
+        (DataPath::ZeroCopyByHand, 1, false),
+        (DataPath::ZeroCopyByHand, 2, true),
+    ] {
+        let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
+        let builder = Builder::new().depth(4096).max_io_bytes(4096).data_path(path);
+        let served = builder.threads_per_queue(threads).serve_on(sim.task(), target());
+        match served {
+            Ok(server) => drop(server.stop().unwrap()),
+            Err(error) => {
+                assert!(error.to_string().contains("a ring has 32768 entries"), "{error}")
+            }
+        }
+        assert_eq!(sim.audit().fetched > 0, fits, "{path}, {threads} threads");
+        sim.assert_clean();
+    }
 }

@@ -32,6 +32,19 @@ fn a_file_is_made_sparse_and_found_again() {
     std::fs::remove_file(path).unwrap();
 }
 
+/// What cannot be a disk is not left in the way of the next attempt; what was there before is.
+#[test]
+fn a_file_that_is_no_disk_is_not_left_behind() {
+    let path = path("unmade");
+    let sized = |bytes| FileOptions::new(&path).size_bytes(bytes);
+    for options in [sized(u64::MAX), sized(1 << 20).block_bytes(100)] {
+        assert!(options.clone().open().is_err() && !path.exists(), "{options:?}");
+    }
+    drop(sized(4096).open().unwrap());
+    assert!(sized(8192).open().is_err() && path.exists());
+    std::fs::remove_file(&path).unwrap();
+}
+
 #[test]
 fn two_servers_do_not_write_one_file() {
     let path = path("locked");
