@@ -160,7 +160,8 @@ impl<K: Kernel> Control<K> {
         Ok(id)
     }
 
-    /// Waits for the completion of command `id`: its result and its data, or `None` in time.
+    /// Waits for the completion of command `id`: its result and its data, or `None` in time. By then
+    /// the kernel has taken it: what was given up must not be sent late.
     fn wait(&mut self, id: u64, deadline: Duration) -> Result<Option<(i32, Vec<u8>)>, RingError> {
         loop {
             self.ring.wait(Some(deadline))?;
@@ -170,7 +171,7 @@ impl<K: Kernel> Control<K> {
                     return Ok(Some((cqe.result, data)));
                 }
             }
-            if self.kernel().now() >= deadline {
+            if id < self.ring.taken() && self.kernel().now() >= deadline {
                 return Ok(None);
             }
         }

@@ -353,6 +353,8 @@ mod tests {
             ("no-errno", seed(&[call(7)], &[&answers(i32::MIN), untouched]), [0, 1, 0]),
             ("index", seed(&[call(16)], &[&answers(0x1_0000), untouched]), [0, 0, 1]),
             ("late", seed(&[call(8), call(10)], &[&[4, 0], &[6, 2, 0, 0, 0, 0]]), [1, 0, 1]),
+            // A fuzzer found it: it is sent before it is given up, not with the next one.
+            ("not-sent", seed(&[[8, 0, 0]; 2], &[&[4, 0], &[1, 0, 1, 0, 0, 0]]), [1, 0, 1]),
             ("given-up", seed(&[call(8); 18], &[&[4, 0].repeat(17)]), [0, 0, 18]),
             ("stray", seed(&[call(8), call(8)], &[&[6, 1, 7, 0], &[9; 12]]), [0, 0, 2]),
             ("early", seed(&[call(8), call(8)], &[&[1, 0, 1, 7, 0], &[0; 12]]), [0, 0, 2]),
