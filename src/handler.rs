@@ -265,6 +265,10 @@ impl Io<'_> {
     /// Puts what a write brings into a region, from `offset` on, as [`load`](Self::load) does.
     /// Where that ends later, the request is resumed with `cookie`.
     ///
+    /// It may be resumed with `ECANCELED`, where the kernel found no memory for the data: then
+    /// the request was taken back, its answer goes nowhere, and it is or was started anew,
+    /// perhaps under another tag.
+    ///
     /// The answer is `EINVAL` when the request is no write, or there is no such range, and `EBUSY`
     /// when it waits for something else and the data is still to be brought.
     pub fn store(&mut self, region: RegionIndex, offset: u64, cookie: u8) -> Step {
@@ -282,13 +286,14 @@ impl Io<'_> {
         let range = self.slots.range(tag, region.0, offset)?;
         match (self.path, self.slots.place(tag)) {
             (_, Where::Buffer | Where::Copy) => self.slots.store(tag, region.0, range.start),
-            (DataPath::GetData, _) => {
+            (DataPath::GetData, Where::Kernel) => {
                 if self.slots.is_waiting(tag) {
                     return Err(Errno::EBUSY); // the slot is the kernel's meanwhile, and no more
                 }
                 self.fetch_data(Some((region.0, range.start)), cookie)?;
                 return Ok(Step::Pending);
             }
+            (DataPath::GetData, _) => return Err(Errno::EIO), // it was asked for, and did not come
             _ => self.mover.fetch(tag, self.slots.region(region.0).destination(range))?,
         }
         Ok(Step::Done(Ok(())))

@@ -3,7 +3,7 @@
 
 use crate::errno::Errno;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 /// The size of a page here: asked, not assumed.
@@ -74,6 +74,19 @@ impl Pages {
         assert!(end.is_some_and(|end| end <= self.len_bytes), "outside of the mapping");
         // SAFETY: inside our own mapping, as just checked.
         unsafe { self.base.byte_add(offset) }
+    }
+
+    /// Has the page at `offset` be there from here on, and stay if the process may lock it.
+    ///
+    /// # Panics
+    ///
+    /// When it is not inside the mapping: a defect of the caller.
+    pub(crate) fn hold_page(&self, offset: usize) {
+        let page = self.at(offset, 1).as_ptr();
+        // SAFETY: inside our own mapping; a lock changes no contents.
+        let _ = unsafe { rustix::mm::mlock(page.cast(), 1) };
+        // SAFETY: as above. Atomic, for others may use it.
+        unsafe { AtomicU8::from_ptr(page) }.fetch_or(0, Ordering::Relaxed);
     }
 
     /// Gives the memory of whole pages back; they read as zeros afterwards.

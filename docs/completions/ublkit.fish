@@ -49,6 +49,7 @@ complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l batches -d 'Whet
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l id -d 'The number N in /dev/ublkbN [default: the first free]' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l queues -d 'Queues, each with its threads [default: the number of CPUs, 4 at the most]' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l threads-per-queue -d 'Threads that share the requests of each queue; more than one needs Linux 6.16' -r
+complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l spin-us -d 'Microseconds that a queue looks for requests before it sleeps [default: it sleeps at once]' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l depth -d 'Requests that each queue may have under way' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l max-io -d 'The largest request; the kernel splits larger ones' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l block-size -d 'The logical block in bytes: 512, 1024, 2048 or 4096 [default: 512, or what a file needs]' -r

@@ -284,6 +284,13 @@ struct Serve {
     /// Keep each queue's threads on the CPUs whose requests they serve
     #[arg(long)]
     pin_queues: bool,
+    /// Microseconds that a queue looks for requests before it sleeps [default: it sleeps at once]
+    ///
+    /// A client that sends one request after the other gets its answers sooner, and the queue may
+    /// use a whole CPU for that. It gives way to others, and does so less often while it finds
+    /// nothing.
+    #[arg(long, value_name = "MICROSECONDS")]
+    spin_us: Option<u16>,
     /// Requests that each queue may have under way
     #[arg(long, value_parser = number::count, default_value = "128")]
     depth: u16,

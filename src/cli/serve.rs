@@ -317,6 +317,7 @@ pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
         .metered(!serve.no_meter || serve.request_timeout.is_some())
         .pinned(serve.pin_queues)
         .threads_per_queue(serve.threads_per_queue)
+        .spin(Duration::from_micros(serve.spin_us.unwrap_or_default().into()))
         .recovery(serve.recover.unwrap_or_default())
         .timeout(serve.patience.timeout());
     let builder = match serve.request_timeout() {

@@ -82,7 +82,12 @@ impl<K: Kernel> Control<K> {
         let file = kernel
             .open(c"/dev/ublk-control")
             .map_err(|errno| Error::Open { path: "/dev/ublk-control".into(), errno })?;
-        let plan = RingPlan { submissions: CAPACITY, completions: CAPACITY, one_task: false };
+        let plan = RingPlan {
+            submissions: CAPACITY,
+            completions: CAPACITY,
+            one_task: false,
+            tells: false,
+        };
         let name = FileName::Number(kernel.number(&file));
         let ring = Ring::new(kernel, plan)?;
         // By itself io_uring allows a task as many blocking commands as its first ring has entries,
@@ -160,8 +165,8 @@ impl<K: Kernel> Control<K> {
         Ok(id)
     }
 
-    /// Waits for the completion of command `id`: its result and its data, or `None` in time. By then
-    /// the kernel has taken it: what was given up must not be sent late.
+    /// Waits for the completion of command `id`: its result and its data, or `None` in time. By
+    /// then the kernel has taken it: what was given up must not be sent late.
     fn wait(&mut self, id: u64, deadline: Duration) -> Result<Option<(i32, Vec<u8>)>, RingError> {
         loop {
             self.ring.wait(Some(deadline))?;

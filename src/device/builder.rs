@@ -1,6 +1,6 @@
 //! [`Builder`]: what a device shall be, and bringing it to life.
 
-use super::server::{Plan, Server};
+use super::server::{Manner, Plan, Server};
 use crate::backend::Target;
 use crate::control::{Control, DeviceInfo};
 use crate::data_path::DataPath;
@@ -50,13 +50,10 @@ pub struct Builder {
     features: Features,
     data_path: Option<DataPath>,
     batches: Option<bool>,
-    metered: bool,
     recovery: Recovery,
     tag: Option<u64>,
     timeout: Duration,
-    request_timeout: Option<Duration>,
-    pinned: bool,
-    threads_per_queue: u16,
+    manner: Manner,
 }
 
 impl Default for Builder {
@@ -76,13 +73,16 @@ impl Builder {
             features: Features::empty(),
             data_path: None,
             batches: None,
-            metered: false,
             recovery: Recovery::None,
             tag: None,
             timeout: Duration::from_secs(30),
-            request_timeout: None,
-            pinned: false,
-            threads_per_queue: 1,
+            manner: Manner {
+                metered: false,
+                request_timeout: None,
+                spin: Duration::ZERO,
+                pinned: false,
+                threads_per_queue: 1,
+            },
         }
     }
 
@@ -160,7 +160,7 @@ impl Builder {
     /// unless asked for: it costs a little each time that a queue wakes up.
     #[must_use]
     pub const fn metered(mut self, metered: bool) -> Self {
-        self.metered = metered;
+        self.manner.metered = metered;
         self
     }
 
@@ -185,7 +185,20 @@ impl Builder {
     /// [`Step::Pending`]: crate::Step::Pending
     #[must_use]
     pub const fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.request_timeout = Some(timeout);
+        self.manner.request_timeout = Some(timeout);
+        self
+    }
+
+    /// How long each queue's thread looks for requests before it sleeps, at the most; not at all
+    /// unless said otherwise.
+    ///
+    /// To be woken costs more than many a request. A client that sends its next request soon after
+    /// an answer is served faster by a thread that does not sleep meanwhile, and that thread uses
+    /// up to a whole CPU. It gives way to whoever else wants the CPU, and one that looked in vain
+    /// sleeps twice as often before it looks again, up to a thousand times.
+    #[must_use]
+    pub const fn spin(mut self, most: Duration) -> Self {
+        self.manner.spin = most;
         self
     }
 
@@ -194,7 +207,7 @@ impl Builder {
     /// may use none of those CPUs gets [`QueueError::Cpus`](crate::QueueError::Cpus).
     #[must_use]
     pub const fn pinned(mut self, pinned: bool) -> Self {
-        self.pinned = pinned;
+        self.manner.pinned = pinned;
         self
     }
 
@@ -203,7 +216,7 @@ impl Builder {
     /// those of one CPU are not served one after another then. Since 6.16, not in batches.
     #[must_use]
     pub const fn threads_per_queue(mut self, threads: u16) -> Self {
-        self.threads_per_queue = threads;
+        self.manner.threads_per_queue = threads;
         self
     }
 
@@ -245,8 +258,8 @@ impl Builder {
     /// Serves `target` as the disk of device `id`, whose server is gone, until it is stopped.
     ///
     /// The device was made with a [`Recovery`], and is as it was made: of this builder only the
-    /// timeouts count, whether there are meters, and how many threads, and where. Its old server
-    /// must be gone from the kernel, which is waited for.
+    /// timeouts count, whether there are meters, how many threads, and where, and how they wait.
+    /// Its old server must be gone from the kernel, which is waited for.
     ///
     /// Blocks for the timeout at the most; when it fails, for ten seconds more. The device then
     /// waits for a server as before: it can be recovered or deleted.
@@ -274,8 +287,7 @@ impl Builder {
     }
 
     fn plan(&self, geometry: Geometry, needs: Needs) -> Plan {
-        let Self { metered, timeout, request_timeout, pinned, threads_per_queue, .. } = *self;
-        Plan { geometry, needs, metered, timeout, request_timeout, pinned, threads_per_queue }
+        Plan { geometry, needs, timeout: self.timeout, manner: self.manner }
     }
 
     /// The data path to take, `Copy` without asking where nothing else can be; and all features to
@@ -286,9 +298,10 @@ impl Builder {
         needs: &Needs,
     ) -> Result<(DataPath, Features), Error> {
         let (access, wanted) = (needs.access, self.data_path.or(needs.data_path));
+        let Manner { threads_per_queue: threads, request_timeout, .. } = self.manner;
         let asks = wanted.map_or(access != Access::Slices, |path| path != DataPath::Copy)
             || self.batches == Some(true)
-            || self.threads_per_queue > 1
+            || threads > 1
             || self.recovery != Recovery::None;
         // Before 6.5 nobody can ask; then there is nothing to choose from.
         let asked = if asks { control.features()? } else { None };
@@ -300,10 +313,10 @@ impl Builder {
         let path = path.map_err(Error::Refused)?;
         let batches = path.batches(self.batches, self.depth, offered).map_err(Error::Refused)?;
         let batches = batch_features(batches);
-        check_threads(self.threads_per_queue, self.depth, (offered - Features::BATCH_IO) | batches)
+        check_threads(threads, self.depth, (offered - Features::BATCH_IO) | batches)
             .map_err(Error::Refused)?;
-        let slots = self.depth.div_ceil(self.threads_per_queue);
-        check_ring(slots, path, needs, self.request_timeout.is_some()).map_err(Error::Refused)?;
+        let slots = self.depth.div_ceil(threads);
+        check_ring(slots, path, needs, request_timeout.is_some()).map_err(Error::Refused)?;
         let recovery = self.recovery.choose(offered).map_err(Error::Refused)?;
         Ok((path, self.features | path.features() | batches | recovery))
     }

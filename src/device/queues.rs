@@ -1,6 +1,6 @@
 //! A device's queues: what each is to be, and its threads.
 
-use super::server::Server;
+use super::server::{Manner, Server};
 use super::workers::Workers;
 use crate::backend::Target;
 use crate::control::DeviceInfo;
@@ -37,7 +37,7 @@ impl<K: Kernel> Server<K> {
         let kernel = self.control.kernel().task();
         let recovery = Recovery::of(self.info.features);
         let batches = self.batches();
-        let threads = self.threads_per_queue;
+        let Manner { threads_per_queue: threads, request_timeout, spin, .. } = self.manner;
         let workers = self.workers.insert(Workers::new(kernel, self.id, queues, threads)?);
         workers.leave_device(if self.started { recovery } else { Recovery::None });
         let shares = |queue| Share::all(threads).map(move |share| (queue, share));
@@ -61,7 +61,8 @@ impl<K: Kernel> Server<K> {
                 char_device: Arc::clone(&char_device),
                 wake: workers.wake(queue, share),
                 calls: workers.calls(queue, depth, needs.wakers)?,
-                request_timeout: self.request_timeout,
+                request_timeout,
+                spin,
                 leave: workers.leave(),
                 cpus: cpus.clone(),
                 meter,
@@ -74,7 +75,7 @@ impl<K: Kernel> Server<K> {
 
     /// The CPUs that a queue's thread is to run on: those whose requests it gets, if it is pinned.
     fn cpus(&mut self, queue: u16, deadline: Duration) -> Result<Vec<u32>, Error> {
-        if !self.pinned {
+        if !self.manner.pinned {
             return Ok(Vec::new());
         }
         let left = self.until(deadline);

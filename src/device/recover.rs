@@ -158,13 +158,14 @@ fn check(info: &DeviceInfo, plan: &Plan) -> Result<DataPath, Error> {
     if !unserved.is_empty() {
         return refused(format!("has {unserved}, which this version of ublkit does not serve"));
     }
-    check_threads(plan.threads_per_queue, depth, features).map_err(Error::Refused)?;
+    check_threads(plan.manner.threads_per_queue, depth, features).map_err(Error::Refused)?;
     let path = DataPath::of(features).filter(|path| path.suits(plan.needs.access));
     let Some(path) = path else {
         return refused(format!("moves data as this backend cannot: it has {features}"));
     };
-    let slots = depth.div_ceil(plan.threads_per_queue);
-    check_ring(slots, path, &plan.needs, plan.request_timeout.is_some()).map_err(Error::Refused)?;
+    let slots = depth.div_ceil(plan.manner.threads_per_queue);
+    let gives_up = plan.manner.request_timeout.is_some();
+    check_ring(slots, path, &plan.needs, gives_up).map_err(Error::Refused)?;
     Ok(path)
 }
 

@@ -40,11 +40,19 @@ const DELETE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Plan {
     pub(super) geometry: Geometry,
     pub(super) needs: Needs,
-    /// Whether the queues have meters.
-    pub(super) metered: bool,
     pub(super) timeout: Duration,
+    pub(super) manner: Manner,
+}
+
+/// How its queues are served.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    /// Whether they have meters.
+    pub(super) metered: bool,
     /// How long a request may wait.
     pub(super) request_timeout: Option<Duration>,
+    /// How long a queue looks for requests before it sleeps.
+    pub(super) spin: Duration,
     /// Whether each queue's threads stay on the queue's CPUs,
     pub(super) pinned: bool,
     /// and how many it has.
@@ -70,9 +78,7 @@ pub struct Server<K: Kernel = Linux> {
     pub(super) size_bytes: Arc<AtomicU64>,
     /// in blocks of so many bytes.
     pub(super) block_bytes: u32,
-    pub(super) request_timeout: Option<Duration>,
-    pub(super) pinned: bool,
-    pub(super) threads_per_queue: u16,
+    pub(super) manner: Manner,
 }
 
 impl<K: Kernel> Server<K> {
@@ -112,7 +118,7 @@ impl<K: Kernel> Server<K> {
         started: bool,
     ) -> Self {
         let (workers, finished, size_bytes) = (None, false, Arc::default());
-        let (timeout, meters) = (plan.timeout, plan.metered.then(Vec::new));
+        let (timeout, meters) = (plan.timeout, plan.manner.metered.then(Vec::new));
         Self {
             control,
             id,
@@ -124,9 +130,7 @@ impl<K: Kernel> Server<K> {
             finished,
             size_bytes,
             block_bytes: 0,
-            request_timeout: plan.request_timeout,
-            pinned: plan.pinned,
-            threads_per_queue: plan.threads_per_queue,
+            manner: plan.manner,
         }
     }
 
@@ -161,7 +165,8 @@ impl<K: Kernel> Server<K> {
                 "recovery by '{recovery}' cannot be: the driver granted no more than {features}"
             )));
         }
-        check_threads(self.threads_per_queue, self.info.depth, features).map_err(Error::Refused)?;
+        check_threads(self.manner.threads_per_queue, self.info.depth, features)
+            .map_err(Error::Refused)?;
         let params = geometry.params(self.info.max_io_bytes);
         let left = self.until(deadline);
         self.wait_for_node(deadline)?;

@@ -1,8 +1,8 @@
 //! `completions`: a queue whose kernel completes anything with any result, at any time.
 
 use super::input::Input;
-use super::machine::Part;
 use super::scripted::Scripted;
+use super::slots::{Owner, QUEUE, Slot, Slots, pattern};
 use crate::data_path::DataPath;
 use crate::errno::Errno;
 use crate::geometry::Geometry;
@@ -12,14 +12,17 @@ use crate::needs::Needs;
 use crate::queue::{Meter, Queue, QueueError, QueuePlan, QueueStats, Turn};
 use crate::request::{Limits, Operation};
 use crate::ring::RingError;
-use crate::sim::user::{self, Pages};
+use crate::sim::user::Pages;
 use crate::trace::{Detail, Log, Traced};
 use core::time::Duration;
 use std::sync::Arc;
-use ublkit_sys::io_uring::*;
-use ublkit_sys::ublk::{self as sys, ublksrv_io_desc};
+use ublkit_sys::ublk as sys;
 
-const QUEUE: u16 = 0;
+/// Of the first byte: whether the kernel is listened to, asks where a write's data goes, and is
+/// looked at before the queue sleeps.
+const TRACED: u8 = 0x80;
+const ASKS: u8 = 0x40;
+const SPINS: u8 = 0x20;
 
 /// The queue ends as what it was told says, commits only what it was given, with the answer that
 /// its handler gave, and keeps its accounts.
@@ -32,7 +35,7 @@ type End = Result<Turn, QueueError>;
 fn run(bytes: &[u8]) -> Option<End> {
     let mut input = Input::new(bytes);
     let first = input.byte();
-    let (depth, is_traced) = (1 + u16::from(first % 4), first >= 128);
+    let (depth, is_traced) = (1 + u16::from(first % 4), first & TRACED != 0);
     let descriptor_bytes = 24 + 8 * u16::from(input.byte() % 8);
     let max_io_bytes = 4096 << (input.byte() % 3);
     let handler_bytes = usize::from(input.byte());
@@ -42,6 +45,9 @@ fn run(bytes: &[u8]) -> Option<End> {
         descriptor_bytes,
         slots: vec![Slot::default(); depth.into()],
         max_io_bytes,
+        asks: first & ASKS != 0,
+        waste: None,
+        spins: first & SPINS != 0,
         due: None,
         told: QueueStats::default(),
     };
@@ -57,7 +63,8 @@ fn run(bytes: &[u8]) -> Option<End> {
 
 /// Runs a queue on `kernel`, which is `truth`, perhaps listened to.
 fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Option<End> {
-    let (depth, descriptor_bytes, max_io_bytes) = truth.lock().part.shape();
+    let Slots { descriptor_bytes, max_io_bytes, asks, spins, .. } = truth.lock().part;
+    let depth = truth.lock().part.depth();
     let geometry = Geometry { discard_bytes: 4096, write_zeroes: true, ..Geometry::new(1 << 20) };
     let plan = QueuePlan {
         device: 0,
@@ -67,13 +74,14 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
         descriptor_bytes,
         limits: Limits { geometry, max_io_bytes },
         size_bytes: Arc::default(),
-        path: DataPath::Copy,
+        path: if asks { DataPath::GetData } else { DataPath::Copy },
         batches: false,
         needs: Needs { operations: 1, ..Needs::default() },
         char_device: Arc::new(kernel.open(c"/dev/ublkc0").ok()?),
         cpus: Vec::new(),
         meter: Some(Arc::new(Meter::new(QUEUE, depth))),
         request_timeout: None,
+        spin: Duration::from_micros(if spins { 10 } else { 0 }),
         leave: Arc::default(),
         wake: Arc::new(kernel.event().ok()?),
         calls: None,
@@ -99,7 +107,8 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
     queue.fail_all(false);
     if is_told_all && end.is_ok() {
         let truth = truth.lock();
-        let is_left = truth.part.slots.iter().any(|slot| slot.owner == Owner::Server);
+        let has = |slot: &Slot| matches!(slot.owner, Owner::Server | Owner::Asked);
+        let is_left = truth.part.slots.iter().any(has);
         assert!(!is_left, "a request was not answered");
         assert_eq!(queue.stats(), truth.part.told);
     }
@@ -116,191 +125,6 @@ fn serve<K: Kernel>(queue: &mut Queue<K, Player>) -> End {
             Turn::Live => {}
             end => return Ok(end),
         }
-    }
-}
-
-/// Who has a slot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Owner {
-    #[default]
-    Nobody,
-    Driver,
-    Server,
-    /// Taken away, or refused.
-    Gone,
-}
-
-/// The truth about one slot.
-#[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    owner: Owner,
-    buffer: Option<u64>,
-    request: ublksrv_io_desc,
-    /// The result that the handler's answer makes.
-    answer: Option<i32>,
-}
-
-/// The driver's side of a queue.
-#[derive(Debug)]
-struct Slots {
-    memory: Arc<Pages>,
-    descriptor_bytes: u16,
-    slots: Vec<Slot>,
-    max_io_bytes: u32,
-    /// How the queue must end, by what it was told first.
-    due: Option<End>,
-    /// What it has told of its requests.
-    told: QueueStats,
-}
-
-/// What a command's user_data says: kind, cookie, tag.
-fn id(user_data: u64) -> (u8, u8, u16) {
-    let [kind, cookie, low, high, ..] = user_data.to_le_bytes();
-    (kind, cookie, u16::from_le_bytes([low, high]))
-}
-
-/// What the data of a request looks like.
-fn pattern(tag: u16) -> u8 {
-    0xa0 + tag.to_le_bytes()[0]
-}
-
-impl Slots {
-    /// Depth, bytes of a descriptor, bytes of the largest request.
-    fn shape(&self) -> (u16, u16, u32) {
-        let depth = u16::try_from(self.slots.len()).expect("a few");
-        (depth, self.descriptor_bytes, self.max_io_bytes)
-    }
-
-    fn command(&mut self, sqe: &io_uring_sqe128, trusts: bool) {
-        let [words, addr] = sqe.head.cmd;
-        let [q0, q1, t0, t1, result @ ..] = words.to_le_bytes();
-        let (queue, tag) = (u16::from_le_bytes([q0, q1]), u16::from_le_bytes([t0, t1]));
-        let result = i32::from_le_bytes(result);
-        let Some(slot) = self.slots.get(usize::from(tag)).copied() else {
-            assert!(!trusts, "tag {tag} does not exist");
-            return;
-        };
-        if trusts {
-            assert_eq!((queue, sqe.head.user_data), (QUEUE, 1 | u64::from(tag) << 16));
-            let is = |op: u32| sqe.head.off == u64::from(op);
-            let is_fetch = is(sys::UBLK_U_IO_FETCH_REQ);
-            let is_commit = is(sys::UBLK_U_IO_COMMIT_AND_FETCH_REQ);
-            assert!(is_fetch || is_commit, "{:#x} is no command of a slot", sqe.head.off);
-            let owner = if is_fetch { Owner::Nobody } else { Owner::Server };
-            assert_eq!(slot.owner, owner, "a command for tag {tag}, which it does not have");
-            assert!(slot.buffer.is_none_or(|buffer| buffer == addr), "the buffer has moved");
-            if is_commit {
-                self.committed(tag, &slot, result);
-            }
-        }
-        self.slots[usize::from(tag)] =
-            Slot { owner: Owner::Driver, buffer: Some(addr), answer: None, ..slot };
-    }
-
-    fn committed(&mut self, tag: u16, slot: &Slot, result: i32) {
-        match slot.answer {
-            Some(answer) => assert_eq!(result, answer, "not what the handler said: {slot:?}"),
-            None => assert!((-4095..0).contains(&result), "{result} for what nobody served"),
-        }
-        let is_read = sys::op(slot.request.op_flags) == sys::UBLK_IO_OP_READ;
-        if is_read && result > 0 {
-            let mut data = vec![0; result.unsigned_abs() as usize];
-            user::read(slot.buffer.unwrap_or(0), &mut data).expect("a mapped buffer");
-            assert!(data.iter().all(|byte| *byte == pattern(tag)), "another request's data");
-        }
-        let told = &mut self.told;
-        match (u64::try_from(result), sys::op(slot.request.op_flags)) {
-            (Err(_), _) => told.errors += 1,
-            (Ok(bytes), sys::UBLK_IO_OP_READ) => {
-                told.reads += 1;
-                told.read_bytes += bytes;
-            }
-            (Ok(bytes), sys::UBLK_IO_OP_WRITE) => {
-                told.writes += 1;
-                told.written_bytes += bytes;
-            }
-            _ => told.others += 1,
-        }
-    }
-
-    /// A request comes to a slot.
-    fn describe(&mut self, tag: u16, script: &mut Input) {
-        let buffer = self.slots[usize::from(tag)].buffer.unwrap_or(0);
-        let kind = script.byte();
-        let request = if kind < 0xe0 {
-            ublksrv_io_desc {
-                op_flags: u32::from(kind % 6),
-                nr_sectors: 1 + u32::from(script.byte() % 24),
-                start_sector: script.byte().into(),
-                addr: buffer,
-            }
-        } else {
-            let (op_flags, nr_sectors) = (script.u32(), script.u32());
-            ublksrv_io_desc { op_flags, nr_sectors, start_sector: script.u64(), addr: buffer }
-        };
-        self.memory.store(usize::from(tag) * usize::from(self.descriptor_bytes), request);
-        if sys::op(request.op_flags) == sys::UBLK_IO_OP_WRITE {
-            let len = self.max_io_bytes.min(request.nr_sectors.saturating_mul(512));
-            user::write(buffer, &vec![pattern(tag); len as usize]).expect("a mapped buffer");
-        }
-        let slot = &mut self.slots[usize::from(tag)];
-        *slot = Slot { owner: Owner::Server, request, answer: None, ..*slot };
-    }
-}
-
-impl Part for Slots {
-    fn taken(&mut self, sqe: &io_uring_sqe128, trusts: bool) {
-        let (kind, _, tag) = id(sqe.head.user_data);
-        match sqe.head.opcode {
-            IORING_OP_URING_CMD => self.command(sqe, trusts),
-            IORING_OP_TIMEOUT if trusts => {
-                let mut time = [0; 16];
-                user::read(sqe.head.addr, &mut time).expect("a time to read");
-                assert_eq!((kind, self.slots[usize::from(tag)].owner), (2, Owner::Server));
-            }
-            IORING_OP_POLL_ADD if trusts => assert_eq!(sqe.head.user_data, 3),
-            other => assert!(!trusts, "opcode {other} was not expected"),
-        }
-    }
-
-    fn completes(&mut self, sqe: &io_uring_sqe128, result: i32, script: &mut Input, _: bool) {
-        let (_, _, tag) = id(sqe.head.user_data);
-        let known = usize::from(tag) < self.slots.len();
-        if sqe.head.opcode != IORING_OP_URING_CMD || !known {
-            return;
-        }
-        match result {
-            0 => self.describe(tag, script),
-            _ => self.slots[usize::from(tag)].owner = Owner::Gone,
-        }
-    }
-
-    fn posted(&mut self, user_data: u64, result: i32, command: Option<&io_uring_sqe128>) {
-        let unexpected = Some(Err(QueueError::Unexpected { user_data, result }));
-        let (_, _, tag) = id(user_data);
-        let ends = match (command.map(|sqe| sqe.head.opcode), result) {
-            (_, 0..) if user_data == 3 => Some(Ok(Turn::Woken)),
-            (Some(IORING_OP_URING_CMD), 0 | sys::UBLK_IO_RES_ABORT) => None,
-            (Some(IORING_OP_URING_CMD), ..0) => {
-                let errno = Errno::from_result(result).expect_err("it is negative");
-                Some(Err(QueueError::Refused { tag, errno }))
-            }
-            (Some(IORING_OP_TIMEOUT), _) => None,
-            _ => unexpected,
-        };
-        self.due = self.due.or(ends);
-    }
-
-    fn last_result(&self, sqe: &io_uring_sqe128) -> Option<i32> {
-        match sqe.head.opcode {
-            IORING_OP_URING_CMD => Some(sys::UBLK_IO_RES_ABORT),
-            IORING_OP_TIMEOUT => Some(-libc::ETIME),
-            _ => None,
-        }
-    }
-
-    fn char_device(&self) -> Option<Arc<Pages>> {
-        Some(Arc::clone(&self.memory))
     }
 }
 
@@ -391,6 +215,24 @@ mod tests {
         [&[0x81], &seed(plays, script)[1..]].concat()
     }
 
+    /// The same on a kernel that asks where a write's data goes.
+    fn asking(plays: &[u8], script: &[&[u8]]) -> Vec<u8> {
+        [&[ASKS | 1], &seed(plays, script)[1..]].concat()
+    }
+
+    /// The first command under way but the poll completes: a write's data is to be fetched.
+    const WANTS: [u8; 9] = [5, 1, 1, 0, 0, 0, 1, 7, 8];
+
+    /// The second one, which was to fetch data, completes: it is there, it found no room, or a read
+    /// came meanwhile.
+    const THERE: [u8; 3] = [0, 2, 1];
+    /// As before 6.2, for a flush.
+    const FLUSH: [u8; 9] = [5, 1, 1, 0, 0, 0, 2, 0, 8];
+    /// A write that is too long.
+    const LONG: [u8; 9] = [5, 1, 1, 0, 0, 0, 1, 23, 8];
+    const NO_ROOM: [u8; 7] = [5, 2, 1, 0, 0, 0, 1];
+    const OTHER: [u8; 6] = [0, 2, 0, 0, 7, 8];
+
     /// All is taken, then so many steps follow.
     const fn takes(steps: u8) -> [u8; 2] {
         [6, steps]
@@ -438,6 +280,17 @@ mod tests {
             ("traced-delays", traced(&[0, 1, 2], &[&two, &write, &read, &[6, 1, 0, 1]]), stopped),
             ("traced-no-tag", traced(&[DONE], &[&one, &[6, 0, 1, 0, 9, 0]]), "Err(Unexpected"),
             ("traced-tail", traced(&[DONE], &[&[3, 9, 0, 0, 0, 0]]), "Err(Ring(Comp"),
+            ("asks", asking(&[DONE], &[&one, &WANTS, &one, &THERE]), stopped),
+            ("no-room", asking(&[DONE], &[&one, &WANTS, &one, &NO_ROOM, &one, &THERE]), stopped),
+            ("nonsense-asks", asking(&[DONE], &[&one, &LONG, &one, &THERE]), stopped),
+            ("asks-flush", asking(&[DONE], &[&one, &FLUSH, &one, &THERE]), stopped),
+            ("other", asking(&[DONE; 2], &[&one, &WANTS, &one, &OTHER]), stopped),
+            ("asks-woken", asking(&[DONE], &[&one, &WANTS, &two, &NO_ROOM, &[0, 0]]), "Ok(Woken"),
+            (
+                "spins",
+                [&[SPINS | 1], &seed(&[0, 0, DONE, DONE], &[&two, &write, &read])[1..]].concat(),
+                stopped,
+            ),
             ("tail", seed(&[DONE], &[&[3, 9, 0, 0, 0, 0]]), "Err(Ring(CompletionsOverrun"),
         ];
         for (name, bytes, end) in seeds {

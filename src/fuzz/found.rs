@@ -74,6 +74,19 @@ fn a_deadline_passes_though_the_kernel_takes_nothing() {
     ]);
 }
 
+/// A command for which no time was left, while the ring took nothing, stayed queued and was sent
+/// with the next one.
+#[test]
+fn a_command_that_was_given_up_is_not_sent_late() {
+    control(&[
+        194, 0, 255, 0, 1, 0, 0, 1, 0, 0, 2, 64, 0, 0, 1, 1, 1, 1, 1, 1, 1, 81, 81, 81, 81, 81, 81,
+        81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81,
+        81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 81, 1, 1, 1, 1, 1,
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 9, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1,
+        0, 2, 64, 216, 0, 0, 1, 1, 1, 1, 1, 1, 1, 5, 0, 0, 253, 255, 255, 1, 253, 0, 37, 65, 0, 5,
+    ]);
+}
+
 /// The end of a cancellation that nobody had asked for was believed.
 #[test]
 fn what_was_not_cancelled_does_not_end() {

@@ -220,6 +220,7 @@ impl<P: Part> Machine<P> {
     pub(super) fn enter(
         &mut self,
         to_submit: u32,
+        waits: bool,
         timeout: Option<Duration>,
     ) -> Result<u32, Errno> {
         let deadline = timeout.map(|timeout| self.now.saturating_add(timeout));
@@ -228,7 +229,7 @@ impl<P: Part> Machine<P> {
             return self.refuse(Errno::EAGAIN);
         }
         if self.script.is_empty() {
-            return self.wind_up(to_submit, deadline);
+            return self.wind_up(to_submit, waits, deadline);
         }
         let answer = match self.script.byte() % 16 {
             0 => {
@@ -287,7 +288,12 @@ impl<P: Part> Machine<P> {
     }
 
     /// The script is over: all that is under way completes, then nothing ever happens.
-    fn wind_up(&mut self, to_submit: u32, deadline: Option<Duration>) -> Result<u32, Errno> {
+    fn wind_up(
+        &mut self,
+        to_submit: u32,
+        waits: bool,
+        deadline: Option<Duration>,
+    ) -> Result<u32, Errno> {
         let taken = self.take(to_submit);
         let mut index = 0;
         let mut any = taken > 0;
@@ -304,12 +310,12 @@ impl<P: Part> Machine<P> {
         self.no_progress = 0;
         self.calls_after += 1;
         match deadline {
-            _ if self.calls_after < MOST_CALLS && (any || unread) => Ok(taken),
-            Some(deadline) => {
+            _ if self.calls_after < MOST_CALLS && (any || unread || !waits) => Ok(taken),
+            Some(deadline) if taken == 0 => {
                 self.now = self.now.max(deadline);
                 Err(Errno::ETIME)
             }
-            None => self.refuse(Errno::EBADF),
+            _ => self.refuse(Errno::EBADF),
         }
     }
 

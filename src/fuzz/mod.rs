@@ -20,6 +20,7 @@ mod params;
 mod recording;
 mod schedule;
 mod scripted;
+mod slots;
 
 pub use completions::completions;
 pub use control::control;

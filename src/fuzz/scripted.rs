@@ -103,11 +103,11 @@ unsafe impl<P: Part> Kernel for Scripted<P> {
         &self,
         _: RingName<'_, File>,
         to_submit: u32,
-        _: u32,
+        min_complete: u32,
         _: u32,
         timeout: Option<Duration>,
     ) -> Result<u32, Errno> {
-        self.lock().enter(to_submit, timeout)
+        self.lock().enter(to_submit, min_complete > 0, timeout)
     }
 
     fn ring_register(&self, _: &File, _: Registration<'_>) -> Result<u32, Errno> {
@@ -145,5 +145,9 @@ unsafe impl<P: Part> Kernel for Scripted<P> {
 
     fn sleep(&self, time: Duration) {
         self.lock().now += time;
+    }
+
+    fn give_way(&self) {
+        self.sleep(Duration::from_micros(1));
     }
 }

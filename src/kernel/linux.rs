@@ -288,6 +288,10 @@ unsafe impl Kernel for Linux {
     fn sleep(&self, time: Duration) {
         std::thread::sleep(time);
     }
+
+    fn give_way(&self) {
+        std::thread::yield_now();
+    }
 }
 
 /// A shared mapping of a file.

@@ -122,6 +122,9 @@ pub unsafe trait Kernel: Debug + Send + Sync + Sized + 'static {
 
     /// Blocks the calling task for at least `time`.
     fn sleep(&self, time: Duration);
+
+    /// A moment of a busy wait, in which whoever else wants the CPU has it (`sched_yield`).
+    fn give_way(&self);
 }
 
 /// A stretch of memory shared with the kernel, unmapped when dropped.

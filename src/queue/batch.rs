@@ -264,7 +264,7 @@ mod tests {
     use crate::ring::{Played, RingPlan};
 
     fn batch() -> Batch {
-        let plan = RingPlan { submissions: 3, completions: 4, one_task: false };
+        let plan = RingPlan { submissions: 3, completions: 4, one_task: false, tells: false };
         let mut ring = Ring::<_, Sqe>::new(Played::default(), plan).unwrap();
         Batch {
             elements: Elements::new(2, false, 0, PATIENCE).unwrap(),

@@ -7,6 +7,7 @@ use crate::handler::Handler;
 use crate::id::Id;
 use crate::kernel::Kernel;
 use crate::ring::Sqe;
+use crate::slots::Where;
 use core::time::Duration;
 
 /// How long what was cancelled may take to end. What has not is left behind.
@@ -114,7 +115,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
     /// Settles a request's answer, and has the kernel cancel what it waits for.
     fn give_up(&mut self, tag: u16) -> Result<(), QueueError> {
-        if self.slots.answer(tag).is_none() {
+        let is_taken_back = matches!(self.slots.place(tag), Where::TakenBack(_));
+        if self.slots.answer(tag).is_none() && !is_taken_back {
             self.stats.timeouts += 1;
         }
         self.slots.settle(tag, Err(Errno::ETIMEDOUT));
@@ -150,6 +152,17 @@ impl<K: Kernel, H> Queue<K, H> {
     pub(super) fn note_waiting(&mut self, tag: u16) {
         if self.metering.is_some() || self.deadlines.is_some() {
             self.tell_waiting(tag);
+        }
+    }
+
+    /// Tells them of a request that was taken back: nobody is answered.
+    #[cold]
+    pub(super) fn forget_waiting(&mut self, tag: u16) {
+        if let Some(metering) = &mut self.metering {
+            metering.forget(tag);
+        }
+        if let Some(deadlines) = &mut self.deadlines {
+            deadlines.ended(tag);
         }
     }
 

@@ -89,6 +89,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let mut all_answered = true;
         for tag in 0..self.slots.depth() {
             if self.slots.is_servers(tag) {
+                if let Where::TakenBack(is_to_fetch) = self.slots.place(tag) {
+                    self.taken_anew_to_fail(tag, is_to_fetch);
+                }
                 self.slots.settle(tag, Err(Errno::EIO));
                 self.slots.abandon_operations(tag);
                 self.commit_if_settled(tag)?;
@@ -132,18 +135,26 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     fn taken_to_fail(&mut self, tag: u16, result: i32) {
         let taken = self.ring.taken();
         let asks = self.plan.path == DataPath::GetData;
-        // Whatever it says, it brings no data any more that the slot would have to wait for.
-        self.slots.end_fetching(tag);
-        let _ = match result {
+        // Whatever it says, it brings no data any more that the slot would have to wait for;
+        // perhaps another request than the one whose answer is settled.
+        if self.slots.end_fetching(tag).is_some() {
+            self.slots.forget_answer(tag);
+        }
+        match result {
             UBLK_IO_RES_NEED_GET_DATA if asks => {
-                self.slots.take(tag, taken) && {
-                    self.slots.set_nonsense(tag, Where::Kernel);
-                    true
+                if self.slots.take(tag, taken) {
+                    self.taken_anew_to_fail(tag, true);
                 }
             }
-            UBLK_IO_RES_OK => self.slots.take(tag, taken),
-            _ => self.slots.gone(tag, taken),
-        };
+            UBLK_IO_RES_OK => _ = self.slots.take(tag, taken),
+            _ => _ = self.slots.gone(tag, taken),
+        }
+    }
+
+    /// The slot has a request that is not even looked at.
+    fn taken_anew_to_fail(&mut self, tag: u16, is_to_fetch: bool) {
+        self.slots.forget_answer(tag);
+        self.slots.set_nonsense(tag, if is_to_fetch { Where::Kernel } else { Where::Buffer });
     }
 }
 

@@ -122,7 +122,7 @@ fn nanoseconds(time: Duration) -> u64 {
 
 /// Since when a request waits for something, beyond the turn in which it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Since {
+pub(super) enum Since {
     /// It does not wait.
     Answered,
     /// Its turn was not timed.
@@ -249,16 +249,22 @@ impl Metering {
 
     /// A request was answered that may have waited.
     pub(super) fn ended(&mut self, tag: u16) {
-        let since = core::mem::replace(&mut self.since[usize::from(tag)], Since::Answered);
-        if since == Since::Answered {
-            return;
+        match self.forget(tag) {
+            Since::Answered => return,
+            Since::Untimed => {}
+            Since::Time(since) => self.ended.push(since),
         }
-        self.waiting -= 1;
         self.late += 1;
-        Meter::mark(&self.meter.waits[usize::from(tag)]);
-        if let Since::Time(since) = since {
-            self.ended.push(since);
+    }
+
+    /// A request that may have waited is not the server's any more; since when it waited.
+    pub(super) fn forget(&mut self, tag: u16) -> Since {
+        let since = core::mem::replace(&mut self.since[usize::from(tag)], Since::Answered);
+        if since != Since::Answered {
+            self.waiting -= 1;
+            Meter::mark(&self.meter.waits[usize::from(tag)]);
         }
+        since
     }
 }
 #[cfg(test)]

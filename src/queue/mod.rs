@@ -15,6 +15,8 @@ mod meter;
 mod mover;
 mod paths;
 mod plan;
+mod room;
+mod spin;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -40,6 +42,8 @@ use deadlines::Deadlines;
 use descriptors::Descriptors;
 use meter::Metering;
 use mover::CharDevice;
+use room::Room;
+use spin::Spin;
 use static_assertions::assert_not_impl_any;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -81,6 +85,10 @@ pub(crate) struct Queue<K: Kernel, H> {
     metering: Option<Box<Metering>>,
     /// Where requests may not wait for as long as they like.
     deadlines: Option<Box<Deadlines>>,
+    /// Where it looks for requests before it sleeps.
+    spin: Option<Spin>,
+    /// Writes for whose data there is no memory.
+    room: Room,
     // Dropped last: the driver has all back before a stranger's code runs.
     handler: H,
     _of_this_thread: PhantomData<*mut ()>,
@@ -99,6 +107,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             submissions: most + commands + calls,
             completions: most + tags + calls,
             one_task: true,
+            tells: plan.spin > Duration::ZERO,
         };
         let mut ring = Ring::new(kernel, ring_plan)?;
         let descriptors = Descriptors::map(
@@ -127,6 +136,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let metered = |meter| Metering::new(meter, plan.depth, only_requests);
         let metering = plan.meter.clone().map(metered);
         let deadlines = plan.request_timeout.map(|timeout| Deadlines::new(timeout, plan.depth));
+        let spin = Spin::new(plan.spin);
         let batch = plan.batches.then(|| Batch::new(&mut ring, &plan)).transpose()?;
         Ok(Self {
             ring,
@@ -141,6 +151,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             stats: QueueStats::default(),
             metering: metering.map(Box::new),
             deadlines: deadlines.map(Box::new),
+            spin,
+            room: Room::default(),
             handler,
             _of_this_thread: PhantomData,
         })
@@ -174,7 +186,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             completions += self.batch.as_ref().map_or(0, Batch::sure);
         }
         let deadline = self.deadlines.as_ref().and_then(|deadlines| deadlines.next());
-        self.ring.wait_for(completions, deadline)?;
+        self.wait(completions, deadline)?;
         if let Some(metering) = &mut self.metering {
             metering.begin(self.ring.ready(), &self.stats, self.ring.kernel());
         }
@@ -252,25 +264,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let taken = self.ring.taken();
         let asks = self.plan.path == DataPath::GetData;
         match result {
-            UBLK_IO_RES_OK => {
-                let fetched = self.slots.end_fetching(tag);
-                match (self.slots.take(tag, taken), fetched) {
-                    (false, _) => return Ok(false),
-                    (true, Some(cookie)) => {
-                        self.fetched(tag, cookie)?;
-                        self.note_waiting(tag);
-                    }
-                    (true, None) => self.start(tag, false)?,
-                }
-                Ok(true)
-            }
-            UBLK_IO_RES_NEED_GET_DATA if asks && !self.slots.is_fetching(tag) => {
-                let fits = self.slots.take(tag, taken);
-                if fits {
-                    self.start(tag, true)?;
-                }
-                Ok(fits)
-            }
+            UBLK_IO_RES_OK => self.came(tag, taken, false),
+            UBLK_IO_RES_NEED_GET_DATA if asks => self.came(tag, taken, true),
             // Whatever else it says, the command is over, and the slot not ours to answer.
             _ if !self.slots.gone(tag, taken) => Ok(false),
             UBLK_IO_RES_ABORT => Ok(true),
@@ -280,6 +275,20 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 Err(QueueError::Refused { tag, errno })
             }
         }
+    }
+
+    /// A slot's command has completed with a request. `false` when that cannot be.
+    #[inline(always)] // into `turn`, too
+    fn came(&mut self, tag: u16, taken: u64, has_data_to_fetch: bool) -> Result<bool, QueueError> {
+        let fetching = self.slots.end_fetching(tag);
+        if !self.slots.take(tag, taken) {
+            return Ok(false);
+        }
+        match fetching {
+            None => self.start(tag, has_data_to_fetch)?,
+            Some(cookie) => self.fetch_ended(tag, cookie, has_data_to_fetch)?,
+        }
+        Ok(true)
     }
 
     /// The server owns the slot and its descriptor holds a request.
@@ -399,6 +408,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Answers the request, which waits for nothing, and offers its slot again.
     fn commit(&mut self, tag: u16, mut answer: Result<(), Errno>) -> Result<(), QueueError> {
         if self.slots.place(tag) != Where::Buffer {
+            if let Where::TakenBack(has_data_to_fetch) = self.slots.place(tag) {
+                return self.begin_anew(tag, has_data_to_fetch); // nobody waits for this answer
+            }
             if self.slots.is_unfetched(tag) {
                 // The driver takes no answer to such a write before.
                 self.slots.settle(tag, answer);

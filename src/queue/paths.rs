@@ -18,7 +18,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     pub(super) fn place(&self, request: &Request, op_flags: u32, has_data_to_fetch: bool) -> Where {
         let is_registered = ublk::flags(op_flags) & ublk::UBLK_IO_F_NEED_REG_BUF == 0;
         match self.plan.path {
-            _ if request.data_bytes() == 0 => Where::Buffer,
+            // Before 6.2 there may be something to fetch for a flush.
+            _ if request.data_bytes() == 0 && !has_data_to_fetch => Where::Buffer,
             DataPath::ZeroCopy if is_registered => Where::Table,
             DataPath::ZeroCopy | DataPath::ZeroCopyByHand | DataPath::UserCopy => Where::Kernel,
             // Of a read: from where the kernel shall take it is for the handler to say.
@@ -104,24 +105,49 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         Ok(self.ring.submissions().push(get_data)?)
     }
 
-    /// The driver has put a write's data where it was told to; it says again what was written, for
-    /// it may be less if that place was no good.
-    pub(super) fn fetched(&mut self, tag: u16, cookie: u8) -> Result<(), QueueError> {
+    /// A command is over that had the driver put a write's data somewhere: the data is there, or
+    /// the write was taken back.
+    pub(super) fn fetch_ended(
+        &mut self,
+        tag: u16,
+        cookie: u8,
+        is_to_fetch: bool,
+    ) -> Result<(), QueueError> {
+        let descriptor = self.descriptors.copy(tag);
+        // What is no write was never asked for.
+        if is_to_fetch || ublk::op(descriptor.op_flags) != ublk::UBLK_IO_OP_WRITE {
+            self.taken_back(tag, cookie, is_to_fetch)?;
+        } else {
+            self.fetched(tag, cookie, &descriptor)?;
+        }
+        self.note_waiting(tag);
+        Ok(())
+    }
+
+    /// A write's data is where it was to be put; the driver says again what was written, for it
+    /// may be less if that place was no good.
+    fn fetched(
+        &mut self,
+        tag: u16,
+        cookie: u8,
+        descriptor: &ublk::ublksrv_io_desc,
+    ) -> Result<(), QueueError> {
         if self.slots.answer(tag).is_some() {
             return self.commit_if_settled(tag);
         }
-        let again = Request::decode(&self.descriptors.copy(tag), &self.plan.limits);
+        let again = Request::decode(descriptor, &self.plan.limits);
+        let whole = again == Ok(self.slots.request(tag));
         let result = match again {
-            Ok(request) if request == self.slots.request(tag) => Ok(request.data_bytes()),
+            Ok(request) if whole => Ok(request.data_bytes()),
             _ => Err(Errno::EIO),
         };
-        match (self.slots.place(tag), result) {
-            (Where::Buffer, Ok(_)) => self.enter(tag, |handler, io| handler.start(io)),
-            (Where::Buffer, Err(errno)) => {
+        match result {
+            _ if self.has_started(tag) => self.resume(tag, Completion { cookie, result }),
+            Ok(_) => self.enter(tag, |handler, io| handler.start(io)),
+            Err(errno) => {
                 self.slots.settle(tag, Err(errno));
                 self.commit_if_settled(tag)
             }
-            (_, result) => self.resume(tag, Completion { cookie, result }),
         }
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct QueuePlan<F> {
     pub(crate) meter: Option<Arc<Meter>>,
     /// How long a request may wait, once its handler has returned.
     pub(crate) request_timeout: Option<Duration>,
+    /// How long its thread looks for requests before it sleeps.
+    pub(crate) spin: Duration,
     /// Set when the queue shall leave although its slots are live,
     pub(crate) leave: Arc<AtomicBool>,
     /// and then signalled.
@@ -135,6 +137,7 @@ mod tests {
             cpus: Vec::new(),
             meter: None,
             request_timeout: None,
+            spin: Duration::ZERO,
             leave: Arc::default(),
             wake: Arc::new(4),
             calls: wakers.then(|| Calls { event: Arc::new(5), wakers: Wakers::deaf() }),

@@ -2,11 +2,14 @@
 //! to, and completions that no kernel should send.
 
 mod leaving;
+mod room;
+mod spin;
 
 use super::*;
 use crate::control::{Control, DeviceInfo};
 use crate::features::Features;
 use crate::geometry::Geometry;
+use crate::handler::RegionIndex;
 use crate::needs::{Access, Needs};
 use crate::request::{Limits, Operation, Request};
 use crate::sim::{Ask, Choices, Faults, Profile, Sim, Task};
@@ -25,11 +28,18 @@ mod at {
     pub(super) const DONE: u64 = 0;
     /// Waits for a tenth of a second.
     pub(super) const DELAY: u64 = 4096;
+    /// Waits for a millisecond.
+    pub(super) const SOON: u64 = 5 * 4096;
     /// Waits for a waker.
     pub(super) const PARK: u64 = 2 * 4096;
     /// Answered, though parked.
     pub(super) const PARKED_AND_DONE: u64 = 3 * 4096;
+    /// Has its data put into a region, and waits for a tenth of a second if that does not come.
+    pub(super) const STORE: u64 = 4 * 4096;
 }
+
+/// The number of a request that waits for its data to come into a region.
+const STORING: u8 = 7;
 
 /// Serves by place, and counts how often it is entered anew.
 #[derive(Debug, Default)]
@@ -43,7 +53,9 @@ impl Handler for ByPlace {
         self.started += 1;
         match io.request().offset {
             at::DELAY => io.delay(100 * MS, 0).unwrap(),
+            at::SOON => io.delay(MS, 0).unwrap(),
             at::PARK => io.park(0),
+            at::STORE => return io.store(RegionIndex(0), 0, STORING),
             place => {
                 if place == at::PARKED_AND_DONE {
                     io.park(0);
@@ -54,8 +66,15 @@ impl Handler for ByPlace {
         Step::Pending
     }
 
-    fn resume(&mut self, _: &mut Io<'_>, _: Completion) -> Step {
+    fn resume(&mut self, io: &mut Io<'_>, done: Completion) -> Step {
         self.resumed += 1;
+        if done.cookie == STORING && done.result.is_err() {
+            assert_eq!(done.result, Err(Errno::ECANCELED));
+            let again = io.store(RegionIndex(0), 0, STORING);
+            assert!(matches!(again, Step::Done(Err(Errno::EIO))), "it is not there");
+            io.delay(100 * MS, 0).unwrap();
+            return Step::Pending;
+        }
         Step::Done(Ok(()))
     }
 }
@@ -72,6 +91,21 @@ struct House {
 /// A queue that has offered nothing yet.
 fn made(path: DataPath, batches: bool, depth: u16) -> House {
     let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
+    let needs = Needs { operations: 1, wakers: true, ..Needs::default() };
+    made_on(sim, Wish { path, batches, depth, needs, spin: Duration::ZERO })
+}
+
+/// What a device and its queue are to be.
+struct Wish {
+    path: DataPath,
+    batches: bool,
+    depth: u16,
+    needs: Needs,
+    spin: Duration,
+}
+
+fn made_on(sim: Sim, wish: Wish) -> House {
+    let Wish { path, batches, depth, needs, spin } = wish;
     let kernel = sim.task();
     let mut control = Control::open(kernel.clone()).unwrap();
     let batch = if batches { Features::BATCH_IO } else { Features::empty() };
@@ -95,11 +129,12 @@ fn made(path: DataPath, batches: bool, depth: u16) -> House {
         size_bytes: Arc::default(),
         path,
         batches,
-        needs: Needs { operations: 1, wakers: true, ..Needs::default() },
+        needs,
         char_device: Arc::new(kernel.open(c"/dev/ublkc0").unwrap()),
         cpus: Vec::new(),
         meter: None,
         request_timeout: Some(TIMEOUT),
+        spin,
         leave: Arc::default(),
         wake: Arc::new(kernel.event().unwrap()),
         calls: Some(Calls { event, wakers: wakers.clone() }),
@@ -110,11 +145,7 @@ fn made(path: DataPath, batches: bool, depth: u16) -> House {
 
 /// The same, live.
 fn live(path: DataPath, batches: bool, depth: u16) -> House {
-    let mut house = made(path, batches, depth);
-    house.queue.offer_all().unwrap();
-    let pid = house.queue.ring.kernel().process();
-    house.control.device(house.id).start(pid).unwrap();
-    house
+    made(path, batches, depth).live()
 }
 
 fn read(offset: u64) -> Ask {
@@ -126,6 +157,13 @@ fn write(offset: u64) -> Ask {
 }
 
 impl House {
+    fn live(mut self) -> Self {
+        self.queue.offer_all().unwrap();
+        let pid = self.queue.ring.kernel().process();
+        self.control.device(self.id).start(pid).unwrap();
+        self
+    }
+
     fn ask(&self, ask: Ask) -> u64 {
         self.sim.ask(self.id, 0, ask).unwrap()
     }

@@ -1,11 +1,13 @@
 //! Submitting and waiting: the one place that calls `io_uring_enter`, and what its errnos mean.
 
 use super::queues::Entry;
+use super::spsc::Index;
 use super::{Ring, RingError};
 use crate::errno::Errno;
 use crate::kernel::Kernel;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
-use ublkit_sys::io_uring::IORING_ENTER_GETEVENTS;
+use ublkit_sys::io_uring::{IORING_ENTER_GETEVENTS, IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN};
 
 /// How often `io_uring_enter` may ask to try again, without any progress, before that is an error.
 const TRIES: u32 = 100;
@@ -50,6 +52,28 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
                 return Ok(Woken::Deadline);
             }
         }
+    }
+
+    /// Submits all that is queued, and has the kernel do what waits for this task; does not sleep.
+    pub(crate) fn look(&mut self) -> Result<(), RingError> {
+        let mut tries = 0;
+        loop {
+            self.enter(0, IORING_ENTER_GETEVENTS, None, &mut tries)?;
+            if self.sq.queued() == 0 || self.cq.has_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether so many CQEs are there, or a [`look`](Self::look) would find more. Of a ring whose
+    /// kernel does not tell, only those that are there count. No system call.
+    #[inline]
+    pub(crate) fn has_news(&self, completions: u32) -> bool {
+        // Relaxed: nothing but the word itself is believed.
+        let waits = self.work.as_ref().is_some_and(|flags| {
+            flags.load(Ordering::Relaxed) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW) != 0
+        });
+        waits || self.cq.ready() >= completions
     }
 
     /// Submits all that is queued, and asks for no completions: with `DEFER_TASKRUN` the driver can

@@ -24,6 +24,8 @@ pub(crate) use sqe::{Address, Data, Elements, FileName, Slot, Sqe, Sqe128};
 pub(crate) use tests::{Played, fake_submissions};
 
 use crate::kernel::{Kernel, Registration, RingName};
+use core::sync::atomic::AtomicU32;
+use mapped::Mapped;
 use queues::CompletionQueue;
 
 /// A ring of one task; `S` says how long its SQEs are.
@@ -32,6 +34,8 @@ pub(crate) struct Ring<K: Kernel, S: Entry> {
     kernel: K,
     sq: SubmissionQueue<S>,
     cq: CompletionQueue,
+    /// Where the kernel says that work waits for this task, if it shall.
+    work: Option<Mapped<AtomicU32>>,
     /// The registered index, where the kernel gave one.
     registered: Option<u32>,
     /// Closed last: the mappings above hold no reference of their own that matters.

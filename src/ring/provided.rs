@@ -142,7 +142,7 @@ mod tests {
     use crate::ring::{Played, RingPlan, Sqe};
 
     fn provided(buffers: u16) -> Provided {
-        let plan = RingPlan { submissions: 3, completions: 4, one_task: false };
+        let plan = RingPlan { submissions: 3, completions: 4, one_task: false, tells: false };
         let mut ring = Ring::<_, Sqe>::new(Played::default(), plan).unwrap();
         ring.provide(buffers).unwrap()
     }

@@ -1,5 +1,6 @@
 //! Making a ring: the best flags first, fewer where the kernel refuses.
 
+use super::mapped::Mapped;
 use super::queues::{CompletionQueue, Entry, SubmissionQueue};
 use super::{Ring, RingError};
 use crate::errno::Errno;
@@ -9,7 +10,7 @@ use ublkit_sys::io_uring::{
     IORING_FEAT_EXT_ARG, IORING_FEAT_NODROP, IORING_FEAT_SINGLE_MMAP, IORING_FEAT_SUBMIT_STABLE,
     IORING_OFF_SQ_RING, IORING_OFF_SQES, IORING_SETUP_COOP_TASKRUN, IORING_SETUP_CQSIZE,
     IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_NO_SQARRAY, IORING_SETUP_SINGLE_ISSUER,
-    IORING_SETUP_SUBMIT_ALL, io_uring_cqe, io_uring_params,
+    IORING_SETUP_SUBMIT_ALL, IORING_SETUP_TASKRUN_FLAG, io_uring_cqe, io_uring_params,
 };
 
 /// What a ring is for, and so how large it must be.
@@ -21,6 +22,8 @@ pub(crate) struct RingPlan {
     pub(crate) completions: u32,
     /// Whether only the task that makes the ring uses it, and always enters it to wait.
     pub(crate) one_task: bool,
+    /// Whether the kernel shall say when it has work for that task, for one that does not sleep.
+    pub(crate) tells: bool,
 }
 
 /// The flags of a ring for one task, best first. Each row leaves out what came latest:
@@ -62,6 +65,7 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
         let indices = map(&kernel, &file, IORING_OFF_SQ_RING, array_bytes.max(cqes_bytes))?;
         let sqes_bytes = u64::from(params.sq_entries) * size_of::<S>() as u64;
         let sqes = map(&kernel, &file, IORING_OFF_SQES, sqes_bytes)?;
+        let work = if plan.tells { Some(Mapped::locate(&indices, sq.flags, 1)?) } else { None };
         let sq = SubmissionQueue::new(&indices, &sqes, &params)?;
         let cq = CompletionQueue::new(&indices, &params)?;
         let registered = if plan.one_task {
@@ -69,7 +73,7 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
         } else {
             None
         };
-        Ok(Self { kernel, sq, cq, registered, file })
+        Ok(Self { kernel, sq, cq, work, registered, file })
     }
 }
 
@@ -79,9 +83,12 @@ fn setup<K: Kernel, S: Entry>(
 ) -> Result<(K::File, io_uring_params), RingError> {
     let steps = if plan.one_task { ONE_TASK } else { ANY_TASK };
     let mut refused = Errno::EINVAL;
-    for flags in steps {
+    for &flags in steps {
+        let runs_when_asked = flags & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN) != 0;
+        let tells = if plan.tells && runs_when_asked { IORING_SETUP_TASKRUN_FLAG } else { 0 };
+        let flags = flags | tells | S::SETUP_FLAGS | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL;
         let mut params = io_uring_params {
-            flags: flags | S::SETUP_FLAGS | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL,
+            flags,
             cq_entries: plan.completions.max(plan.submissions),
             ..io_uring_params::default()
         };

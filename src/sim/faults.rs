@@ -53,6 +53,9 @@ pub struct Faults {
     pub stuck_operation: u8,
     /// A request's pages find no room in a ring's table, as for lack of memory.
     pub refuse_pages: u8,
+    /// The driver finds no memory for any of a write's data where the server has it put: the
+    /// request comes again, at once and not after 3 ms; with 255 always.
+    pub no_room: u8,
     /// A batch is not taken to its end: so many times in 256, after each of its elements.
     pub short_batch: u8,
     /// The command that brings tags finds no buffer, and ends with `ENOBUFS`; never two times in a
@@ -82,6 +85,7 @@ impl Faults {
             short_transfer: 64,
             interrupt_operation: 32,
             refuse_pages: 64,
+            no_room: 32,
             short_batch: 32,
             no_buffer: 32,
             fail_operation: 0,

@@ -2,6 +2,7 @@
 
 use super::Sim;
 use super::block::Request;
+use super::faults::Faults;
 use super::ublk::SlotName;
 use super::world::World;
 use ublkit_sys::ublk as sys;
@@ -27,6 +28,11 @@ impl Sim {
         let mut world = self.shared.lock();
         let device = world.devices.find(id)?;
         world.inject(SlotName { device, queue, tag }, request)
+    }
+
+    /// From now on the kernel does that.
+    pub fn set_faults(&self, faults: Faults) {
+        self.shared.lock().faults = faults;
     }
 
     /// The machine has so many CPUs, 4 unless said otherwise: no device has more queues.

@@ -432,6 +432,10 @@ unsafe impl Kernel for Task {
     fn sleep(&self, time: Duration) {
         self.block(Wait::Time, Some(time));
     }
+
+    fn give_way(&self) {
+        self.sleep(Duration::from_micros(1));
+    }
 }
 
 /// More calls in a row that come to nothing than a program makes that looks at its completions.

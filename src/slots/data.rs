@@ -102,7 +102,7 @@ impl Slots {
         let unfilled = match slot.data {
             Where::Kernel => true,
             Where::Table => slot.filled_bytes < slot.data_bytes,
-            Where::Buffer | Where::Copy | Where::Given | Where::Region(..) => false,
+            _ => false,
         };
         unfilled && slot.request.operation == Operation::Read
     }

@@ -3,6 +3,7 @@
 
 mod data;
 mod elements;
+mod fetching;
 mod operations;
 mod share;
 #[cfg(test)]
@@ -52,6 +53,11 @@ pub(crate) enum Where {
     Table,
     /// In a region from so many bytes on, from where the kernel takes it.
     Region(u16, usize),
+    /// Where nobody looks: a write's data that nobody wants, but that must be fetched.
+    Waste,
+    /// With the kernel, which took the request back and has sent another one to the slot, whose
+    /// data is to be fetched or not.
+    TakenBack(bool),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +97,8 @@ pub(crate) struct Slots {
     slots: Box<[Slot]>,
     buffers: ManuallyDrop<Pages>,
     buffer_bytes: usize,
+    /// Where data goes that nobody wants: as long as a buffer, with a page that stays.
+    waste: NonNull<u8>,
     /// Buffers that were made later, for slots that have left theirs behind,
     later: ManuallyDrop<Vec<Pages>>,
     /// and of all buffers those that nobody uses any more.
@@ -131,9 +139,15 @@ impl Slots {
             parked: None,
         };
         let buffer_bytes = buffer_bytes as usize;
-        let total = usize::from(share.count(depth)).checked_mul(buffer_bytes);
-        let buffers = Pages::new(total.ok_or(Errno::ENOMEM)?)?;
+        let count = usize::from(share.count(depth));
+        let wastes = usize::from(path == DataPath::GetData);
+        let total = (count + wastes).checked_mul(buffer_bytes).ok_or(Errno::ENOMEM)?;
+        let buffers = Pages::new(total)?;
         let place = |index| buffers.at(usize::from(index) * buffer_bytes, buffer_bytes);
+        let waste = buffers.at(count * buffer_bytes, wastes * buffer_bytes);
+        if wastes > 0 {
+            buffers.hold_page(count * buffer_bytes);
+        }
         let slot_of = |tag| match share.index(tag) {
             Some(index) => slot(place(index), State::New),
             None => slot(NonNull::dangling(), State::Gone),
@@ -144,6 +158,7 @@ impl Slots {
             slots: (0..depth).map(slot_of).collect(),
             buffers: ManuallyDrop::new(buffers),
             buffer_bytes,
+            waste,
             later: ManuallyDrop::new(Vec::new()),
             spare: Vec::new(),
             regions: ManuallyDrop::new(regions),
@@ -194,27 +209,6 @@ impl Slots {
         if self.lends { self.address(tag) } else { Address::NONE }
     }
 
-    /// Gives the slot to the kernel, to have a write's data put where it is to be: into the buffer,
-    /// or into a region from `place` on. `cookie` is the handler's who waits for that.
-    pub(crate) fn fetch_data(
-        &mut self,
-        tag: u16,
-        place: Option<(u16, usize)>,
-        cookie: u8,
-        command: u64,
-    ) -> Address {
-        let slot = self.slot(tag);
-        assert!(slot.data == Where::Kernel, "the data is to be asked for");
-        slot.data = match place {
-            Some((region, offset)) => Where::Region(region, offset),
-            None => Where::Buffer,
-        };
-        slot.fetching = Some(cookie);
-        let address = self.address(tag);
-        self.hand_over(tag, command);
-        address
-    }
-
     #[inline]
     fn hand_over(&mut self, tag: u16, command: u64) {
         let slot = self.slot(tag);
@@ -239,6 +233,13 @@ impl Slots {
         // kernel has the slot; that ends with the command's completion (`take`, `gone`). To regions
         // there are none but to atomics.
         unsafe { Address::new(place) }
+    }
+
+    /// Where data goes that nobody wants, for the kernel.
+    fn waste(&self) -> Address {
+        // SAFETY: as long as a buffer, in the same mapping (`new`), on `DataPath::GetData`, the
+        // only path that fetches; nobody refers to it.
+        unsafe { Address::new(self.waste) }
     }
 
     /// The kernel's slot is told of by command number `again`, for it was not taken with `command`.
@@ -275,6 +276,7 @@ impl Slots {
     pub(crate) fn gone(&mut self, tag: u16, taken: u64) -> bool {
         let was = self.leave_kernel(tag, taken, State::Gone);
         self.live -= u16::from(was);
+        self.slot(tag).fetching = None;
         was
     }
 
@@ -292,19 +294,6 @@ impl Slots {
     #[inline]
     pub(crate) fn is_servers(&self, tag: u16) -> bool {
         self.get(tag).state == State::Server
-    }
-
-    /// Whether the slot's command is to bring a write's data.
-    #[inline]
-    pub(crate) fn is_fetching(&self, tag: u16) -> bool {
-        self.get(tag).fetching.is_some()
-    }
-
-    /// Whether the slot's command was to bring a write's data; ends that, and answers the number of
-    /// the handler who waits.
-    #[inline]
-    pub(crate) fn end_fetching(&mut self, tag: u16) -> Option<u8> {
-        self.slot(tag).fetching.take()
     }
 
     /// Notes what the server is asked, and where its data is.

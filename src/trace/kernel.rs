@@ -260,6 +260,10 @@ unsafe impl<K: Kernel> Kernel for Traced<K> {
     fn sleep(&self, time: Duration) {
         self.voice.kernel.sleep(time);
     }
+
+    fn give_way(&self) {
+        self.voice.kernel.give_way();
+    }
 }
 
 impl<K: Kernel> File<K> {

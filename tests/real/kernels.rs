@@ -11,6 +11,8 @@ pub enum Quirk {
     FirstPids,
     /// SET_PARAMS takes a limit on requests that is below a page.
     TinyRequests,
+    /// A write's short result, or data that found no room, is the whole of it.
+    PartsAreWhole,
 }
 
 /// What is known of a series of kernels.
@@ -43,16 +45,17 @@ pub const SERIES: &[Series] = &[
             .union(Features::AUTO_BUF_REG)
             .union(NEWER),
         quirks: &[Quirk::AnyOpener],
-        cases: 112,
+        cases: 116,
     },
     Series {
         name: "6.16",
         absent: NEWER,
         quirks: &[Quirk::TinyRequests, Quirk::FirstPids],
-        cases: 108,
+        cases: 112,
     },
-    Series { name: "6.18", absent: NEWER, quirks: &[Quirk::TinyRequests], cases: 108 },
-    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 115 },
+    Series { name: "6.18", absent: NEWER, quirks: &[Quirk::TinyRequests], cases: 112 },
+    Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 119 },
+    Series { name: "7.3", absent: Features::empty(), quirks: &[Quirk::PartsAreWhole], cases: 119 },
 ];
 
 /// The row for a kernel's release, such as `6.12.107+deb13-amd64`: the last that is not newer.

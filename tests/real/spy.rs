@@ -16,6 +16,8 @@ use ublkit::sys::ublk::descriptors_offset_bytes;
 pub struct Spy {
     /// Calls through the seam so far, sleeps and looks at the clock aside.
     pub calls: Arc<AtomicU64>,
+    /// How often a busy wait gave way to others.
+    pub looks: Arc<AtomicU64>,
     /// Maps a queue's descriptors at a place that is computed from the queue's own depth: the
     /// mistake that gives every queue the first one's descriptors.
     pub wrong_stride: bool,
@@ -153,5 +155,10 @@ unsafe impl Kernel for Spy {
 
     fn sleep(&self, time: Duration) {
         Linux.sleep(time);
+    }
+
+    fn give_way(&self) {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        Linux.give_way();
     }
 }

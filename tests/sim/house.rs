@@ -167,6 +167,8 @@ pub struct House {
     pub path: DataPath,
     /// Whether one command does for many slots.
     pub batches: bool,
+    /// How long queues look before they sleep.
+    pub spin: Duration,
     pub access: Access,
     /// Whether the files that it serves play disks, which discard.
     pub disks: bool,
@@ -186,6 +188,7 @@ impl fmt::Debug for House {
         let Self { profile, queues, threads, depth, max_io_bytes, geometry, path, .. } = self;
         let (access, recovery) = (self.access, self.recovery);
         let batches = if self.batches { ", in batches" } else { "" };
+        let spin = if self.spin.is_zero() { "" } else { ", that spin" };
         let Geometry { logical_block_bytes, durability, .. } = geometry;
         write!(
             f,
@@ -193,7 +196,7 @@ impl fmt::Debug for House {
         )?;
         write!(
             f,
-            "blocks of {logical_block_bytes}, {durability:?}, {path} to {access:?}{batches}"
+            "blocks of {logical_block_bytes}, {durability:?}, {path} to {access:?}{batches}{spin}"
         )?;
         write!(f, ", {recovery}")
     }
@@ -212,6 +215,7 @@ impl House {
             geometry: Geometry::new(1 << 20),
             path: DataPath::Copy,
             batches: false,
+            spin: Duration::ZERO,
             access: Access::Slices,
             disks: false,
             whims: &[Whim::Serve],
@@ -255,7 +259,7 @@ impl House {
     pub fn recover(&self, kernel: Task, id: u32, store: &Store) -> Result<Server<Task>, Error> {
         // The oldest kernel may notice only after half a minute that a server is gone.
         let builder = Builder::new().timeout(Duration::from_secs(90));
-        let builder = builder.threads_per_queue(self.threads);
+        let builder = builder.threads_per_queue(self.threads).spin(self.spin);
         match store.clone() {
             Store::Memory(memory) => builder.recover_on(kernel, id, memory),
             Store::File(file) => builder.recover_on(kernel, id, file),
@@ -275,6 +279,7 @@ impl House {
             .max_io_bytes(self.max_io_bytes)
             .data_path(self.path)
             .batches(self.batches)
+            .spin(self.spin)
             .recovery(self.recovery)
             .timeout(Duration::from_secs(30))
     }

@@ -2,6 +2,7 @@
 
 use crate::files;
 use crate::house::{DURABILITIES, House, WHIMS, Whim};
+use core::time::Duration;
 use proptest::prelude::*;
 use ublkit::sim::{Choices, Faults, Load, Profile, Sim};
 use ublkit::{Access, Builder, DataPath, Geometry, Memory, QueueStats};
@@ -31,6 +32,7 @@ prop_compose! {
             &[Access::Slices, Access::Operations, Access::Regions][..],
         ),
         batches: bool,
+        spins: bool,
         bearable: bool,
     ) -> House {
         let mut geometry = Geometry::new(1 << 20);
@@ -51,6 +53,7 @@ prop_compose! {
             geometry,
             path,
             batches,
+            spin: Duration::from_micros(if spins { 20 } else { 0 }),
             access,
             faults: Faults { fewer_features: 0, ..faults },
             ..House::new()

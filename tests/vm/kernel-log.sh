@@ -31,6 +31,8 @@ allowed=(
   # (ublk_cancel_cmd) when the ring's own cancelling looks whether it is there (WARN_ON_ONCE(io->cmd
   # != cmd)), without the lock, and then finds it taken.
   'WARNING: drivers/block/ublk_drv.c:2929 at ublk_ch_uring_cmd'
+  # Cases take a server's memory away; the line that follows would tell of the whole machine's.
+  '[ ]ublk[0-9]+-q[0-9]+ invoked oom-killer'
 )
 
 judge() { # FILE: 0 clean, 1 faulty; prints the places

@@ -180,10 +180,14 @@ unsafe impl Kernel for Played {
         script.now += time;
         script.calls.push(Call::Sleep(time));
     }
+
+    fn give_way(&self) {
+        self.script().now += Duration::from_micros(1);
+    }
 }
 
 fn plan(one_task: bool) -> RingPlan {
-    RingPlan { submissions: 3, completions: 4, one_task }
+    RingPlan { submissions: 3, completions: 4, one_task, tells: false }
 }
 
 /// A ring with so many SQEs queued; what it took to make it is forgotten.
@@ -217,6 +221,13 @@ fn the_best_flags_are_asked_for_first() {
     let best = [1 << 16 | 1 << 13 | 1 << 12, 1 << 13 | 1 << 12, 1 << 12 | 1 << 8, 1 << 8, 0];
     assert_eq!(flags(&kernel.calls()), best.map(|flags| flags | ALWAYS));
 
+    // With `TASKRUN_FLAG`, where work waits for the task to ask.
+    kernel.script().setups = [Errno::EINVAL; 5].into();
+    let tells = RingPlan { tells: true, ..plan(true) };
+    assert!(Ring::<_, Sqe>::new(kernel.clone(), tells).is_err());
+    let telling = best.map(|flags| flags | if flags == 0 { 0 } else { 1 << 9 } | ALWAYS);
+    assert_eq!(flags(&kernel.calls()), telling);
+
     kernel.script().setups = [Errno::EINVAL; 2].into();
     assert!(Ring::<_, Sqe128>::new(kernel.clone(), plan(false)).is_err());
     assert_eq!(flags(&kernel.calls()), [1 << 16, 0].map(|flags| flags | 1 << 10 | ALWAYS));
@@ -246,7 +257,7 @@ fn a_ring_without_what_it_relies_on_is_refused() {
     let others = needs.iter().fold(u32::MAX, |others, feature| others & !feature);
     assert_eq!(lacking(others), None, "it relies on no more");
     for (submissions, completions) in [(ENTRIES + 1, 1), (1, ENTRIES + 1)] {
-        let long = RingPlan { submissions, completions, one_task: true };
+        let long = RingPlan { submissions, completions, one_task: true, tells: false };
         let short = Ring::<_, Sqe>::new(Played::default(), long).err();
         assert!(matches!(short, Some(RingError::Impossible(_))), "{short:?}");
     }

@@ -230,6 +230,11 @@ impl World {
         let copies = self.devices.all[name.device].copies();
         let Some(request) = self.clients.requests.get(&id).cloned() else { return false };
         if copies && request.op == sys::UBLK_IO_OP_WRITE {
+            let no_room = self.faults.no_room;
+            if no_room == 255 || self.choices.chance(no_room.into(), 256) {
+                self.requeue(name);
+                return false;
+            }
             let copied = self.copy_to_server(&request, addr);
             if copied < request.data_bytes() {
                 // What could not be copied is left out, as if the client had asked for less.

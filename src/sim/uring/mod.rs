@@ -18,7 +18,10 @@ use operate::Operation;
 use provided::Group;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use ublkit_sys::io_uring::{IORING_SETUP_DEFER_TASKRUN, IORING_SQ_CQ_OVERFLOW, io_uring_cqe};
+use ublkit_sys::io_uring::{
+    IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_TASKRUN_FLAG, IORING_SQ_CQ_OVERFLOW,
+    IORING_SQ_TASKRUN, io_uring_cqe,
+};
 
 /// Where things lie in the shared page: not where a real kernel has them, for nobody may know.
 const SQ_HEAD: usize = 64;
@@ -129,6 +132,9 @@ impl World {
     pub(super) fn add_work(&mut self, id: FileId, work: Work) {
         let Some(ring) = self.ring(id) else { return };
         ring.work.push_back(work);
+        if ring.flags & IORING_SETUP_TASKRUN_FLAG != 0 {
+            ring.indices.word(SQ_FLAGS).fetch_or(IORING_SQ_TASKRUN, Ordering::Release);
+        }
         if !ring.defers() {
             let chore = Chore::Interrupt(id);
             if !self.chores.contains(&chore) {
@@ -139,6 +145,9 @@ impl World {
 
     /// Does the work that waits for the ring's task.
     pub(super) fn do_work(&mut self, id: FileId) {
+        if let Some(ring) = self.ring(id) {
+            ring.indices.word(SQ_FLAGS).fetch_and(!IORING_SQ_TASKRUN, Ordering::Release);
+        }
         while let Some(work) = self.ring(id).and_then(|ring| ring.work.pop_front()) {
             match work {
                 Work::Complete(cqe) => self.post(id, cqe),

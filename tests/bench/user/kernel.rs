@@ -159,4 +159,8 @@ unsafe impl<K: Kernel> Kernel for Apart<K> {
     fn sleep(&self, time: Duration) {
         self.call(|kernel| kernel.sleep(time));
     }
+
+    fn give_way(&self) {
+        self.call(Kernel::give_way);
+    }
 }

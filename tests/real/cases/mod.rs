@@ -19,10 +19,12 @@ mod power;
 pub mod recovery;
 mod resize;
 mod speed;
+mod spin;
 mod stat;
 pub mod supervise;
 mod system;
 mod threads;
+mod tight;
 mod trace;
 mod witness;
 
@@ -153,6 +155,8 @@ pub const CASES: &[Case] = &[
     Case { name: "threads: refused", needs: NOTHING, run: threads::refused },
     Case { name: "paths: one tag", needs: NOTHING, run: paths::one_tag },
     Case { name: "paths: chosen", needs: NOTHING, run: paths::chosen },
+    Case { name: "spin: data", needs: NOTHING, run: spin::data },
+    Case { name: "spin: rare requests", needs: NOTHING, run: spin::rare_requests },
     Case { name: "speed: beside brd", needs: NOTHING, run: speed::beside_brd },
     Case { name: "fs: ext4", needs: NOTHING, run: fs::ext4 },
     Case { name: "fs: ext4 on blocks of 4096", needs: NOTHING, run: fs::ext4_of_4096 },
@@ -205,6 +209,8 @@ pub const CASES: &[Case] = &[
     Case { name: "supervise: memory and OOM", needs: NOTHING, run: supervise::settings },
     Case { name: "supervise: its own mounts", needs: NOTHING, run: supervise::own_mounts },
     Case { name: "supervise: swap", needs: NOTHING, run: supervise::swap },
+    Case { name: "memory: there is no more", needs: NOTHING, run: tight::told },
+    Case { name: "memory: locked", needs: NOTHING, run: tight::locked },
     Case { name: "ordinary: a user's own device", needs: NOTHING, run: ordinary::whole_life },
     Case { name: "system: nodes by udev", needs: NOTHING, run: system::nodes },
     Case { name: "system: a service", needs: NOTHING, run: system::service },

@@ -1,0 +1,156 @@
+//! Writes whose data finds no memory where it is to go: the driver takes the request back, lets it
+//! wait, and sends it again.
+
+use super::*;
+use crate::region::Region;
+
+/// A device of so many slots, whose driver never has room.
+fn narrow_for(depth: u16, needs: Needs) -> House {
+    let faults = Faults { no_room: 255, ..Faults::default() };
+    let sim = Sim::new(Profile::NEWEST, Choices::seed(1), faults);
+    let (path, batches, spin) = (DataPath::GetData, false, Duration::ZERO);
+    made_on(sim, Wish { path, batches, depth, needs, spin }).live()
+}
+
+fn narrow(depth: u16) -> House {
+    narrow_for(depth, Needs { wakers: true, ..Needs::default() })
+}
+
+/// The same for a handler that says where in its region data goes.
+fn narrow_region() -> House {
+    let regions = vec![Arc::new(Region::new(4096).unwrap())];
+    let access = Access::Regions;
+    narrow_for(1, Needs { operations: 1, wakers: true, access, regions, ..Needs::default() })
+}
+
+impl House {
+    /// Turns, and lets the time pass that the driver waits.
+    fn try_again(&mut self) {
+        self.turn();
+        self.queue.ring.kernel().sleep(3 * MS);
+    }
+
+    /// Whether a write was given up, and its data goes where nobody looks.
+    fn gives_up(&self) -> bool {
+        let slots = &self.queue.slots;
+        (0..slots.depth()).any(|tag| slots.place(tag) == Where::Waste)
+    }
+
+    fn has_room(&self) {
+        self.sim.set_faults(Faults::default());
+    }
+}
+
+/// Each is tried for half a second, and all fail then, though each time another's data is there.
+#[test]
+fn data_for_which_there_is_no_room_costs_an_error() {
+    for depth in [1, 4] {
+        let mut house = narrow(depth);
+        let asked: Vec<u64> = (0..4).map(|block| house.ask(write(block * 8192))).collect();
+        let begun = house.now();
+        // The waste has room.
+        while !house.gives_up() {
+            house.try_again();
+            assert!(house.now() - begun < SECOND, "it is tried for ever");
+        }
+        assert!(house.now() - begun >= 500 * MS, "it is hardly tried");
+        house.has_room();
+        let mut answers = Vec::new();
+        while answers.len() < asked.len() {
+            house.turn();
+            answers.extend(asked.iter().filter_map(|asked| house.answered(*asked)));
+        }
+        let failed = answers.iter().filter(|errno| **errno == libc::EIO).count();
+        assert!(failed > 0 && failed + house.queue.handler.started as usize == 4, "{answers:?}");
+        let asked = house.ask(write(at::DONE));
+        assert_eq!(house.until_answered(asked), 0);
+        assert_eq!(house.sim.mistakes(), Vec::<String>::new());
+    }
+}
+
+/// Room is found after a while.
+#[test]
+fn a_moment_without_room_costs_nothing() {
+    let mut house = narrow(1);
+    let asked = house.ask(write(at::DONE));
+    house.until_fetching();
+    (0..50).for_each(|_| house.try_again());
+    house.has_room();
+    assert_eq!((house.until_answered(asked), house.queue.handler.started), (0, 1));
+}
+
+/// Meanwhile the slot gets another request.
+#[test]
+fn a_slot_has_another_request() {
+    for other in [read(at::DONE), write(at::PARKED_AND_DONE)] {
+        let mut house = narrow(1);
+        let first = house.ask(write(at::DONE));
+        house.until_fetching();
+        let second = house.ask(other);
+        house.turn();
+        house.turn();
+        house.has_room();
+        let answers = [second, first].map(|asked| house.until_answered(asked));
+        assert_eq!((answers, house.queue.handler.started), ([0; 2], 2));
+        assert_eq!(house.sim.mistakes(), Vec::<String>::new());
+    }
+}
+
+/// A handler that waits for the data is told, and the request begins when it has come to its end;
+/// as if there had been no other, with all its time.
+#[test]
+fn a_handler_is_told_and_starts_anew() {
+    let mut house = narrow_region();
+    let asked = house.ask(write(at::STORE));
+    house.until_fetching();
+    house.turn();
+    while house.queue.handler.resumed == 0 {
+        house.turn();
+    }
+    house.has_room();
+    assert_eq!(house.queue.handler.started, 1);
+    assert_eq!(house.until_answered(asked), 0);
+    let handler = &house.queue.handler;
+    assert_eq!((handler.started, house.queue.stats.timeouts), (2, 0));
+    assert_eq!((house.queue.stats.writes, house.queue.stats.errors), (1, 0));
+}
+
+/// Whoever leaves enters the handler no more, and nobody is told what another was to be told.
+#[test]
+fn whoever_leaves_answers_what_came_anew() {
+    let mut house = narrow_region();
+    let asked = house.ask(write(at::STORE));
+    house.until_fetching();
+    while house.queue.handler.resumed == 0 {
+        house.turn();
+    }
+    house.has_room();
+    house.queue.fail_all(false);
+    assert_eq!((house.answered(asked), house.queue.handler.started), (Some(libc::EIO), 1));
+
+    let mut house = narrow(1);
+    let first = house.ask(write(at::DONE));
+    house.until_fetching();
+    house.queue.slots.settle(0, Ok(()));
+    let second = house.ask(read(at::DONE));
+    house.queue.ring.wait(Some(house.now() + MS)).unwrap(); // it has come, and is not taken
+    house.has_room();
+    house.queue.fail_all(true);
+    assert_eq!(house.answered(second), Some(libc::EIO));
+    assert_eq!(house.answered(first), Some(libc::EIO));
+    assert_eq!((house.queue.stats.errors, house.queue.stats.writes), (2, 0));
+}
+
+/// Its slot is taken away while the write waits for room: nobody waits for that.
+#[test]
+fn a_quiesced_device_does_not_wait_for_room() {
+    let mut house = narrow(1);
+    house.ask(write(at::DONE));
+    house.until_fetching();
+    house.queue.ring.submit().unwrap();
+    house.control.device(house.id).quiesce(Duration::ZERO).unwrap();
+    let begun = house.now();
+    house.has_room();
+    assert_eq!(house.queue.drain(), Ok(Turn::Stopped));
+    assert!(house.now() - begun < 100 * MS);
+}
