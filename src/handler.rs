@@ -267,7 +267,8 @@ impl Io<'_> {
     ///
     /// It may be resumed with `ECANCELED`, where the kernel found no memory for the data: then
     /// the request was taken back, its answer goes nowhere, and it is or was started anew,
-    /// perhaps under another tag.
+    /// perhaps under another tag. No other request may wait for this one to be told: that is when
+    /// its slot is used again.
     ///
     /// The answer is `EINVAL` when the request is no write, or there is no such range, and `EBUSY`
     /// when it waits for something else and the data is still to be brought.

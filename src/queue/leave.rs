@@ -34,13 +34,14 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             while let Some(cqe) = self.ring.pop()? {
                 self.complete(cqe)?;
             }
-            self.end_overdue()?;
             if self.plan.leave.load(Ordering::Relaxed) {
                 return Ok(Turn::Woken);
             }
+            self.end_overdue()?;
             let until = self.ring.kernel().now().saturating_add(SILENCE);
             self.send_batch()?;
-            let has = |tag| self.slots.is_servers(tag) || self.slots.is_fetching(tag);
+            // A write whose data was not there by then was taken back, and waits elsewhere.
+            let has = |tag| self.slots.is_servers(tag);
             let woken = self.ring.wait(Some(until))?;
             if woken == Woken::Deadline && !(0..self.slots.depth()).any(has) {
                 return Ok(Turn::Stopped);

@@ -2,8 +2,8 @@
 //!
 //! A slot's life: it is offered to the driver (a fetch), comes back with a request (a CQE), is
 //! decoded, handed to the [`Handler`], answered and offered again (a commit and fetch), until the
-//! driver takes it away. All slots that were answered in one turn are offered by one system call,
-//! and where the driver takes that by one command.
+//! driver takes it away. All that were answered in one turn are offered by one system call, and
+//! where the driver takes that by one command.
 
 mod batch;
 mod calls;
@@ -100,8 +100,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Makes the queue of the calling thread, and offers nothing yet.
     pub(crate) fn new(kernel: K, plan: QueuePlan<K::File>, handler: H) -> Result<Self, QueueError> {
         // Sized for all of them at one time, neither queue of the ring can be full.
-        let most = plan.entries();
-        let calls = u32::from(plan.calls.is_some());
+        let (most, calls) = (plan.entries(), u32::from(plan.calls.is_some()));
         let (commands, tags) = if plan.batches { Batch::entries(plan.depth) } else { (0, 0) };
         let ring_plan = RingPlan {
             submissions: most + commands + calls,
@@ -136,7 +135,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let metered = |meter| Metering::new(meter, plan.depth, only_requests);
         let metering = plan.meter.clone().map(metered);
         let deadlines = plan.request_timeout.map(|timeout| Deadlines::new(timeout, plan.depth));
-        let spin = Spin::new(plan.spin);
+        let (spin, room) = (Spin::new(plan.spin), Room::new(plan.depth));
         let batch = plan.batches.then(|| Batch::new(&mut ring, &plan)).transpose()?;
         Ok(Self {
             ring,
@@ -152,7 +151,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             metering: metering.map(Box::new),
             deadlines: deadlines.map(Box::new),
             spin,
-            room: Room::default(),
+            room,
             handler,
             _of_this_thread: PhantomData,
         })
@@ -195,7 +194,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             // A batch of slow requests is not finished first; what is left of it fails.
             woken = self.complete(cqe)? || self.plan.leave.load(Ordering::Relaxed);
         }
-        if self.deadlines.is_some() {
+        if self.deadlines.is_some() && !woken {
             self.end_overdue()?;
         }
         if let Some(metering) = &mut self.metering {
@@ -285,10 +284,11 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             return Ok(false);
         }
         match fetching {
-            None => self.start(tag, has_data_to_fetch)?,
-            Some(cookie) => self.fetch_ended(tag, cookie, has_data_to_fetch)?,
+            None if has_data_to_fetch && self.room.is_short() => self.start_if_worth_it(tag),
+            None => self.start(tag, has_data_to_fetch),
+            Some(cookie) => self.fetch_ended(tag, cookie, has_data_to_fetch),
         }
-        Ok(true)
+        .map(|()| true)
     }
 
     /// The server owns the slot and its descriptor holds a request.

@@ -116,6 +116,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let descriptor = self.descriptors.copy(tag);
         // What is no write was never asked for.
         if is_to_fetch || ublk::op(descriptor.op_flags) != ublk::UBLK_IO_OP_WRITE {
+            self.note_no_room(tag);
             self.taken_back(tag, cookie, is_to_fetch)?;
         } else {
             self.fetched(tag, cookie, &descriptor)?;
@@ -138,7 +139,12 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let again = Request::decode(descriptor, &self.plan.limits);
         let whole = again == Ok(self.slots.request(tag));
         let result = match again {
-            Ok(request) if whole => Ok(request.data_bytes()),
+            Ok(request) if whole => {
+                if self.room.is_short() {
+                    self.room.succeeds(&request);
+                }
+                Ok(request.data_bytes())
+            }
             _ => Err(Errno::EIO),
         };
         match result {

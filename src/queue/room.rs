@@ -3,8 +3,9 @@
 //! It takes such a request back, lets it wait for 3 ms (`UBLK_REQUEUE_DELAY_MS`), and sends it
 //! again: to the same slot, whose command to fetch completes as if a request had come, or to
 //! another. The slot may have another request meanwhile. So whatever comes then is begun anew, and
-//! nothing is kept of what was before. Without memory that would go on for ever, and the driver
-//! takes no answer from whom it has not given the data: it is told to put it where nobody looks.
+//! of what was before only that it failed is kept. Without memory that would go on for ever, and
+//! the driver takes no answer from whom it has not given the data: it is told to put it where
+//! nobody looks.
 
 use super::{Queue, QueueError};
 use crate::errno::Errno;
@@ -15,19 +16,18 @@ use crate::request::Request;
 use crate::slots::Where;
 use core::time::Duration;
 
-/// How long a write is tried. After that all fail at their first try, until for as long none did.
+/// How long a write is tried; and one that did not fail for so long has been written.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What is known of such writes: one is watched, as an example for all.
-#[derive(Debug, Default)]
+/// The writes that failed lately, known by what they ask for.
+#[derive(Debug)]
 pub(super) struct Room {
-    watched: Option<Watched>,
-    /// No try is worth it until then.
-    hopeless_until: Duration,
+    /// No more than there are slots.
+    failed: Vec<Failed>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Watched {
+struct Failed {
     request: Request,
     /// When it failed first, and last.
     since: Duration,
@@ -35,19 +35,39 @@ struct Watched {
 }
 
 impl Room {
-    /// There was no room for a write's data. Whether it is given up.
-    fn fails(&mut self, request: Request, now: Duration) -> bool {
-        let watched = self.watched.filter(|watched| now - watched.seen < PATIENCE);
-        let is_its = watched.is_none_or(|watched| watched.request == request);
-        let since = watched.filter(|_| is_its).map_or(now, |watched| watched.since);
-        if is_its {
-            self.watched = Some(Watched { request, since, seen: now });
+    pub(super) fn new(depth: u16) -> Self {
+        Self { failed: Vec::with_capacity(depth.into()) }
+    }
+
+    /// Whether there is anything to know.
+    #[inline]
+    pub(super) fn is_short(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
+    /// There was no room for a write's data.
+    fn fails(&mut self, request: Request, now: Duration) {
+        self.failed.retain(|failed| now.saturating_sub(failed.seen) < PATIENCE);
+        let has_room = self.failed.len() < self.failed.capacity(); // no allocation here
+        match self.failed.iter_mut().find(|failed| failed.request == request) {
+            Some(failed) => failed.seen = now,
+            None if has_room => self.failed.push(Failed { request, since: now, seen: now }),
+            None => {}
         }
-        let gives_up = now < self.hopeless_until || now - since >= PATIENCE;
-        if gives_up {
-            self.hopeless_until = now.saturating_add(PATIENCE);
-        }
-        gives_up
+    }
+
+    /// There was room.
+    pub(super) fn succeeds(&mut self, request: &Request) {
+        self.failed.retain(|failed| failed.request != *request);
+    }
+
+    /// Whether a write is not worth another try.
+    fn gives_up(&self, request: &Request, now: Duration) -> bool {
+        let is_it = |failed: &&Failed| failed.request == *request;
+        self.failed.iter().find(is_it).is_some_and(|failed| {
+            now.saturating_sub(failed.seen) < PATIENCE
+                && now.saturating_sub(failed.since) >= PATIENCE
+        })
     }
 }
 
@@ -78,15 +98,36 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     pub(super) fn begin_anew(&mut self, tag: u16, is_to_fetch: bool) -> Result<(), QueueError> {
         self.slots.forget_answer(tag);
         self.forget_waiting(tag);
-        if is_to_fetch
-            && let Ok(request) = Request::decode(&self.descriptors.copy(tag), &self.plan.limits)
-            && self.room.fails(request, self.ring.kernel().now())
-        {
-            self.slots.set_request(tag, request, Where::Kernel);
-            self.slots.settle(tag, Err(Errno::EIO));
-            return self.commit_if_settled(tag); // its data goes where nobody looks
+        if is_to_fetch { self.start_if_worth_it(tag) } else { self.start(tag, false) }
+    }
+
+    /// What a slot's command was to fetch found no room.
+    pub(super) fn note_no_room(&mut self, tag: u16) {
+        if self.slots.place(tag) != Where::Waste {
+            self.room.fails(self.slots.request(tag), self.ring.kernel().now());
         }
-        self.start(tag, is_to_fetch)
+    }
+
+    /// Where room is short: starts a write, unless it has failed for so long.
+    #[cold]
+    pub(super) fn start_if_worth_it(&mut self, tag: u16) -> Result<(), QueueError> {
+        let Ok(request) = Request::decode(&self.descriptors.copy(tag), &self.plan.limits) else {
+            return self.start(tag, true);
+        };
+        let now = self.ring.kernel().now();
+        // It may have come from a slot that was not told of that yet.
+        for other in 0..self.slots.depth() {
+            if self.slots.is_fetching(other) && self.slots.request(other) == request {
+                self.room.fails(request, now);
+                self.forget_waiting(other);
+            }
+        }
+        if !self.room.gives_up(&request, now) {
+            return self.start(tag, true);
+        }
+        self.slots.set_request(tag, request, Where::Kernel);
+        self.slots.settle(tag, Err(Errno::EIO));
+        self.commit_if_settled(tag) // its data goes where nobody looks
     }
 }
 
@@ -102,29 +143,29 @@ mod tests {
     }
 
     #[test]
-    fn one_is_tried_for_a_while_and_then_none() {
-        let mut room = Room::default();
+    fn each_is_tried_for_a_while() {
+        let mut room = Room::new(2);
+        assert!(!room.is_short());
         for ms in (0..500).step_by(4) {
-            assert!(!room.fails(write(0), ms * MS), "{ms} ms");
-            assert!(!room.fails(write(512), ms * MS), "{ms} ms");
+            room.fails(write(0), ms * MS);
+            assert!(room.is_short() && !room.gives_up(&write(0), ms * MS), "{ms} ms");
         }
-        assert!(room.fails(write(0), 500 * MS));
-        assert!(room.fails(write(512), 900 * MS), "it is hopeless");
-        assert!(room.fails(write(1024), 1300 * MS), "still");
-        assert!(!room.fails(write(0), 1800 * MS), "half a second later it may be well");
-        assert!(!room.fails(write(0), 2290 * MS));
-        assert!(room.fails(write(0), 2300 * MS));
+        room.fails(write(512), 400 * MS);
+        assert!(room.gives_up(&write(0), 500 * MS));
+        assert!(!room.gives_up(&write(512), 500 * MS) && !room.gives_up(&write(1024), 500 * MS));
+        room.fails(write(1024), 500 * MS); // more than can be under way
+        assert_eq!(room.failed.len(), 2);
+        room.succeeds(&write(0));
+        assert!(!room.gives_up(&write(0), 501 * MS));
     }
 
     #[test]
     fn an_old_failure_does_not_count() {
-        let mut room = Room::default();
-        assert!(!room.fails(write(0), MS));
-        assert!(!room.fails(write(0), 501 * MS), "meanwhile it was written");
-        assert!(!room.fails(write(512), 900 * MS), "the first one is watched");
-        assert!(!room.fails(write(512), 1001 * MS), "but not any more");
-        assert!(!room.fails(write(0), 1400 * MS));
-        assert!(!room.fails(write(512), 1500 * MS));
-        assert!(room.fails(write(512), 1501 * MS));
+        let mut room = Room::new(2);
+        room.fails(write(0), MS);
+        room.fails(write(0), 501 * MS); // meanwhile it was written
+        assert!(!room.gives_up(&write(0), 502 * MS));
+        room.fails(write(0), 900 * MS);
+        assert!(!room.gives_up(&write(0), 1500 * MS), "nor does that it was so long ago");
     }
 }

@@ -36,17 +36,24 @@ impl House {
         (0..slots.depth()).any(|tag| slots.place(tag) == Where::Waste)
     }
 
+    /// Turns until some slot's data is being fetched.
+    fn until_fetching_any(&mut self) {
+        while !(0..self.queue.slots.depth()).any(|tag| self.queue.slots.is_fetching(tag)) {
+            assert_eq!(self.queue.turn(), Ok(Turn::Live));
+        }
+    }
+
     fn has_room(&self) {
         self.sim.set_faults(Faults::default());
     }
 }
 
-/// Each is tried for half a second, and all fail then, though each time another's data is there.
+/// Each is tried for half a second.
 #[test]
 fn data_for_which_there_is_no_room_costs_an_error() {
     for depth in [1, 4] {
         let mut house = narrow(depth);
-        let asked: Vec<u64> = (0..4).map(|block| house.ask(write(block * 8192))).collect();
+        let asked: Vec<u64> = (8..12).map(|block| house.ask(write(block * 4096))).collect();
         let begun = house.now();
         // The waste has room.
         while !house.gives_up() {
@@ -65,6 +72,43 @@ fn data_for_which_there_is_no_room_costs_an_error() {
         let asked = house.ask(write(at::DONE));
         assert_eq!(house.until_answered(asked), 0);
         assert_eq!(house.sim.mistakes(), Vec::<String>::new());
+    }
+}
+
+/// A write that fails is given up though its slots have reads to serve meanwhile.
+#[test]
+fn a_write_without_room_ends_among_reads() {
+    let mut house = narrow(4);
+    let asked = house.ask(write(at::DONE));
+    house.until_fetching_any();
+    let begun = house.now();
+    while !house.gives_up() {
+        (0..3).for_each(|_| _ = house.ask(read(at::DONE)));
+        house.try_again();
+        assert!(house.now() - begun < SECOND, "it is tried for ever");
+    }
+    house.has_room();
+    assert_eq!(house.until_answered(asked), libc::EIO);
+}
+
+/// Whoever writes the same block again and again fails only if one of the writes does.
+#[test]
+fn writes_that_succeed_late_are_no_failures() {
+    let mut house = narrow(1);
+    for _ in 0..100 {
+        house.sim.set_faults(Faults { no_room: 255, ..Faults::default() });
+        let asked = house.ask(write(at::DONE));
+        house.until_fetching();
+        house.try_again();
+        house.try_again();
+        house.has_room();
+        let answer = loop {
+            if let Some(answer) = house.answered(asked) {
+                break answer;
+            }
+            house.try_again();
+        };
+        assert_eq!(answer, 0, "after {:?}", house.now());
     }
 }
 
@@ -151,6 +195,15 @@ fn a_quiesced_device_does_not_wait_for_room() {
     house.control.device(house.id).quiesce(Duration::ZERO).unwrap();
     let begun = house.now();
     house.has_room();
+    assert_eq!(house.queue.drain(), Ok(Turn::Stopped));
+    assert!(house.now() - begun < 100 * MS);
+
+    // Nor is the queue told where its slot's command came later.
+    let mut house = narrow(1);
+    house.ask(write(at::DONE));
+    house.until_fetching();
+    house.control.device(house.id).quiesce(Duration::ZERO).unwrap();
+    let begun = house.now();
     assert_eq!(house.queue.drain(), Ok(Turn::Stopped));
     assert!(house.now() - begun < 100 * MS);
 }
