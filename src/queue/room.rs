@@ -45,9 +45,14 @@ impl Room {
         !self.failed.is_empty()
     }
 
+    /// What did not fail lately is past.
+    fn forget_old(&mut self, now: Duration) {
+        self.failed.retain(|failed| now.saturating_sub(failed.seen) < PATIENCE);
+    }
+
     /// There was no room for a write's data.
     fn fails(&mut self, request: Request, now: Duration) {
-        self.failed.retain(|failed| now.saturating_sub(failed.seen) < PATIENCE);
+        self.forget_old(now);
         let has_room = self.failed.len() < self.failed.capacity(); // no allocation here
         match self.failed.iter_mut().find(|failed| failed.request == request) {
             Some(failed) => failed.seen = now,
@@ -63,11 +68,8 @@ impl Room {
 
     /// Whether a write is not worth another try.
     fn gives_up(&self, request: &Request, now: Duration) -> bool {
-        let is_it = |failed: &&Failed| failed.request == *request;
-        self.failed.iter().find(is_it).is_some_and(|failed| {
-            now.saturating_sub(failed.seen) < PATIENCE
-                && now.saturating_sub(failed.since) >= PATIENCE
-        })
+        let mut its = self.failed.iter().filter(|failed| failed.request == *request);
+        its.any(|failed| now.saturating_sub(failed.since) >= PATIENCE)
     }
 }
 
@@ -115,6 +117,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             return self.start(tag, true);
         };
         let now = self.ring.kernel().now();
+        self.room.forget_old(now);
         // It may have come from a slot that was not told of that yet.
         for other in 0..self.slots.depth() {
             if self.slots.is_fetching(other) && self.slots.request(other) == request {
@@ -166,6 +169,9 @@ mod tests {
         room.fails(write(0), 501 * MS); // meanwhile it was written
         assert!(!room.gives_up(&write(0), 502 * MS));
         room.fails(write(0), 900 * MS);
-        assert!(!room.gives_up(&write(0), 1500 * MS), "nor does that it was so long ago");
+        room.forget_old(1399 * MS);
+        assert!(room.is_short());
+        room.forget_old(1400 * MS);
+        assert!(!room.is_short() && !room.gives_up(&write(0), 1400 * MS));
     }
 }

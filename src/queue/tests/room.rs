@@ -69,8 +69,10 @@ fn data_for_which_there_is_no_room_costs_an_error() {
         }
         let failed = answers.iter().filter(|errno| **errno == libc::EIO).count();
         assert!(failed > 0 && failed + house.queue.handler.started as usize == 4, "{answers:?}");
+        house.queue.ring.kernel().sleep(SECOND);
         let asked = house.ask(write(at::DONE));
         assert_eq!(house.until_answered(asked), 0);
+        assert!(!house.queue.room.is_short(), "what is past costs nothing more");
         assert_eq!(house.sim.mistakes(), Vec::<String>::new());
     }
 }
@@ -140,8 +142,22 @@ fn a_slot_has_another_request() {
     }
 }
 
-/// A handler that waits for the data is told, and the request begins when it has come to its end;
-/// as if there had been no other, with all its time.
+/// What a slot has instead has all its time, though the handler took some for what was before.
+#[test]
+fn who_comes_anew_has_all_its_time() {
+    let mut house = narrow_region();
+    house.ask(write(at::STORE));
+    house.until_fetching();
+    let other = house.ask(read(at::PARK));
+    house.until_started(2);
+    assert_eq!(house.queue.handler.resumed, 2, "it was told, and waited");
+    let begun = house.now();
+    assert_eq!(house.until_answered(other), libc::ETIMEDOUT);
+    assert_eq!(house.now() - begun, TIMEOUT);
+}
+
+/// A handler that waits for the data is told, and the request begins when it has come to its end,
+/// as if there had been no other.
 #[test]
 fn a_handler_is_told_and_starts_anew() {
     let mut house = narrow_region();
