@@ -3,16 +3,18 @@
 use super::input::Input;
 use crate::backend::{Backend, Blocking, Memory, Target};
 use crate::control::Control;
+use crate::data_path::DataPath;
 use crate::device::{Builder, Server};
 use crate::errno::Errno;
 use crate::error::Error;
+use crate::features::Features;
 use crate::geometry::{Durability, Geometry};
 use crate::handler::{Completion, Handler, Io, Step};
 use crate::needs::{Needs, QueueInfo};
+use crate::recovery::Recovery;
 use crate::sim::{Choices, Faults, Load, Profile, Sim, Task};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
-use ublkit_sys::ublk::UBLK_F_BATCH_IO;
 
 /// Whatever happens, clients are answered with what can be, the driver is told nothing that it
 /// refuses, nobody waits for ever, and nothing is left behind.
@@ -32,7 +34,7 @@ enum Ending {
     /// Another process stops it, or deletes it.
     StoppedByAnother,
     DeletedByAnother,
-    /// The server is killed, and another process deletes the device.
+    /// The server is killed; another one takes over if the device can be recovered.
     Killed,
 }
 
@@ -45,14 +47,67 @@ const ENDINGS: [Ending; 6] = [
     Ending::Killed,
 ];
 
+/// How the device is served, where the kernel has that.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    queues: u16,
+    depth: u16,
+    path: DataPath,
+    batches: bool,
+    threads: u16,
+    recovery: Recovery,
+    spin: Duration,
+}
+
+impl Manner {
+    fn chosen(profile: Profile, input: &mut Input) -> Self {
+        let has = |features: Features| features.bits() & !profile.features() == 0;
+        let (queues, word, more) = (1 + input.byte() % 3, input.byte(), input.byte());
+        let depth = 1 + word % 4;
+        // Paths that the backend below, which wants slices, is served by.
+        let paths = [DataPath::Copy, DataPath::GetData, DataPath::UserCopy];
+        let path = paths[usize::from(more % 4) % paths.len()];
+        let path = if has(path.features()) { path } else { DataPath::Copy };
+        let wants_batches = word >= 128 && depth > 1 && path != DataPath::GetData;
+        let batches = wants_batches && has(Features::BATCH_IO);
+        let shares = more & 4 != 0 && depth > 1 && !batches && has(Features::PER_IO_DAEMON);
+        let recovery = Recovery::ALL[usize::from(more >> 3) % Recovery::ALL.len()];
+        Self {
+            queues: queues.into(),
+            depth: depth.into(),
+            path,
+            batches,
+            threads: if shares { 2 } else { 1 },
+            recovery: if has(recovery.features()) { recovery } else { Recovery::None },
+            spin: Duration::from_micros(if more & 0x20 != 0 { 20 } else { 0 }),
+        }
+    }
+
+    /// What whoever serves the device says, the first and the next.
+    fn builder(self) -> Builder {
+        // The oldest kernel may notice only after half a minute that a server is gone.
+        let patient = Builder::new().timeout(Duration::from_secs(90));
+        patient.threads_per_queue(self.threads).spin(self.spin)
+    }
+
+    fn serve(self, task: Task, target: Delaying) -> Result<Server<Task>, Error> {
+        let Self { queues, depth, path, batches, recovery, .. } = self;
+        self.builder()
+            .queues(queues)
+            .depth(depth)
+            .data_path(path)
+            .batches(batches)
+            .recovery(recovery)
+            .max_io_bytes(16 << 10)
+            .serve_on(task, target)
+    }
+}
+
 /// How many askings succeeded, and how many failed.
 fn run(bytes: &[u8]) -> (u64, u64) {
     let mut input = Input::new(bytes);
     let profile = input.one_of(Profile::ALL);
-    let (queues, word) = (1 + input.byte() % 3, input.byte());
-    let depth = 1 + word % 4;
-    let has_batches = profile.features() & UBLK_F_BATCH_IO != 0;
-    let batches = word >= 128 && depth > 1 && has_batches;
+    let manner = Manner::chosen(profile, &mut input);
     let faults = faults(&mut input);
     let ending = input.one_of(&ENDINGS);
     let patience = input.byte();
@@ -78,22 +133,23 @@ fn run(bytes: &[u8]) -> (u64, u64) {
         plays: Mutex::new(Input::new(&input.take(plays))),
     });
     let sim = Sim::new(profile, Choices::bytes(input.rest()), faults);
-    let server_task = sim.process(true);
-    let served = Builder::new()
-        .queues(queues.into())
-        .depth(depth.into())
-        .batches(batches)
-        .max_io_bytes(16 << 10)
-        .serve_on(server_task.clone(), Delaying(Arc::clone(&backend)));
-    let tally = match served {
+    let (task, next) = (sim.process(true), sim.process(true));
+    let tally = match manner.serve(task.clone(), Delaying(Arc::clone(&backend))) {
         Ok(server) => {
-            let load = sim.load(server.id(), load);
+            let (id, load) = (server.id(), sim.load(server.id(), load));
             if ending == Ending::Answered {
                 sim.until_answered();
             } else {
                 (0..patience).for_each(|_| sim.give_way());
             }
-            end(&sim, server, &server_task, ending);
+            end(&sim, server, &task, ending);
+            if manner.recovery != Recovery::None {
+                if ending == Ending::Killed {
+                    take_over(&sim, manner, id, &next, Delaying(backend));
+                }
+                // Clients may wait for a server that nobody could start.
+                clean_up(&sim, &[&task, &next]);
+            }
             sim.until_answered();
             sim.tally(load)
         }
@@ -102,8 +158,8 @@ fn run(bytes: &[u8]) -> (u64, u64) {
             Default::default()
         }
     };
-    clean_up(&sim, &server_task);
-    assert_eq!(sim.verdict(), Ok(()), "{profile}, {ending:?}, {faults:?}");
+    clean_up(&sim, &[&task, &next]);
+    assert_eq!(sim.verdict(), Ok(()), "{profile}, {manner:?}, {ending:?}, {faults:?}");
     (tally.succeeded, tally.failed.values().sum())
 }
 
@@ -160,6 +216,17 @@ fn end(sim: &Sim, server: Server<Task>, task: &Task, ending: Ending) {
     }
 }
 
+/// Another process serves the device on, until its clients are answered.
+fn take_over(sim: &Sim, manner: Manner, id: u32, next: &Task, target: Delaying) {
+    let ended = manner.builder().recover_on(next.clone(), id, target).and_then(|server| {
+        sim.until_answered();
+        server.stop()
+    });
+    if let Err(error) = &ended {
+        check(error);
+    }
+}
+
 /// Errors are told; but none of those that only a defect, or a kernel that lies, can cause.
 fn check(error: &Error) {
     let words = format!("{error:?}");
@@ -169,8 +236,8 @@ fn check(error: &Error) {
 }
 
 /// A device that its server could not delete, because calls failed for good, another process does.
-fn clean_up(sim: &Sim, server: &Task) {
-    sim.kill(server);
+fn clean_up(sim: &Sim, servers: &[&Task]) {
+    servers.iter().for_each(|server| sim.kill(server));
     for _ in 0..100 {
         if sim.state(0).is_none() {
             return;
@@ -275,14 +342,21 @@ mod tests {
     use super::*;
     use crate::fuzz::corpus;
 
-    /// A kernel, faults (0 none, 1 bearable, 2 fatal), an ending, its backend's plays and choices.
-    fn seed(kernel: u8, faults: u8, ending: Ending, plays: &[u8], choices: &[u8]) -> Vec<u8> {
+    /// A kernel, how it is served (a path, 4 for two threads, recovery in eights, 32 to spin),
+    /// faults (0 none, 1 bearable, 2 fatal), an ending, its backend's plays and choices.
+    fn seed(
+        (kernel, manner): (u8, u8),
+        faults: u8,
+        ending: Ending,
+        plays: &[u8],
+        choices: &[u8],
+    ) -> Vec<u8> {
         let ending = ENDINGS.iter().position(|other| *other == ending).expect("one of them");
         let ending = u8::try_from(ending).expect("few");
         let len = u8::try_from(plays.len()).expect("few");
         let (queues, depth, patience) = (1, 2, 9);
         let load = [3, 4, 2, 40, 128, 20, 2];
-        let head = [kernel, queues, depth, faults, ending, patience];
+        let head = [kernel, queues, depth, manner, faults, ending, patience];
         [&head[..], &load, &[len], plays, choices].concat()
     }
 
@@ -291,24 +365,33 @@ mod tests {
         let choices: Vec<u8> = (0..250_u8).map(|index| index.wrapping_mul(67)).collect();
         let plays = [0, 1, 0, 9, 2, 0, 0, 0, 3, 0, 0, 0, 0, 5, 4, 2, 1];
         let seeds = [
-            ("plain-6.12", seed(0, 0, Ending::Answered, &[], &[])),
-            ("plain-7.3", seed(5, 0, Ending::Answered, &[], &[])),
-            ("chosen", seed(5, 0, Ending::Answered, &[], &choices)),
-            ("faults", seed(2, 1, Ending::Answered, &[], &choices)),
-            ("fatal", seed(3, 2, Ending::Answered, &[], &choices)),
-            ("errors", seed(5, 0, Ending::Answered, &plays, &choices)),
-            ("stopped", seed(5, 1, Ending::Stopped, &plays, &choices)),
-            ("stopped-6.12", seed(0, 1, Ending::Stopped, &plays, &choices)),
-            ("stopped-now", seed(5, 0, Ending::StoppedNow, &plays, &choices)),
-            ("stopped-by-another", seed(5, 0, Ending::StoppedByAnother, &plays, &choices)),
-            ("deleted-by-another", seed(5, 0, Ending::DeletedByAnother, &plays, &choices)),
-            ("killed", seed(5, 0, Ending::Killed, &plays, &choices)),
-            ("killed-6.12", seed(0, 0, Ending::Killed, &plays, &choices)),
+            ("plain-6.12", seed((0, 0), 0, Ending::Answered, &[], &[])),
+            ("plain-7.3", seed((5, 0), 0, Ending::Answered, &[], &[])),
+            ("chosen", seed((5, 0), 0, Ending::Answered, &[], &choices)),
+            ("faults", seed((2, 0), 1, Ending::Answered, &[], &choices)),
+            ("fatal", seed((3, 0), 2, Ending::Answered, &[], &choices)),
+            ("errors", seed((5, 0), 0, Ending::Answered, &plays, &choices)),
+            ("stopped", seed((5, 0), 1, Ending::Stopped, &plays, &choices)),
+            ("stopped-6.12", seed((0, 0), 1, Ending::Stopped, &plays, &choices)),
+            ("stopped-now", seed((5, 0), 0, Ending::StoppedNow, &plays, &choices)),
+            ("stopped-by-another", seed((5, 0), 0, Ending::StoppedByAnother, &plays, &choices)),
+            ("deleted-by-another", seed((5, 0), 0, Ending::DeletedByAnother, &plays, &choices)),
+            ("killed", seed((5, 0), 0, Ending::Killed, &plays, &choices)),
+            ("killed-6.12", seed((0, 0), 0, Ending::Killed, &plays, &choices)),
+            ("get-data", seed((5, 1), 1, Ending::Stopped, &plays, &choices)),
+            ("user-copy-shared", seed((5, 2 | 4), 1, Ending::Answered, &plays, &choices)),
+            ("spinning", seed((5, 0x20), 0, Ending::Answered, &plays, &choices)),
+            ("waited-for-6.12", seed((0, 8), 0, Ending::Killed, &[], &choices)),
+            ("reissued", seed((5, 16 | 4), 0, Ending::Killed, &[], &choices)),
+            ("failed-meanwhile", seed((5, 24 | 2), 0, Ending::Killed, &plays, &choices)),
+            ("recovery-fails", seed((5, 16 | 1), 2, Ending::Killed, &plays, &choices)),
         ];
         for (name, bytes) in &seeds[..4] {
             assert_eq!(run(bytes), (21, 0), "{name}");
         }
         assert!(run(&seeds[5].1).1 > 0, "the backend failed nothing");
+        let reissued = seeds.iter().find(|(name, _)| *name == "reissued").expect("one of them");
+        assert_eq!(run(&reissued.1), (21, 0), "a recovered device's clients see no error");
         corpus::check("schedule", schedule, &seeds);
     }
 }

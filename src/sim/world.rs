@@ -121,6 +121,8 @@ pub(super) struct World {
     pub(super) calls: u64,
     /// Calls of `io_uring_enter` in a row that took nothing and waited for nothing.
     pub(super) spins: u32,
+    /// How often somebody dead looked at the clock.
+    pub(super) late_looks: u32,
     /// Things that have happened since a client or a command was last answered.
     pub(super) happened: u32,
     /// Why nothing can go on; then every call fails, so that all ends.
@@ -191,6 +193,7 @@ impl World {
             audit: Audit::default(),
             calls: 0,
             spins: 0,
+            late_looks: 0,
             happened: 0,
             broken: None,
         }

@@ -229,3 +229,16 @@ fn writes_that_are_fetched_are_answered_at_the_end() {
     }
     assert!(answered > 300, "{answered}: partitions are looked for once a life");
 }
+
+/// Who was killed sees every deadline pass, also one that was set after that: a queue that looks for
+/// requests by the clock would otherwise never end. The fuzzer found that it did not.
+#[test]
+fn no_deadline_outlives_the_dead() {
+    let sim = House::new().sim(Choices::first());
+    let task = sim.process(true);
+    sim.kill(&task);
+    for _ in 0..3 {
+        let until = task.now().saturating_add(Duration::from_micros(20));
+        assert!(task.now() >= until);
+    }
+}

@@ -3,7 +3,8 @@
 //!
 //! A schedule is a choice at every point where the kernel, a client or another thread may act. The
 //! start and the end of a device are played in one order; what lies between is explored: every way
-//! in which so many things happen out of the order in which they became possible.
+//! in which so many things happen out of the order in which they became possible, or every way that
+//! there is. Of the threads that can go on, the one that has waited longest does.
 
 use crate::house::{House, Whim};
 use std::collections::BTreeSet;
@@ -13,6 +14,9 @@ use std::time::{Duration, Instant};
 use ublkit::Errno;
 use ublkit::kernel::Kernel;
 use ublkit::sim::{Answer, Ask, Choices, Profile, Schedules, Task, every_schedule};
+
+/// As many deviations as there can be.
+const ALL: u32 = u32::MAX;
 
 /// Schedules of one world at the most, so that a change that makes it larger is seen.
 const LIMIT: u64 = 20_000;
@@ -91,20 +95,27 @@ struct Played {
     choices: Choices,
 }
 
-/// Runs every schedule with so many deviations, says how many there were, and answers how many
-/// different outcomes.
+/// Runs every schedule, but with so many deviations at the most where the device ends meanwhile, or
+/// as many as `UBLKIT_SIM_DEVIATIONS` says; tells how many there were, and answers how many different
+/// outcomes.
 fn every(what: &str, house: &House, asks: &[(u16, Ask)], event: Event, deviations: u32) -> usize {
     let begun = Instant::now();
+    let asked = std::env::var("UBLKIT_SIM_DEVIATIONS").ok().and_then(|count| count.parse().ok());
+    let deviations = asked.unwrap_or(if event == Event::Quiet { ALL } else { deviations });
+    let limit = if asked.is_some() { u64::MAX } else { LIMIT };
     let mut outcomes = BTreeSet::new();
-    let schedules = every_schedule(deviations, LIMIT, |choices| {
+    let schedules = every_schedule(deviations, limit, |choices| {
         let Played { answers, choices } = schedule(house, choices, asks, event);
         outcomes.insert(answers.iter().map(said).collect::<Vec<_>>());
         choices
     });
     let seconds = begun.elapsed().as_secs_f64();
     let Schedules { count, complete, .. } = schedules;
-    println!("{what}, {event:?}: {count} schedules, {} outcomes, {seconds:.1} s", outcomes.len());
-    assert!(complete, "{what}, {event:?}: more than {LIMIT} schedules");
+    let which =
+        if deviations == ALL { "all".into() } else { format!("up to {deviations} deviations") };
+    let differ = outcomes.len();
+    println!("{what}, {event:?}: {which}, {count} schedules, {differ} outcomes, {seconds:.1} s");
+    assert!(complete, "{what}, {event:?}: more than {limit} schedules");
     assert!(outcomes.iter().flatten().all(|said| said != "torn"), "{outcomes:?}");
     outcomes.len()
 }
@@ -192,5 +203,28 @@ fn more_requests_than_tags() {
             let house = House { profile, ..small(&[Whim::Serve]) };
             every(&format!("five requests on {profile}"), &house, &asks, event, 3);
         }
+    }
+}
+
+/// Whatever becomes of one request, and however its device ends: all that can be.
+#[test]
+fn one_request_in_every_way() {
+    const WHIMS: [&[Whim]; 4] =
+        [&[Whim::Serve], &[Whim::Fail(Errno::ENOSPC)], &[Whim::Panic], &[Whim::Delay(1)]];
+    for whims in WHIMS {
+        for event in EVENTS {
+            let house = House { queues: 1, ..small(whims) };
+            every(&format!("one request, {whims:?}"), &house, &[(0, write(1, 1))], event, ALL);
+        }
+    }
+}
+
+/// The same of two requests for one sector.
+#[test]
+fn two_requests_in_every_way() {
+    let house = House { queues: 1, ..small(&[Whim::Serve]) };
+    let asks = [(0, write(1, 1)), (0, read(1))];
+    for event in EVENTS {
+        every("two requests", &house, &asks, event, ALL);
     }
 }
