@@ -230,7 +230,7 @@ fn writes_that_are_fetched_are_answered_at_the_end() {
     assert!(answered > 300, "{answered}: partitions are looked for once a life");
 }
 
-/// Who was killed sees every deadline pass, also one that was set after that: a queue that looks for
+/// Who was killed sees every deadline pass, also one set after that: a queue that looks for
 /// requests by the clock would otherwise never end. The fuzzer found that it did not.
 #[test]
 fn no_deadline_outlives_the_dead() {

@@ -96,8 +96,8 @@ struct Played {
 }
 
 /// Runs every schedule, but with so many deviations at the most where the device ends meanwhile, or
-/// as many as `UBLKIT_SIM_DEVIATIONS` says; tells how many there were, and answers how many different
-/// outcomes.
+/// as many as `UBLKIT_SIM_DEVIATIONS` says; tells how many there were, and answers how many
+/// different outcomes.
 fn every(what: &str, house: &House, asks: &[(u16, Ask)], event: Event, deviations: u32) -> usize {
     let begun = Instant::now();
     let asked = std::env::var("UBLKIT_SIM_DEVIATIONS").ok().and_then(|count| count.parse().ok());
