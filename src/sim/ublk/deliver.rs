@@ -130,7 +130,21 @@ impl World {
             start_sector: request.sector,
             addr,
         };
+        let descriptor = self.maybe_misdescribe(descriptor);
         self.write_descriptor(name, stride, descriptor);
+    }
+
+    /// Now and then, where that is asked for, a descriptor says something else.
+    fn maybe_misdescribe(&mut self, mut descriptor: ublksrv_io_desc) -> ublksrv_io_desc {
+        if self.choices.chance(self.faults.lies.into(), 256) {
+            match self.choices.below(4) {
+                0 => descriptor.op_flags = u32::try_from(self.choices.word() >> 32).unwrap_or(0),
+                1 => descriptor.op_flags ^= 1 << self.choices.below(32),
+                2 => descriptor.nr_sectors = [0, 1, 1000, u32::MAX][self.choices.below(4)],
+                _ => descriptor.start_sector = self.choices.word() >> self.choices.below(64),
+            }
+        }
+        descriptor
     }
 
     fn write_descriptor(&mut self, name: SlotName, stride: usize, descriptor: ublksrv_io_desc) {
