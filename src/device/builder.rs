@@ -195,7 +195,8 @@ impl Builder {
     /// To be woken costs more than many a request. A client that sends its next request soon after
     /// an answer is served faster by a thread that does not sleep meanwhile, and that thread uses
     /// up to a whole CPU. It gives way to whoever else wants the CPU, and one that looked in vain
-    /// sleeps twice as often before it looks again, up to a thousand times.
+    /// sleeps twice as often before it looks again, up to a thousand times. While operations of its
+    /// requests are under way it does not look.
     #[must_use]
     pub const fn spin(mut self, most: Duration) -> Self {
         self.manner.spin = most;

@@ -53,7 +53,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         Ok(())
     }
 
-    /// The same without sleeping, if that is due; whether they came.
+    /// The same without sleeping, if that is due; whether they came. While operations are under way
+    /// it is not: those who work at them want the CPU.
     #[inline(never)]
     fn come_soon(
         &mut self,
@@ -61,7 +62,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         deadline: Option<Duration>,
     ) -> Result<bool, QueueError> {
         let Some(spin) = &mut self.spin else { return Ok(false) };
-        if !spin.is_due() {
+        if self.slots.have_operations() || !spin.is_due() {
             return Ok(false);
         }
         self.ring.look()?;

@@ -61,8 +61,8 @@ pub struct Faults {
     /// The command that brings tags finds no buffer, and ends with `ENOBUFS`; never two times in a
     /// row, but with 255 always.
     pub no_buffer: u8,
-    /// The kernel breaks its rules: a completion or a descriptor says something else than it should.
-    /// A server need not serve on, but ends with an error, and does not crash.
+    /// The kernel breaks its rules: a completion or a descriptor says something else than it
+    /// should. A server need not serve on, but ends with an error, and does not crash.
     pub lies: u8,
 }
 

@@ -313,17 +313,11 @@ unsafe impl Kernel for Task {
     }
 
     fn signal(&self, event: &File) {
-        let mut world = self.shared.lock();
-        if let Some(Kind::Event(readable)) = world.files.get_mut(&event.id).map(|f| &mut f.kind) {
-            *readable = true;
-        }
+        self.shared.lock().set_readable(event.id, true);
     }
 
     fn clear(&self, event: &File) {
-        let mut world = self.shared.lock();
-        if let Some(Kind::Event(readable)) = world.files.get_mut(&event.id).map(|f| &mut f.kind) {
-            *readable = false;
-        }
+        self.shared.lock().set_readable(event.id, false);
     }
 
     fn wait(&self, event: &File, timeout: Option<Duration>) -> bool {

@@ -35,6 +35,11 @@ impl Slots {
         Some(Ended::Request(ended))
     }
 
+    /// Whether any request has, or had when it was given up, an operation under way.
+    pub(crate) fn have_operations(&self) -> bool {
+        self.operations.lent > 0
+    }
+
     /// The operations that the request has under way, by their index.
     pub(crate) fn under_way(&self, tag: u16) -> impl Iterator<Item = u8> {
         self.operations.under_way(tag)

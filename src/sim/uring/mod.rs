@@ -89,6 +89,13 @@ impl Ring {
         self.flags & IORING_SETUP_DEFER_TASKRUN != 0
     }
 
+    /// Says that work waits for its task, where it was asked to.
+    fn tell_of_work(&self) {
+        if self.flags & IORING_SETUP_TASKRUN_FLAG != 0 {
+            self.indices.word(SQ_FLAGS).fetch_or(IORING_SQ_TASKRUN, Ordering::Release);
+        }
+    }
+
     /// Completions that the program has not taken.
     fn ready(&self) -> u32 {
         self.cq_tail.wrapping_sub(self.indices.word(CQ_HEAD).load(Ordering::Acquire))
@@ -132,9 +139,7 @@ impl World {
     pub(super) fn add_work(&mut self, id: FileId, work: Work) {
         let Some(ring) = self.ring(id) else { return };
         ring.work.push_back(work);
-        if ring.flags & IORING_SETUP_TASKRUN_FLAG != 0 {
-            ring.indices.word(SQ_FLAGS).fetch_or(IORING_SQ_TASKRUN, Ordering::Release);
-        }
+        ring.tell_of_work();
         if !ring.defers() {
             let chore = Chore::Interrupt(id);
             if !self.chores.contains(&chore) {
@@ -215,6 +220,23 @@ impl World {
             due.sort_unstable();
             for (_, user_data) in due {
                 self.add_work(id, Work::Complete(cqe(user_data, -libc::ETIME)));
+            }
+        }
+    }
+
+    /// An event is readable from here on, which the rings that poll it are told, or is not.
+    pub(super) fn set_readable(&mut self, event: FileId, is_readable: bool) {
+        let Some(Kind::Event(readable)) = self.files.get_mut(&event).map(|file| &mut file.kind)
+        else {
+            return;
+        };
+        *readable = is_readable;
+        let polls = |file: &Named| matches!(file, Named::Inside(id) if *id == event);
+        for file in self.files.values().filter(|_| is_readable) {
+            if let Kind::Ring(ring) = &file.kind
+                && ring.polls.iter().any(|(file, _)| polls(file))
+            {
+                ring.tell_of_work();
             }
         }
     }
