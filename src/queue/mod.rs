@@ -306,7 +306,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         };
         let place = self.place(&request, descriptor.op_flags, has_data_to_fetch);
         self.slots.set_request(tag, request, place);
-        if self.slots.place(tag) != Where::Kernel || self.plan.needs.access == Access::Regions {
+        if place != Where::Kernel || self.plan.needs.access == Access::Regions {
             self.enter(tag, |handler, io| handler.start(io))
         } else {
             self.bring_data(tag, has_data_to_fetch)

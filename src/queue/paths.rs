@@ -18,6 +18,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     pub(super) fn place(&self, request: &Request, op_flags: u32, has_data_to_fetch: bool) -> Where {
         let is_registered = ublk::flags(op_flags) & ublk::UBLK_IO_F_NEED_REG_BUF == 0;
         match self.plan.path {
+            DataPath::Copy => Where::Buffer,
             // Before 6.2 there may be something to fetch for a flush.
             _ if request.data_bytes() == 0 && !has_data_to_fetch => Where::Buffer,
             DataPath::ZeroCopy if is_registered => Where::Table,
@@ -30,7 +31,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             {
                 Where::Kernel
             }
-            DataPath::GetData | DataPath::Copy => Where::Buffer,
+            DataPath::GetData => Where::Buffer,
         }
     }
 
