@@ -1,6 +1,6 @@
 //! Commands about many slots, told as a line for each.
 
-use super::event::{Slot, What};
+use super::event::{Place, Slot, What};
 use super::kernel::Traced;
 use super::listen::{carried, opcode};
 use super::ring::{Asked, Heard};
@@ -13,7 +13,8 @@ use ublkit_sys::io_uring::{
     IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_OP_URING_CMD, io_uring_cqe, io_uring_sqe128,
 };
 use ublkit_sys::ublk::{
-    UBLK_BATCH_F_HAS_BUF_ADDR, UBLK_U_IO_COMMIT_IO_CMDS, ublk_batch_io, ublk_elem_header,
+    UBLK_BATCH_F_AUTO_BUF_REG_FALLBACK, UBLK_BATCH_F_HAS_BUF_ADDR, UBLK_U_IO_COMMIT_IO_CMDS,
+    ublk_batch_io, ublk_elem_header,
 };
 
 impl<K: Kernel> Traced<K> {
@@ -27,9 +28,14 @@ impl<K: Kernel> Traced<K> {
         let ublk_batch_io { q_id: queue, flags, nr_elem, elem_bytes, .. } = carried(sqe)?;
         let elements = at_address(sqe.head.addr, u64::from(nr_elem) * u64::from(elem_bytes))?;
         for element in elements.chunks(usize::from(elem_bytes).max(1)) {
-            let ublk_elem_header { tag, result, .. } = from_bytes(element)?;
-            let place = element.get(8..16).filter(|_| flags & UBLK_BATCH_F_HAS_BUF_ADDR != 0);
-            let place = place.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_ne_bytes);
+            let ublk_elem_header { tag, buf_index, result } = from_bytes(element)?;
+            let has = |flag| flags & flag != 0;
+            let address = element.get(8..16).filter(|_| has(UBLK_BATCH_F_HAS_BUF_ADDR));
+            let place = match address.and_then(|bytes| bytes.try_into().ok()) {
+                Some(bytes) => Place::of(u64::from_ne_bytes(bytes)),
+                None if has(UBLK_BATCH_F_AUTO_BUF_REG_FALLBACK) => Place::Table(buf_index),
+                None => Place::Nowhere,
+            };
             let result = (opcode(sqe) == UBLK_U_IO_COMMIT_IO_CMDS).then_some(result);
             self.tell_offer(heard, Slot { device: device.id, queue, tag }, result, place);
         }

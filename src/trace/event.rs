@@ -31,6 +31,25 @@ pub struct Slot {
     pub tag: u16,
 }
 
+/// What a slot's command says of where a request's data is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// Nothing; or addresses are left out.
+    #[default]
+    Nowhere,
+    /// The address of a buffer.
+    Buffer(u64),
+    /// The place of the ring's table that the driver puts the request's pages into.
+    Table(u16),
+}
+
+impl Place {
+    /// What an address says: 0 is none.
+    pub(super) fn of(address: u64) -> Self {
+        if address == 0 { Self::Nowhere } else { Self::Buffer(address) }
+    }
+}
+
 /// A control command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
@@ -106,8 +125,8 @@ pub enum What {
     Fetch {
         /// Which.
         slot: Slot,
-        /// Its buffer's address, unless addresses are left out.
-        buffer: Option<u64>,
+        /// Where its data is to be.
+        place: Place,
     },
     /// A slot's command completed with a write, whose data is to be asked for (get-data).
     NeedsData {
@@ -118,8 +137,17 @@ pub enum What {
     GetData {
         /// Which slot.
         slot: Slot,
-        /// Where the data is to be put, unless addresses are left out.
-        buffer: Option<u64>,
+        /// Where the data is to be put.
+        place: Place,
+    },
+    /// A request's pages enter the ring's table, or leave it (zero copy by hand).
+    Pages {
+        /// Which slot's.
+        slot: Slot,
+        /// The table's place.
+        index: u64,
+        /// Whether they enter.
+        enter: bool,
     },
     /// A slot's command completed with a request.
     Request {
@@ -149,8 +177,8 @@ pub enum What {
         slot: Slot,
         /// Bytes, or a negated errno.
         result: i32,
-        /// The slot's buffer, unless addresses are left out.
-        buffer: Option<u64>,
+        /// Where the next request's data is to be; a read's is taken from there.
+        place: Place,
         /// The time since the request, where it was seen.
         latency: Option<Duration>,
         /// What a read brings, where sums are wanted.

@@ -1,6 +1,6 @@
 //! What a line says of an event: its title and named values, once for text and for JSON.
 
-use super::event::{Command, Outcome, Payload, Slot, What};
+use super::event::{Command, Outcome, Payload, Place, Slot, What};
 use super::sums::Sums;
 use crate::request::{Operation, Request};
 use core::time::Duration;
@@ -63,6 +63,10 @@ impl What {
             Self::Fetch { .. } => ("fetch", ToKernel, Head::Word("FETCH")),
             Self::NeedsData { .. } => ("needs_data", FromKernel, Head::Word("NEED_GET_DATA")),
             Self::GetData { .. } => ("get_data", ToKernel, Head::Word("GET_DATA")),
+            Self::Pages { enter: true, .. } => ("pages", ToKernel, Head::Word("REGISTER_IO_BUF")),
+            Self::Pages { enter: false, .. } => {
+                ("pages", ToKernel, Head::Word("UNREGISTER_IO_BUF"))
+            }
             Self::Request { descriptor, .. } => {
                 let op = sys::op(descriptor.op_flags).into();
                 let value = Value::Named(op, sys::IO_OPS, "UBLK_IO_OP_");
@@ -108,9 +112,13 @@ impl What {
                 payload_fields(payload.as_ref(), put);
             }
             Self::NeedsData { slot } => slot_fields(*slot, put),
-            Self::Fetch { slot, buffer } | Self::GetData { slot, buffer } => {
+            Self::Fetch { slot, place } | Self::GetData { slot, place } => {
                 slot_fields(*slot, put);
-                buffer_field(*buffer, put);
+                place_field(*place, put);
+            }
+            Self::Pages { slot, index, .. } => {
+                slot_fields(*slot, put);
+                put("table_index", Value::Number(*index));
             }
             Self::Request { slot, descriptor, sums } => {
                 slot_fields(*slot, put);
@@ -142,13 +150,13 @@ impl What {
                 }
                 put("took", Value::Time(*took));
             }
-            Self::Commit { slot, result, buffer, latency, sums } => {
+            Self::Commit { slot, result, place, latency, sums } => {
                 slot_fields(*slot, put);
                 put("result", Value::Result((*result).into()));
                 if let Some(latency) = latency {
                     put("latency", Value::Time(*latency));
                 }
-                buffer_field(*buffer, put);
+                place_field(*place, put);
                 sums_field(sums.as_ref(), put);
             }
             Self::Ended { slot, result } => {
@@ -219,9 +227,11 @@ fn slot_fields(slot: Slot, put: &mut Put<'_>) {
     put("tag", Value::Number(slot.tag.into()));
 }
 
-fn buffer_field(buffer: Option<u64>, put: &mut Put<'_>) {
-    if let Some(buffer) = buffer {
-        put("buffer", Value::Hex(buffer));
+fn place_field(place: Place, put: &mut Put<'_>) {
+    match place {
+        Place::Nowhere => {}
+        Place::Buffer(address) => put("buffer", Value::Hex(address)),
+        Place::Table(index) => put("table_index", Value::Number(index.into())),
     }
 }
 

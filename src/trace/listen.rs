@@ -1,6 +1,6 @@
 //! What is said in a ring, decoded.
 
-use super::event::{Command, Payload, Slot, What};
+use super::event::{Command, Payload, Place, Slot, What};
 use super::kernel::Traced;
 use super::ring::{Asked, Heard, SlotState, Watch};
 use super::sums::Sums;
@@ -139,13 +139,24 @@ impl<K: Kernel> Traced<K> {
     ) -> Option<()> {
         let ublksrv_io_cmd { q_id, tag, result, addr } = carried(sqe)?;
         let slot = Slot { device: device.id, queue: q_id, tag };
-        let buffer = self.voice.address(addr);
+        let place = match sqe.head.addr {
+            0 => Place::of(addr),
+            word => Place::Table(sys::ublk_auto_buf_reg::from_sqe_addr(word).index),
+        };
         match opcode(sqe) {
-            sys::UBLK_U_IO_FETCH_REQ => self.tell_offer(heard, slot, None, addr),
-            sys::UBLK_U_IO_COMMIT_AND_FETCH_REQ => self.tell_offer(heard, slot, Some(result), addr),
+            sys::UBLK_U_IO_FETCH_REQ => self.tell_offer(heard, slot, None, place),
+            sys::UBLK_U_IO_COMMIT_AND_FETCH_REQ => {
+                self.tell_offer(heard, slot, Some(result), place);
+            }
             sys::UBLK_U_IO_NEED_GET_DATA => {
-                self.voice.say(|_| What::GetData { slot, buffer });
-                heard.slots.insert(slot, SlotState { buffer: addr, request: None });
+                self.voice.say(|_| What::GetData { slot, place: self.voice.told(place) });
+                heard.slots.insert(slot, SlotState { place, request: None });
+            }
+            op @ (sys::UBLK_U_IO_REGISTER_IO_BUF | sys::UBLK_U_IO_UNREGISTER_IO_BUF) => {
+                let enter = op == sys::UBLK_U_IO_REGISTER_IO_BUF;
+                self.voice.say(|_| What::Pages { slot, index: addr, enter });
+                heard.begin(sqe.head.user_data, Asked::Other { opcode: sqe.head.opcode });
+                return Some(());
             }
             sys::UBLK_U_IO_PREP_IO_CMDS | sys::UBLK_U_IO_COMMIT_IO_CMDS => {
                 return self.tell_elements(heard, &device, sqe);
@@ -169,26 +180,27 @@ impl<K: Kernel> Traced<K> {
         heard: &mut Heard<K::Mapping>,
         slot: Slot,
         result: Option<i32>,
-        addr: u64,
+        place: Place,
     ) {
-        let buffer = self.voice.address(addr);
-        let state = SlotState { buffer: addr, request: None };
+        let told = self.voice.told(place);
+        let state = SlotState { place, request: None };
         let SlotState { request, .. } = heard.slots.insert(slot, state).unwrap_or_default();
         let Some(result) = result else {
-            return self.voice.say(|_| What::Fetch { slot, buffer });
+            return self.voice.say(|_| What::Fetch { slot, place: told });
         };
         let is_read = request
             .is_some_and(|(_, descriptor)| sys::op(descriptor.op_flags) == sys::UBLK_IO_OP_READ);
         // Lent to the kernel again, which takes the data from there.
         let sums = u64::try_from(result).ok().filter(|_| is_read);
-        let sums = sums.and_then(|len_bytes| self.sums(addr, len_bytes));
+        let sums = sums.and_then(|len_bytes| self.sums(place, len_bytes));
         self.voice.say(|at| {
             let latency = request.map(|(since, _)| at.saturating_sub(since));
-            What::Commit { slot, result, buffer, latency, sums }
+            What::Commit { slot, result, place: told, latency, sums }
         });
     }
 
-    fn sums(&self, address: u64, len_bytes: u64) -> Option<Sums> {
+    fn sums(&self, place: Place, len_bytes: u64) -> Option<Sums> {
+        let Place::Buffer(address) = place else { return None };
         if !self.voice.shared.detail.sums {
             return None;
         }
@@ -260,7 +272,7 @@ impl<K: Kernel> Traced<K> {
         let state = heard.slots.entry(slot).or_default();
         let is_write = sys::op(descriptor.op_flags) == sys::UBLK_IO_OP_WRITE;
         let len_bytes = u64::from(descriptor.nr_sectors) * SECTOR_BYTES;
-        let sums = if is_write && !is_late { self.sums(state.buffer, len_bytes) } else { None };
+        let sums = if is_write && !is_late { self.sums(state.place, len_bytes) } else { None };
         self.voice.say(|at| {
             state.request = Some((at, descriptor));
             What::Request { slot, descriptor, sums }

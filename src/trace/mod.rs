@@ -55,7 +55,7 @@ mod text;
 mod view;
 mod voice;
 
-pub use event::{Command, Event, Outcome, Payload, Slot, What};
+pub use event::{Command, Event, Outcome, Payload, Place, Slot, What};
 pub use kernel::Traced;
 pub use lines::{Ending, Format, Lines};
 pub use log::Log;

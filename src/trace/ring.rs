@@ -1,6 +1,6 @@
 //! [`Watch`]: a ring that is listened to: which entries are new, and what they were about.
 
-use super::event::{Command, Slot};
+use super::event::{Command, Place, Slot};
 use super::view::{copy, index};
 use super::voice::{CharDevice, Kind, lock};
 use crate::kernel::Memory;
@@ -57,8 +57,8 @@ pub(super) enum Asked<M> {
 /// What is known of a slot.
 #[derive(Clone, Copy, Default)]
 pub(super) struct SlotState {
-    /// The buffer that its last command named.
-    pub(super) buffer: u64,
+    /// What its last command named.
+    pub(super) place: Place,
     /// The request that it has, and since when.
     pub(super) request: Option<(Duration, ublksrv_io_desc)>,
 }

@@ -1,6 +1,6 @@
 //! What all that listens shares: the clock, the sink, and who is who.
 
-use super::event::{Event, What};
+use super::event::{Event, Place, What};
 use super::ring::Watch;
 use crate::kernel::Kernel;
 use core::fmt::{self, Debug};
@@ -154,8 +154,11 @@ impl<K: Kernel> Voice<K> {
         sink.take(Event { at, task: Arc::clone(&self.task), what: what(at) });
     }
 
-    /// An address, if addresses are wanted.
-    pub(super) fn address(&self, address: u64) -> Option<u64> {
-        self.shared.detail.addresses.then_some(address)
+    /// What is told of a place: no addresses, unless they are wanted.
+    pub(super) fn told(&self, place: Place) -> Place {
+        match place {
+            Place::Buffer(_) if !self.shared.detail.addresses => Place::Nowhere,
+            place => place,
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use ublkit::sim::{Choices, Faults, Load, Profile, Sim};
 use ublkit::sys::io_uring::{IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_NO_SQARRAY};
-use ublkit::trace::{Detail, Traced};
+use ublkit::trace::{Detail, Log, Traced};
 use ublkit::{
     Access, Backend, Blocking, Builder, DataPath, Errno, FileIndex, Geometry, Memory, Needs,
     Operation, Recovery, Request, Target, Task, Tasks,
@@ -179,6 +179,44 @@ fn file() -> impl Target {
             _ => Ok(()),
         }
     })
+}
+
+/// Where data is to be is told as what it is: a buffer, or the place of the ring's table that the
+/// driver puts a request's pages into, or that the server has it put them into.
+#[test]
+fn where_data_is_to_be() {
+    for (path, batches, offered) in [
+        (DataPath::Copy, false, "buffer"),
+        (DataPath::Copy, true, "buffer"),
+        (DataPath::UserCopy, false, ""),
+        (DataPath::ZeroCopy, false, "table_index"),
+        (DataPath::ZeroCopy, true, "table_index"),
+        (DataPath::ZeroCopyByHand, false, ""),
+    ] {
+        let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
+        let log = Log::of_last(usize::MAX);
+        let kernel = Traced::new(sim.task(), Detail::default(), log.clone());
+        let target = kernel.watch(file());
+        let builder = Builder::new().queues(1).depth(2).data_path(path).batches(batches);
+        let server = builder.serve_on(kernel, target).unwrap();
+        sim.ask(server.id(), 0, write(4096, 9)).unwrap();
+        sim.until_answered();
+        server.stop().unwrap();
+        let log = log.to_string();
+        let what = format!("{path}, {batches}: {log}");
+        let of = |word: &str| log.lines().filter(|line| line.contains(word)).collect::<Vec<_>>();
+        let served = usize::try_from(sim.audit().committed).unwrap();
+        let slots = [of(" FETCH "), of(" COMMIT_AND_FETCH ")].concat();
+        assert_eq!(slots.len(), 2 + served, "{what}");
+        for word in ["buffer", "table_index"] {
+            let told = slots.iter().filter(|line| line.contains(&format!(" {word}=")));
+            assert_eq!(told.count(), if word == offered { 2 + served } else { 0 }, "{what}");
+        }
+        let by_hand = if path == DataPath::ZeroCopyByHand { served } else { 0 };
+        for word in [" REGISTER_IO_BUF device=0 queue=0", " UNREGISTER_IO_BUF device=0 queue=0"] {
+            assert_eq!(of(word).len(), by_hand, "{what}");
+        }
+    }
 }
 
 /// Without a wish data is where it can be seen; but whatever the path, who is listened to serves as
