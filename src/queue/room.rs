@@ -67,7 +67,7 @@ impl Room {
     }
 
     /// Whether a write is not worth another try.
-    fn gives_up(&self, request: &Request, now: Duration) -> bool {
+    pub(super) fn gives_up(&self, request: &Request, now: Duration) -> bool {
         let mut its = self.failed.iter().filter(|failed| failed.request == *request);
         its.any(|failed| now.saturating_sub(failed.since) >= PATIENCE)
     }

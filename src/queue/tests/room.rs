@@ -93,6 +93,33 @@ fn a_write_without_room_ends_among_reads() {
     assert_eq!(house.until_answered(asked), libc::EIO);
 }
 
+/// A write that comes while another one fails has not failed itself.
+#[test]
+fn each_write_fails_for_itself() {
+    let mut house = narrow(2);
+    house.ask(write(at::DONE));
+    house.until_fetching_any();
+    house.try_again();
+    house.until_fetching_any();
+    assert!(house.queue.room.is_short());
+    let place = 8 * 4096;
+    house.ask(write(place));
+    let other = |slots: &Slots, tag| slots.is_fetching(tag) && slots.request(tag).offset == place;
+    let tag = loop {
+        assert_eq!(house.queue.turn(), Ok(Turn::Live));
+        let slots = &house.queue.slots;
+        if let Some(tag) = (0..2).find(|tag| other(slots, *tag)) {
+            break tag;
+        }
+        house.queue.ring.kernel().sleep(3 * MS);
+    };
+    assert!(house.queue.slots.is_fetching(1 - tag), "the first one's is under way, too");
+    let (request, later) = (house.queue.slots.request(tag), house.now() + SECOND);
+    assert!(!house.queue.room.gives_up(&request, later));
+    let first = house.queue.slots.request(1 - tag);
+    assert!(house.queue.room.gives_up(&first, later), "the control");
+}
+
 /// Whoever writes the same block again and again fails only if one of the writes does.
 #[test]
 fn writes_that_succeed_late_are_no_failures() {
