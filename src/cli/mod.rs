@@ -287,8 +287,8 @@ struct Serve {
     /// Microseconds that a queue looks for requests before it sleeps [default: it sleeps at once]
     ///
     /// A client that sends one request after the other gets its answers sooner, and the queue may
-    /// use a whole CPU for that. It gives way to others, and does so less often while it finds
-    /// nothing.
+    /// use a whole CPU for that. It gives way to others, looks less often while it finds nothing,
+    /// and not while a file is read or written for it.
     #[arg(long, value_name = "MICROSECONDS")]
     spin_us: Option<u16>,
     /// Requests that each queue may have under way

@@ -195,8 +195,9 @@ impl Builder {
     /// To be woken costs more than many a request. A client that sends its next request soon after
     /// an answer is served faster by a thread that does not sleep meanwhile, and that thread uses
     /// up to a whole CPU. It gives way to whoever else wants the CPU, and one that looked in vain
-    /// sleeps twice as often before it looks again, up to a thousand times. While operations of its
-    /// requests are under way it does not look.
+    /// sleeps twice as often before it looks again, up to a thousand times. While an operation of a
+    /// request is under way, a delay included, it does not look: who works at it may want the CPU.
+    /// A parked request does not keep it from that.
     #[must_use]
     pub const fn spin(mut self, most: Duration) -> Self {
         self.manner.spin = most;

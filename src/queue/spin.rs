@@ -54,7 +54,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     }
 
     /// The same without sleeping, if that is due; whether they came. While operations are under way
-    /// it is not: those who work at them want the CPU.
+    /// it is not: who works at them may want the CPU.
     #[inline(never)]
     fn come_soon(
         &mut self,

@@ -35,7 +35,7 @@ impl Slots {
         Some(Ended::Request(ended))
     }
 
-    /// Whether any request has, or had when it was given up, an operation under way.
+    /// Whether the ring has an operation of any request, those left behind included.
     pub(crate) fn have_operations(&self) -> bool {
         self.operations.lent > 0
     }

@@ -33,6 +33,7 @@ pub struct Slot {
 
 /// What a slot's command says of where a request's data is to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Place {
     /// Nothing; or addresses are left out.
     #[default]

@@ -99,7 +99,7 @@ impl<K: Kernel> Traced<K> {
                 let io_uring_sqe { opcode, user_data, .. } = sqe.head;
                 let command = to_another.then(|| self::opcode(&sqe));
                 self.voice.say(|_| What::Sent { opcode, command, user_data });
-                heard.begin(user_data, Asked::Other { opcode });
+                heard.begin_entry(&sqe.head, Asked::Other { opcode });
             }
         }
     }
@@ -139,6 +139,7 @@ impl<K: Kernel> Traced<K> {
     ) -> Option<()> {
         let ublksrv_io_cmd { q_id, tag, result, addr } = carried(sqe)?;
         let slot = Slot { device: device.id, queue: q_id, tag };
+        // With automatic zero copy ublkit asks to be told of what could not be put there: not 0.
         let place = match sqe.head.addr {
             0 => Place::of(addr),
             word => Place::Table(sys::ublk_auto_buf_reg::from_sqe_addr(word).index),
@@ -155,7 +156,7 @@ impl<K: Kernel> Traced<K> {
             op @ (sys::UBLK_U_IO_REGISTER_IO_BUF | sys::UBLK_U_IO_UNREGISTER_IO_BUF) => {
                 let enter = op == sys::UBLK_U_IO_REGISTER_IO_BUF;
                 self.voice.say(|_| What::Pages { slot, index: addr, enter });
-                heard.begin(sqe.head.user_data, Asked::Other { opcode: sqe.head.opcode });
+                heard.begin_entry(&sqe.head, Asked::Other { opcode: sqe.head.opcode });
                 return Some(());
             }
             sys::UBLK_U_IO_PREP_IO_CMDS | sys::UBLK_U_IO_COMMIT_IO_CMDS => {

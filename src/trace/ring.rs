@@ -8,8 +8,8 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use ublkit_sys::io_uring::{
-    IORING_SETUP_CQE32, IORING_SETUP_NO_SQARRAY, IORING_SETUP_SQE128, io_uring_buf, io_uring_cqe,
-    io_uring_cqe32, io_uring_params, io_uring_sqe, io_uring_sqe128,
+    IORING_SETUP_CQE32, IORING_SETUP_NO_SQARRAY, IORING_SETUP_SQE128, IOSQE_CQE_SKIP_SUCCESS,
+    io_uring_buf, io_uring_cqe, io_uring_cqe32, io_uring_params, io_uring_sqe, io_uring_sqe128,
 };
 use ublkit_sys::ublk::ublksrv_io_desc;
 
@@ -172,6 +172,15 @@ impl<M: Memory> Heard<M> {
         self.under_way.insert((user_data, self.asked), asked);
     }
 
+    /// The same of an entry. One that completes only when it fails leaves no trace of its success:
+    /// of those that are alike the newest is remembered.
+    pub(super) fn begin_entry(&mut self, sqe: &io_uring_sqe, asked: Asked<M>) {
+        if sqe.flags & IOSQE_CQE_SKIP_SUCCESS != 0 {
+            self.end(sqe.user_data);
+        }
+        self.begin(sqe.user_data, asked);
+    }
+
     /// What a completion is about.
     pub(super) fn end(&mut self, user_data: u64) -> Option<Asked<M>> {
         let oldest = self.under_way.range((user_data, 0)..=(user_data, u64::MAX)).next();
@@ -183,4 +192,24 @@ impl<M: Memory> Heard<M> {
 /// An element of the index array.
 fn copy_word<M: Memory>(indices: &M, array: u32, slot: u32) -> Option<u32> {
     index(indices, array.checked_add(slot.checked_mul(4)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Kernel;
+
+    /// What completes only when it fails is not remembered for every time that it succeeds.
+    #[test]
+    fn silent_successes_leave_nothing() {
+        let watch = Watch::<<crate::Linux as Kernel>::Mapping>::new(io_uring_params::default());
+        let mut heard = watch.lock();
+        for flags in [0, IOSQE_CQE_SKIP_SUCCESS] {
+            let sqe = io_uring_sqe { flags, user_data: flags.into(), ..io_uring_sqe::default() };
+            (0..5).for_each(|_| heard.begin_entry(&sqe, Asked::Other { opcode: 1 }));
+        }
+        assert_eq!(heard.under_way.len(), 5 + 1);
+        let silent = IOSQE_CQE_SKIP_SUCCESS.into();
+        assert!(matches!(heard.end(silent), Some(Asked::Other { opcode: 1 })), "one that fails");
+    }
 }

@@ -100,8 +100,10 @@ struct Played {
 /// different outcomes.
 fn every(what: &str, house: &House, asks: &[(u16, Ask)], event: Event, deviations: u32) -> usize {
     let begun = Instant::now();
-    let asked = std::env::var("UBLKIT_SIM_DEVIATIONS").ok().and_then(|count| count.parse().ok());
-    let deviations = asked.unwrap_or(if event == Event::Quiet { ALL } else { deviations });
+    let asked = std::env::var("UBLKIT_SIM_DEVIATIONS").ok();
+    let asked = asked.map(|count| count.parse::<u32>().expect("UBLKIT_SIM_DEVIATIONS: a number"));
+    let most = deviations.max(asked.unwrap_or(0));
+    let deviations = if event == Event::Quiet { ALL } else { most };
     let limit = if asked.is_some() { u64::MAX } else { LIMIT };
     let mut outcomes = BTreeSet::new();
     let schedules = every_schedule(deviations, limit, |choices| {

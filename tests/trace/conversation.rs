@@ -2,6 +2,7 @@
 
 use super::{busy, json, memory, serve, short_life, write};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -181,40 +182,60 @@ fn file() -> impl Target {
     })
 }
 
-/// Where data is to be is told as what it is: a buffer, or the place of the ring's table that the
-/// driver puts a request's pages into, or that the server has it put them into.
+/// The value behind a word of a line of text.
+fn value<'a>(line: &'a str, word: &str) -> Option<&'a str> {
+    line.split(' ').find_map(|field| field.strip_prefix(word)?.strip_prefix('='))
+}
+
+/// Where data is to be is told as what it is: a buffer, which is the tag's own, or the place of the
+/// ring's table that the driver puts a request's pages into, or that the server has it put them
+/// into.
 #[test]
 fn where_data_is_to_be() {
     for (path, batches, offered) in [
         (DataPath::Copy, false, "buffer"),
         (DataPath::Copy, true, "buffer"),
+        (DataPath::GetData, false, "buffer"),
         (DataPath::UserCopy, false, ""),
         (DataPath::ZeroCopy, false, "table_index"),
         (DataPath::ZeroCopy, true, "table_index"),
         (DataPath::ZeroCopyByHand, false, ""),
     ] {
-        let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
+        let sim = Sim::new(Profile::NEWEST, Choices::seed(4), Faults::default());
         let log = Log::of_last(usize::MAX);
         let kernel = Traced::new(sim.task(), Detail::default(), log.clone());
         let target = kernel.watch(file());
-        let builder = Builder::new().queues(1).depth(2).data_path(path).batches(batches);
+        let builder = Builder::new().queues(1).depth(4).data_path(path).batches(batches);
         let server = builder.serve_on(kernel, target).unwrap();
-        sim.ask(server.id(), 0, write(4096, 9)).unwrap();
+        let asked = (0..8).map(|block| (block * 4096, 9)).map(|(place, stamp)| write(place, stamp));
+        asked.for_each(|ask| _ = sim.ask(server.id(), 0, ask).unwrap());
         sim.until_answered();
         server.stop().unwrap();
-        let log = log.to_string();
-        let what = format!("{path}, {batches}: {log}");
-        let of = |word: &str| log.lines().filter(|line| line.contains(word)).collect::<Vec<_>>();
+        sim.assert_clean();
         let served = usize::try_from(sim.audit().committed).unwrap();
+        let text = log.to_string();
+        let what = format!("{path}, {batches}: {text}");
+        let of = |word: &str| text.lines().filter(|line| line.contains(word)).collect::<Vec<_>>();
         let slots = [of(" FETCH "), of(" COMMIT_AND_FETCH ")].concat();
-        assert_eq!(slots.len(), 2 + served, "{what}");
-        for word in ["buffer", "table_index"] {
-            let told = slots.iter().filter(|line| line.contains(&format!(" {word}=")));
-            assert_eq!(told.count(), if word == offered { 2 + served } else { 0 }, "{what}");
+        assert_eq!(slots.len(), 4 + served, "{what}");
+        let mut buffers = BTreeSet::new();
+        for line in slots.iter().chain(&of(" GET_DATA ")) {
+            let [tag, buffer, index] =
+                ["tag", "buffer", "table_index"].map(|word| value(line, word));
+            assert_eq!(buffer.is_some(), offered == "buffer", "{line} of {what}");
+            assert_eq!(index, tag.filter(|_| offered == "table_index"), "{line} of {what}");
+            buffers.extend(buffer.map(|buffer| (tag, buffer)));
         }
+        let addresses: BTreeSet<_> = buffers.iter().map(|(_, buffer)| buffer).collect();
+        let each = if offered == "buffer" { 4 } else { 0 };
+        assert_eq!((buffers.len(), addresses.len()), (each, each), "{what}");
+        let fetched = if path == DataPath::GetData { 8 } else { 0 };
+        assert_eq!(of(" GET_DATA ").len(), fetched, "{what}");
         let by_hand = if path == DataPath::ZeroCopyByHand { served } else { 0 };
-        for word in [" REGISTER_IO_BUF device=0 queue=0", " UNREGISTER_IO_BUF device=0 queue=0"] {
-            assert_eq!(of(word).len(), by_hand, "{what}");
+        for word in [" REGISTER_IO_BUF ", " UNREGISTER_IO_BUF "] {
+            let told = of(word);
+            assert_eq!(told.len(), by_hand, "{what}");
+            assert!(told.iter().all(|line| value(line, "table_index") == value(line, "tag")));
         }
     }
 }

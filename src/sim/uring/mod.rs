@@ -224,17 +224,20 @@ impl World {
         }
     }
 
-    /// An event is readable from here on, which the rings that poll it are told, or is not.
+    /// Sets whether an event is readable. Rings that poll it are told when it is.
     pub(super) fn set_readable(&mut self, event: FileId, is_readable: bool) {
         let Some(Kind::Event(readable)) = self.files.get_mut(&event).map(|file| &mut file.kind)
         else {
             return;
         };
         *readable = is_readable;
-        let polls = |file: &Named| matches!(file, Named::Inside(id) if *id == event);
-        for file in self.files.values().filter(|_| is_readable) {
+        if !is_readable {
+            return;
+        }
+        let is_it = |polled: &Named| matches!(polled, Named::Inside(id) if *id == event);
+        for file in self.files.values() {
             if let Kind::Ring(ring) = &file.kind
-                && ring.polls.iter().any(|(file, _)| polls(file))
+                && ring.polls.iter().any(|(polled, _)| is_it(polled))
             {
                 ring.tell_of_work();
             }
