@@ -145,7 +145,8 @@ fn run(bytes: &[u8]) -> (u64, u64) {
             end(&sim, server, &task, ending);
             if manner.recovery != Recovery::None {
                 if ending == Ending::Killed {
-                    take_over(&sim, manner, id, &next, Delaying(backend));
+                    let taken = take_over(&sim, manner, id, &next, Delaying(backend));
+                    assert!(taken.is_ok() || faults != Faults::default(), "{manner:?}: {taken:?}");
                 }
                 // Clients may wait for a server that nobody could start.
                 clean_up(&sim, &[&task, &next]);
@@ -217,14 +218,18 @@ fn end(sim: &Sim, server: Server<Task>, task: &Task, ending: Ending) {
 }
 
 /// Another process serves the device on, until its clients are answered.
-fn take_over(sim: &Sim, manner: Manner, id: u32, next: &Task, target: Delaying) {
+fn take_over(
+    sim: &Sim,
+    manner: Manner,
+    id: u32,
+    next: &Task,
+    target: Delaying,
+) -> Result<(), Error> {
     let ended = manner.builder().recover_on(next.clone(), id, target).and_then(|server| {
         sim.until_answered();
         server.stop()
     });
-    if let Err(error) = &ended {
-        check(error);
-    }
+    ended.map(drop).inspect_err(check)
 }
 
 /// Errors are told; but none of those that only a defect, or a kernel that lies, can cause.
@@ -364,6 +369,8 @@ mod tests {
     fn corpus_of_schedule() {
         let choices: Vec<u8> = (0..250_u8).map(|index| index.wrapping_mul(67)).collect();
         let plays = [0, 1, 0, 9, 2, 0, 0, 0, 3, 0, 0, 0, 0, 5, 4, 2, 1];
+        let mut batches = seed((5, 16), 1, Ending::Killed, &plays, &choices);
+        batches[2] += 128;
         let seeds = [
             ("plain-6.12", seed((0, 0), 0, Ending::Answered, &[], &[])),
             ("plain-7.3", seed((5, 0), 0, Ending::Answered, &[], &[])),
@@ -380,12 +387,30 @@ mod tests {
             ("killed-6.12", seed((0, 0), 0, Ending::Killed, &plays, &choices)),
             ("get-data", seed((5, 1), 1, Ending::Stopped, &plays, &choices)),
             ("user-copy-shared", seed((5, 2 | 4), 1, Ending::Answered, &plays, &choices)),
+            ("batches", batches),
             ("spinning", seed((5, 0x20), 0, Ending::Answered, &plays, &choices)),
             ("waited-for-6.12", seed((0, 8), 0, Ending::Killed, &[], &choices)),
             ("reissued", seed((5, 16 | 4), 0, Ending::Killed, &[], &choices)),
             ("failed-meanwhile", seed((5, 24 | 2), 0, Ending::Killed, &plays, &choices)),
             ("recovery-fails", seed((5, 16 | 1), 2, Ending::Killed, &plays, &choices)),
         ];
+        let manner = |wanted: &str| {
+            let (_, bytes) = seeds.iter().find(|(name, _)| *name == wanted).expect("one of them");
+            let mut input = Input::new(bytes);
+            Manner::chosen(input.one_of(Profile::ALL), &mut input)
+        };
+        assert_eq!(manner("get-data").path, DataPath::GetData);
+        let shared = manner("user-copy-shared");
+        assert_eq!((shared.path, shared.threads), (DataPath::UserCopy, 2));
+        assert!(!manner("spinning").spin.is_zero() && manner("batches").batches);
+        for (name, recovery) in [
+            ("waited-for-6.12", Recovery::Wait),
+            ("reissued", Recovery::Reissue),
+            ("failed-meanwhile", Recovery::Fail),
+            ("recovery-fails", Recovery::Reissue),
+        ] {
+            assert_eq!(manner(name).recovery, recovery, "{name}");
+        }
         for (name, bytes) in &seeds[..4] {
             assert_eq!(run(bytes), (21, 0), "{name}");
         }

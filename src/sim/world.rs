@@ -154,6 +154,8 @@ pub struct Audit {
     pub registered: u64,
     /// Those whose pages it could not put there, so that the server moves the data otherwise.
     pub fell_back: u64,
+    /// Completions and descriptors that said something else than they should.
+    pub lies: u64,
     /// Operations that rings did on files.
     pub operated: u64,
 }

@@ -31,7 +31,7 @@ impl<K: Kernel> Traced<K> {
             let ublk_elem_header { tag, buf_index, result } = from_bytes(element)?;
             let has = |flag| flags & flag != 0;
             let address = element.get(8..16).filter(|_| has(UBLK_BATCH_F_HAS_BUF_ADDR));
-            // With automatic zero copy ublkit always asks to be told of what could not be put there.
+            // With automatic zero copy ublkit always asks to be told of what does not fit there.
             let place = match address.and_then(|bytes| bytes.try_into().ok()) {
                 Some(bytes) => Place::of(u64::from_ne_bytes(bytes)),
                 None if has(UBLK_BATCH_F_AUTO_BUF_REG_FALLBACK) => Place::Table(buf_index),

@@ -166,6 +166,29 @@ proptest! {
     }
 }
 
+/// P6: a descriptor that says what cannot be costs its client an error, and nobody else anything.
+#[test]
+fn nonsense_is_refused() {
+    let (mut lies, mut refused) = (0, 0);
+    for seed in 0..40 {
+        let house = House::new();
+        let sim = house.sim(Choices::seed(seed));
+        let server = house.serve(sim.task()).unwrap();
+        sim.set_faults(Faults { lies: 8, ..Faults::default() });
+        let clients = sim.load(server.id(), Load::new(20));
+        (0..200).for_each(|_| sim.give_way());
+        let _ = server.stop();
+        sim.until_answered();
+        assert_eq!(sim.failure(), None, "seed {seed}");
+        let failed = sim.tally(clients).failed;
+        // What the server alone says, when it decodes.
+        let decoding = [libc::EOPNOTSUPP, libc::EINVAL].map(|errno| failed.get(&errno));
+        refused += decoding.into_iter().flatten().sum::<u64>();
+        lies += sim.audit().lies;
+    }
+    assert!(refused > 5 && lies > refused, "{refused} refused of {lies}");
+}
+
 /// P14: a kernel asked once more where a write's data is to go, when it had been told and the queue
 /// was leaving: the queue waited for that data for ever, and looked without end.
 #[test]

@@ -137,6 +137,7 @@ impl World {
     /// Now and then, where that is asked for, a descriptor says something else.
     fn maybe_misdescribe(&mut self, mut descriptor: ublksrv_io_desc) -> ublksrv_io_desc {
         if self.choices.chance(self.faults.lies.into(), 256) {
+            self.audit.lies += 1;
             match self.choices.below(4) {
                 0 => descriptor.op_flags = u32::try_from(self.choices.word() >> 32).unwrap_or(0),
                 1 => descriptor.op_flags ^= 1 << self.choices.below(32),

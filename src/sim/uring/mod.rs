@@ -176,6 +176,7 @@ impl World {
     /// Now and then, where that is asked for, a completion says something else.
     fn maybe_lie(&mut self, mut cqe: io_uring_cqe) -> io_uring_cqe {
         if self.choices.chance(self.faults.lies.into(), 256) {
+            self.audit.lies += 1;
             match self.choices.below(3) {
                 0 => cqe.user_data = self.choices.word(),
                 1 => cqe.user_data ^= 1 << self.choices.below(64),
