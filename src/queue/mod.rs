@@ -309,7 +309,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if place != Where::Kernel || self.plan.needs.access == Access::Regions {
             self.enter(tag, |handler, io| handler.start(io))
         } else {
-            self.bring_data(tag, has_data_to_fetch)
+            self.bring_data(tag)
         }
     }
 

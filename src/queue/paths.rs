@@ -37,11 +37,11 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
     /// Brings a request's data from where the kernel has it to where the handler can use it, and
     /// starts the request when it is there.
-    pub(super) fn bring_data(&mut self, tag: u16, is_to_fetch: bool) -> Result<(), QueueError> {
+    pub(super) fn bring_data(&mut self, tag: u16) -> Result<(), QueueError> {
         // A handler without operations could not use the ring's table.
         let by_table = self.has_table && self.plan.needs.operations > 0;
         match self.plan.path {
-            DataPath::GetData if is_to_fetch => self.fetch_data(tag),
+            DataPath::GetData => self.fetch_data(tag),
             DataPath::ZeroCopyByHand if by_table => self.register_pages(tag),
             _ => self.start_with_copy(tag),
         }

@@ -400,3 +400,17 @@ fn given_up_while_its_pages_are_registered() {
     assert_eq!(house.until_answered(asked), libc::ETIMEDOUT);
     assert_eq!(house.now() - begun, TIMEOUT);
 }
+
+/// A handler without operations could not use the ring's table: its data is copied.
+#[test]
+fn a_handler_without_operations_gets_copies() {
+    let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
+    let needs = Needs { wakers: true, ..Needs::default() };
+    let (path, batches, depth, spin) = (DataPath::ZeroCopyByHand, false, 1, Duration::ZERO);
+    let mut house = made_on(sim, Wish { path, batches, depth, needs, spin }).live();
+    for ask in [read(at::DONE), write(at::DONE)] {
+        let asked = house.ask(ask);
+        assert_eq!(house.until_answered(asked), 0);
+    }
+    assert_eq!((house.queue.handler.started, house.sim.audit().registered), (2, 0));
+}
