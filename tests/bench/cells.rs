@@ -98,6 +98,10 @@ impl Contender {
         let path = |kind, path: DataPath| {
             Self::ours(kind, &path.to_string(), &format!("--data {path} --batches no"))
         };
+        let direct = |path: DataPath| {
+            let options = format!("--data {path} --batches no --direct");
+            Self::ours(File, &format!("{path}, direct"), &options)
+        };
         let in_batches = |kind, path: DataPath| {
             let options = format!("--data {path} --batches yes");
             match path {
@@ -122,6 +126,9 @@ impl Contender {
         let ours = " --foreground -q {queues} -d 128";
         all.extend([
             Self::ours(Null, "copy, no meter", "--no-meter"),
+            // As the other servers open the file.
+            direct(DataPath::ZeroCopy),
+            direct(DataPath::Copy),
             Self::new("null_blk", Null, Start::NullBlk),
             Self::server("kublk", Null, &format!("{kublk} -t null")),
             Self::server("kublk batch", Null, &format!("{kublk} -t null -b")),
