@@ -257,7 +257,8 @@ pub fn counted() -> Vec<Group> {
     let cells = [1, 32].map(|depth| cell("randread", 4096, depth)).to_vec();
     vec![
         Group { kind: Kind::Null, queues: 1, cells: cells.clone() },
-        Group { kind: Kind::Memory, queues: 1, cells },
+        Group { kind: Kind::Memory, queues: 1, cells: cells.clone() },
+        Group { kind: Kind::File, queues: 1, cells },
     ]
 }
 
