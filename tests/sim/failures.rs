@@ -166,7 +166,7 @@ proptest! {
     }
 }
 
-/// P6: a descriptor that says what cannot be costs its client an error, and nobody else anything.
+/// P6: a descriptor that says what cannot be costs its client an error that the server alone says.
 #[test]
 fn nonsense_is_refused() {
     let (mut lies, mut refused) = (0, 0);

@@ -1,10 +1,10 @@
-//! Small worlds, and every schedule of each: two queues of two slots, a handful of requests, and a
-//! stop, an abort, an error or a panic at every point.
+//! Small worlds, and many schedules of each, or all: two queues of two slots, a handful of requests,
+//! and a stop, an abort, an error or a panic among them.
 //!
-//! A schedule is a choice at every point where the kernel, a client or another thread may act. The
-//! start and the end of a device are played in one order; what lies between is explored: every way
-//! in which so many things happen out of the order in which they became possible, or every way that
-//! there is. Of the threads that can go on, the one that has waited longest does.
+//! A schedule is a choice at every point where the kernel or a client may act. The start and the
+//! end of a device are played in one order; what lies between is explored: every way in which so
+//! many things happen out of the order in which they became possible, or every way that there is.
+//! Of the threads that can go on, the one that has waited longest does, which is no choice.
 
 use crate::house::{House, Whim};
 use std::collections::BTreeSet;
@@ -96,7 +96,7 @@ struct Played {
 }
 
 /// Runs every schedule, but with so many deviations at the most where the device ends meanwhile, or
-/// as many as `UBLKIT_SIM_DEVIATIONS` says; tells how many there were, and answers how many
+/// more if `UBLKIT_SIM_DEVIATIONS` says so; tells how many there were, and answers how many
 /// different outcomes.
 fn every(what: &str, house: &House, asks: &[(u16, Ask)], event: Event, deviations: u32) -> usize {
     let begun = Instant::now();
