@@ -1,5 +1,5 @@
-//! Small worlds, and many schedules of each, or all: two queues of two slots, a handful of requests,
-//! and a stop, an abort, an error or a panic among them.
+//! Small worlds, and many schedules of each, or all: two queues of two slots, a handful of
+//! requests, and a stop, an abort, an error or a panic among them.
 //!
 //! A schedule is a choice at every point where the kernel or a client may act. The start and the
 //! end of a device are played in one order; what lies between is explored: every way in which so
