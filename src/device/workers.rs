@@ -176,7 +176,7 @@ impl<K: Kernel> Workers<K> {
     ) -> Result<(), Error> {
         let last_word = LastWord {
             worker: self.threads.len(),
-            end: Err(QueueError::Panicked),
+            end: Ok(QueueStats::default()), // of a thread that never was, nothing is to be told
             sender: self.sender.clone(),
             shared: Arc::clone(&self.shared),
         };
@@ -187,7 +187,10 @@ impl<K: Kernel> Workers<K> {
         // Where there is no thread, its last word was said all the same.
         let (thread, result) = match thread {
             Ok(thread) => (Some(thread), Ok(())),
-            Err(errno) => (None, Err(Error::Thread(errno))),
+            Err(errno) => {
+                self.shared.wake_all();
+                (None, Err(Error::Thread(errno)))
+            }
         };
         self.threads.push(thread);
         result
@@ -316,6 +319,7 @@ fn work<K: Kernel, T: Target>(
     target: Arc<T>,
     mut last_word: LastWord<K>,
 ) {
+    last_word.end = Err(QueueError::Panicked);
     let (sender, shared) = (last_word.sender.clone(), Arc::clone(&last_word.shared));
     // Handlers are caught where the queue calls them; this is for our own defects, and for a target
     // that panics when it makes a handler.

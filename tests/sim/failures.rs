@@ -116,6 +116,23 @@ fn a_command_that_is_never_answered_is_given_up() {
     }
 }
 
+/// Of a thread that could not be made it was said that it panicked, where undoing failed, too.
+#[test]
+fn a_thread_that_was_not_made_did_not_panic() {
+    let mut refused = 0;
+    for call in 0..60 {
+        let fail_call = Some((call, Errno::ENOMEM));
+        let never_answers = Some(sys::UBLK_U_CMD_STOP_DEV);
+        let house = House::new();
+        let faults = Faults { fail_call, never_answers, ..Faults::default() };
+        let error = live(&house, &House { faults, ..house }.sim(Choices::first())).unwrap_err();
+        let words = error.to_string();
+        refused += u32::from(words.starts_with("cannot make a thread"));
+        assert!(!words.contains("panicked"), "{words}");
+    }
+    assert_eq!(refused, 2, "two queues");
+}
+
 proptest! {
     #![proptest_config(cases())]
 

@@ -1,0 +1,81 @@
+//! When two schedules have come to the same: what a state is.
+//!
+//! A state is what the kernel and the clients have, and what each thread has seen. A thread is
+//! deterministic: what it has in its memory follows from what its calls answered, and from what it
+//! found in memory that it shares with the kernel or with other threads. So its past is a digest of
+//! that, in order. Addresses are left out, for they follow from pasts, and differ from run to run.
+//!
+//! Memory that threads share is not seen here. A step is taken for one that used it if it made any
+//! call but those of a queue that serves, or [said so](super::Task::shares); from then on all
+//! threads' pasts depend on it.
+
+use super::world::{FileId, Kind, World};
+use core::fmt::{self, Debug, Write};
+use core::hash::Hasher;
+use std::hash::DefaultHasher;
+
+/// A digest of things in order.
+#[derive(Default)]
+pub(super) struct Digest(DefaultHasher);
+
+impl Write for Digest {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl Digest {
+    /// Takes in what a thing looks like.
+    pub(super) fn add(&mut self, thing: &impl Debug) {
+        write!(self, "{thing:?};").expect("a digest takes everything");
+    }
+
+    pub(super) fn finish(&self) -> u64 {
+        self.0.finish()
+    }
+}
+
+/// A past, and what came after it.
+pub(super) fn and_then(past: u64, next: u64) -> u64 {
+    let mut digest = DefaultHasher::new();
+    digest.write_u64(past);
+    digest.write_u64(next);
+    digest.finish()
+}
+
+impl World {
+    /// The state: equal for two schedules from which the same can follow.
+    pub(super) fn state(&self) -> u64 {
+        let mut digest = Digest::default();
+        digest.add(&(self.now, &self.processes, &self.tasks, &self.ring_names, &self.chores));
+        digest.add(&(&self.files, &self.clients, &self.page_uses, self.common));
+        self.threads.digest(&mut digest);
+        self.devices.digest(&mut digest);
+        digest.finish()
+    }
+
+    /// A thread finds in its memory what has come to its rings, and what other threads left there.
+    pub(super) fn looks_around(&mut self, thread: usize) {
+        let seen = self.files.values().filter_map(|file| match &file.kind {
+            Kind::Ring(ring) if self.tasks[ring.owner].thread == thread => Some(ring.brought),
+            _ => None,
+        });
+        let seen = seen.fold(self.common, and_then);
+        self.threads.learns(thread, seen);
+    }
+
+    /// A thread's step ends.
+    pub(super) fn ends_step(&mut self, thread: usize) {
+        if let Some(past) = self.threads.shared(thread) {
+            self.common = and_then(self.common, past);
+        }
+    }
+
+    /// A request's descriptor or its data is there for the program, told by a ring.
+    pub(super) fn brings(&mut self, ring: FileId, request: u64) {
+        if let Some(ring) = self.ring(ring) {
+            ring.brought = and_then(ring.brought, request);
+        }
+    }
+}
