@@ -1,5 +1,7 @@
 //! [`Choices`]: the one source of all that a simulation leaves open.
 
+use std::collections::HashMap;
+
 /// Where choices come from: who runs next, which request is delivered, what fails.
 ///
 /// The same source makes the same simulation, to the byte.
@@ -21,6 +23,9 @@ pub struct Choice {
     pub of: u32,
 }
 
+/// States, and with how few choices that were not the first they were come to.
+type States = HashMap<u64, u32>;
+
 #[derive(Clone, Debug)]
 enum Source {
     /// Always the first: what is enabled longest.
@@ -30,7 +35,16 @@ enum Source {
     /// A fuzzer's bytes; the first choice once they are used up.
     Bytes { bytes: Vec<u8>, next: usize },
     /// A path that was taken before, then always the first.
-    Path { path: Vec<Choice>, next: usize },
+    Path {
+        path: Vec<Choice>,
+        next: usize,
+        /// How many choices so far were not the first.
+        spent: u32,
+        /// The states that were come to, and after how few of those; where that is wanted.
+        states: Option<States>,
+        /// Whether all that follows was tried: from here on the first choices are taken.
+        known: bool,
+    },
 }
 
 impl Choices {
@@ -54,8 +68,27 @@ impl Choices {
         Self::from(Source::Bytes { bytes, next: 0 })
     }
 
-    const fn path(path: Vec<Choice>) -> Self {
-        Self::from(Source::Path { path, next: 0 })
+    const fn path(path: Vec<Choice>, states: Option<States>) -> Self {
+        Self::from(Source::Path { path, next: 0, spent: 0, states, known: false })
+    }
+
+    /// Whether it matters which state the next choice is made in.
+    pub(super) fn asks_for_states(&self) -> bool {
+        match &self.source {
+            Source::Path { path, next, states: Some(_), known: false, .. } => {
+                !self.held && *next >= path.len()
+            }
+            _ => false,
+        }
+    }
+
+    /// The next choice is made in this state.
+    pub(super) fn comes_to(&mut self, state: u64) {
+        if let Source::Path { states: Some(states), known, spent, .. } = &mut self.source {
+            let least = states.entry(state).or_insert(u32::MAX);
+            *known = *least <= *spent;
+            *least = (*least).min(*spent);
+        }
     }
 
     /// While held, the first choice is taken and none used up.
@@ -82,10 +115,12 @@ impl Choices {
                 *next += usize::from(of > 256);
                 (u32::from(byte) | u32::from(more) << 8) % of
             }
-            Source::Path { path, next } => {
+            Source::Path { known: true, .. } => 0,
+            Source::Path { path, next, spent, .. } => {
                 let chosen = path.get(*next).map_or(0, |choice| choice.chosen);
                 *next += 1;
                 let chosen = chosen.min(of - 1);
+                *spent += u32::from(chosen > 0);
                 self.taken.push(Choice { chosen, of });
                 chosen
             }
@@ -126,13 +161,38 @@ fn mix(state: &mut u64) -> u32 {
 pub fn every_schedule(
     deviations: u32,
     limit: u64,
+    run: impl FnMut(Choices) -> Choices,
+) -> Schedules {
+    every(deviations, limit, None, run)
+}
+
+/// The same, but of several schedules that have come to the same state only one goes on: every
+/// state is come to, and all that can follow from it is tried.
+///
+/// A state is what the simulated kernel and its clients have, and what each thread has seen. What
+/// threads share beside that, such as the memory that handlers serve, is not seen; a handler tells
+/// when it uses it ([`Task::shares`](super::Task::shares)). Nor is everything seen that faults do to
+/// a thread, or what files outside hold: this is for memory, without [`Faults`](super::Faults).
+pub fn every_state(deviations: u32, limit: u64, run: impl FnMut(Choices) -> Choices) -> Schedules {
+    every(deviations, limit, Some(States::new()), run)
+}
+
+fn every(
+    deviations: u32,
+    limit: u64,
+    mut states: Option<States>,
     mut run: impl FnMut(Choices) -> Choices,
 ) -> Schedules {
     let mut path: Vec<Choice> = Vec::new();
     let mut count = 0;
     loop {
-        path = run(Choices::path(path)).taken;
+        let done = run(Choices::path(path, states.take()));
+        path = done.taken;
+        if let Source::Path { states: seen, .. } = done.source {
+            states = seen;
+        }
         count += 1;
+        let met = states.as_ref().map_or(0, HashMap::len);
         let mut spent = path.iter().filter(|choice| choice.chosen > 0).count();
         // The last choice that has a next one; all after it begin anew.
         while let Some(last) = path.last() {
@@ -144,9 +204,11 @@ pub fn every_schedule(
             spent -= usize::from(!is_first);
             path.pop();
         }
-        let Some(last) = path.last_mut() else { return Schedules { count, complete: true } };
+        let Some(last) = path.last_mut() else {
+            return Schedules { count, states: met, complete: true };
+        };
         if count == limit {
-            return Schedules { count, complete: false };
+            return Schedules { count, states: met, complete: false };
         }
         last.chosen += 1;
     }
@@ -157,6 +219,8 @@ pub fn every_schedule(
 pub struct Schedules {
     /// How many.
     pub count: u64,
+    /// In how many states there was a choice; 0 where states were not looked at.
+    pub states: usize,
     /// Whether these were all that there are.
     pub complete: bool,
 }
@@ -175,7 +239,7 @@ mod tests {
             choices
         });
         assert_eq!(seen, [(0, 0, 0), (0, 1, 0), (0, 2, 0), (1, 9, 0)]);
-        assert_eq!(schedules, Schedules { count: 4, complete: true });
+        assert_eq!(schedules, Schedules { count: 4, states: 0, complete: true });
     }
 
     #[test]
@@ -189,13 +253,63 @@ mod tests {
         assert_eq!([0, 1, 2, 3, 4].map(|deviations| run(deviations).count), [1, 9, 33, 65, 81]);
     }
 
+    /// Three steps to the left or to the right; the state is where they lead.
+    fn walk(mut choices: Choices, state_of: fn(u64, u64) -> u64, ends: &mut Vec<u64>) -> Choices {
+        let mut place = 0;
+        for step in 0..3 {
+            if choices.asks_for_states() {
+                choices.comes_to(state_of(step, place));
+            }
+            place += choices.below(2) as u64;
+        }
+        ends.push(place);
+        choices
+    }
+
+    fn ends(deviations: u32, state_of: fn(u64, u64) -> u64) -> (Schedules, Vec<u64>) {
+        let mut all = Vec::new();
+        let schedules =
+            every_state(deviations, u64::MAX, |choices| walk(choices, state_of, &mut all));
+        all.sort_unstable();
+        all.dedup();
+        (schedules, all)
+    }
+
+    #[test]
+    fn a_state_is_gone_on_from_once() {
+        let (schedules, all) = ends(u32::MAX, |step, place| step << 8 | place);
+        // Seven choices in eight ways would be a tree; these are six states.
+        assert_eq!(schedules, Schedules { count: 7, states: 6, complete: true });
+        assert_eq!(all, [0, 1, 2, 3]);
+        assert_eq!(ends(1, |step, place| step << 8 | place).1, [0, 1]);
+        // Control: where different states are taken for one, something is missed.
+        assert_eq!(ends(u32::MAX, |step, _| step).1, [0, 1]);
+    }
+
+    /// A state is come to with no deviation left, and then again by a way that leaves one.
+    #[test]
+    fn a_state_is_gone_on_from_again_with_more_left() {
+        let mut seen = Vec::new();
+        every_state(2, u64::MAX, |mut choices| {
+            let is_short = choices.below(2) == 1;
+            if is_short || choices.below(2) == 1 && choices.below(2) == 1 {
+                if choices.asks_for_states() {
+                    choices.comes_to(7);
+                }
+                seen.push((is_short, choices.below(2)));
+            }
+            choices
+        });
+        assert_eq!(seen, [(false, 0), (true, 0), (true, 1)]);
+    }
+
     #[test]
     fn a_limit_is_told() {
         let schedules = every_schedule(u32::MAX, 3, |mut choices| {
             (0..4).for_each(|_| _ = choices.below(2));
             choices
         });
-        assert_eq!(schedules, Schedules { count: 3, complete: false });
+        assert_eq!(schedules, Schedules { count: 3, states: 0, complete: false });
     }
 
     #[test]

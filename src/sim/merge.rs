@@ -10,8 +10,9 @@
 //! threads' pasts depend on it.
 
 use super::world::{FileId, Kind, World};
+use crate::errno::Errno;
 use core::fmt::{self, Debug, Write};
-use core::hash::Hasher;
+use core::hash::{Hash, Hasher};
 use std::hash::DefaultHasher;
 
 /// A digest of things in order.
@@ -37,10 +38,9 @@ impl Digest {
 }
 
 /// A past, and what came after it.
-pub(super) fn and_then(past: u64, next: u64) -> u64 {
+pub(super) fn and_then(past: u64, next: impl Hash) -> u64 {
     let mut digest = DefaultHasher::new();
-    digest.write_u64(past);
-    digest.write_u64(next);
+    (past, next).hash(&mut digest);
     digest.finish()
 }
 
@@ -55,19 +55,29 @@ impl World {
         digest.finish()
     }
 
-    /// A thread finds in its memory what has come to its rings, and what other threads left there.
-    pub(super) fn looks_around(&mut self, thread: usize) {
+    /// The running thread sees the time, what has come to its rings, and what other threads left in
+    /// memory.
+    pub(super) fn looks_around(&mut self) {
+        let me = self.threads.running();
         let seen = self.files.values().filter_map(|file| match &file.kind {
-            Kind::Ring(ring) if self.tasks[ring.owner].thread == thread => Some(ring.brought),
+            Kind::Ring(ring) if self.tasks[ring.owner].thread == me => Some(ring.brought),
             _ => None,
         });
-        let seen = seen.fold(self.common, and_then);
-        self.threads.learns(thread, seen);
+        let seen = seen.fold(and_then(self.common, self.now), and_then);
+        self.threads.learns(seen);
     }
 
-    /// A thread's step ends.
-    pub(super) fn ends_step(&mut self, thread: usize) {
-        if let Some(past) = self.threads.shared(thread) {
+    /// The running thread's call has answered.
+    pub(super) fn hears(&mut self, answer: Result<u32, Errno>) {
+        let what = answer
+            .map_or_else(|errno| 1 << 32 | u64::from(errno.number().unsigned_abs()), u64::from);
+        self.threads.learns(what);
+        self.looks_around();
+    }
+
+    /// The running thread's step ends.
+    pub(super) fn ends_step(&mut self) {
+        if let Some(past) = self.threads.shared() {
             self.common = and_then(self.common, past);
         }
     }

@@ -36,11 +36,13 @@ mod faults;
 mod inject;
 mod journal;
 mod load;
+mod merge;
 mod oracle;
 mod outside;
 mod profile;
 mod schedule;
 mod seam;
+mod shared;
 mod ublk;
 mod uring;
 pub(crate) mod user;
@@ -48,7 +50,7 @@ mod world;
 
 pub use asked::{Limits, Zones, accepts, disk, grant, set_params};
 pub use block::{Answer, Ask};
-pub use choices::{Choice, Choices, Schedules, every_schedule};
+pub use choices::{Choice, Choices, Schedules, every_schedule, every_state};
 pub use faults::Faults;
 pub use inject::Injected;
 pub use load::{Load, Tally};
@@ -57,7 +59,7 @@ pub use seam::{File, Mapping, Task, Thread};
 pub use world::Audit;
 
 use schedule::Wait;
-use seam::Shared;
+use shared::Shared;
 use std::sync::Arc;
 use ublkit_sys::ublk as sys;
 use world::World;
@@ -231,6 +233,12 @@ impl Sim {
         self.first.block(Wait::Turn, None);
     }
 
+    /// Lets something else happen; `false`: nothing ever will.
+    pub fn until_other(&self) -> bool {
+        self.first.block(Wait::Other, None);
+        self.shared.lock().threads.others
+    }
+
     /// Lets others run until nothing happens unless time passes.
     pub fn until_quiet(&self) {
         self.first.block(Wait::Quiet, None);
@@ -292,6 +300,19 @@ impl Sim {
         }
     }
 
+    /// A choice of the test's own: a number below `of`.
+    pub fn choose(&self, of: usize) -> usize {
+        let mut world = self.shared.lock();
+        let chosen = world.choices.below(of);
+        world.threads.learns(chosen);
+        chosen
+    }
+
+    /// Whether all that clients asked was answered.
+    pub fn all_answered(&self) -> bool {
+        self.shared.lock().clients.all_answered()
+    }
+
     /// While held, choices are not used up: the first one is taken. For the parts of a schedule
     /// that are not to be explored.
     pub fn hold_choices(&self, held: bool) {
@@ -302,6 +323,12 @@ impl Sim {
     /// more. Makes fewer schedules where threads share nothing.
     pub fn take_turns(&self) {
         self.shared.lock().threads.take_turns = true;
+    }
+
+    /// The state that it is in: what the kernel and the clients have, and what each thread has
+    /// seen.
+    pub fn fingerprint(&self) -> u64 {
+        self.shared.lock().state()
     }
 
     /// Calls through the seam so far that can fail.

@@ -5,7 +5,9 @@
 //! on. One is chosen, until a thread is. When nothing can happen, time passes; when no time that
 //! anybody waits for is left, somebody waits for ever, and that is a failure which names who.
 
+use super::merge::{Digest, and_then};
 use super::world::{Chore, FileId, Kind, World};
+use core::hash::Hash;
 use core::time::Duration;
 use std::sync::{Arc, Condvar};
 
@@ -22,6 +24,8 @@ pub(super) enum Wait {
     Time,
     /// Its turn.
     Turn,
+    /// Something that another thread, the kernel, a client or time does.
+    Other,
     /// The answers of all that clients have asked.
     Answers,
     /// That nothing happens any more unless time passes.
@@ -43,6 +47,12 @@ struct Thread {
     /// When it began to wait, counted in waits.
     since: u64,
     wake: Arc<Condvar>,
+    /// What it has seen.
+    past: u64,
+    /// Whether its calls are those of a queue that serves, but for few.
+    serves: bool,
+    /// Whether its step may have used memory that it shares.
+    shares: bool,
 }
 
 /// The threads of all simulated processes.
@@ -52,6 +62,8 @@ pub(super) struct Threads {
     /// The one that runs.
     running: usize,
     waits: u64,
+    /// Whether something has happened since a thread began to wait for that.
+    pub(super) others: bool,
     /// Of the threads that can go on, the one that waits longest does; which one is no choice.
     pub(super) take_turns: bool,
 }
@@ -61,7 +73,16 @@ impl Threads {
     pub(super) fn add(&mut self, process: usize, name: String) -> usize {
         let first = self.all.is_empty();
         let state = if first { State::Runs } else { State::Waits(Wait::Turn, None) };
-        self.all.push(Thread { name, process, state, since: self.waits, wake: Arc::default() });
+        self.all.push(Thread {
+            name,
+            process,
+            state,
+            since: self.waits,
+            wake: Arc::default(),
+            past: 0,
+            serves: false,
+            shares: false,
+        });
         self.all.len() - 1
     }
 
@@ -75,8 +96,44 @@ impl Threads {
 
     pub(super) fn set_waiting(&mut self, thread: usize, wait: Wait, deadline: Option<Duration>) {
         self.waits += 1;
+        self.others &= wait != Wait::Other;
         self.all[thread].state = State::Waits(wait, deadline);
         self.all[thread].since = self.waits;
+    }
+
+    /// The running thread has seen something.
+    pub(super) fn learns(&mut self, what: impl Hash) {
+        let thread = &mut self.all[self.running];
+        thread.past = and_then(thread.past, what);
+    }
+
+    /// The running thread serves a queue.
+    pub(super) fn serves(&mut self) {
+        self.all[self.running].serves = true;
+    }
+
+    /// The running thread's step may use memory that it shares.
+    pub(super) fn shares(&mut self) {
+        self.all[self.running].shares = true;
+    }
+
+    /// The past of the running thread, if its step may have used memory that it shares.
+    pub(super) fn shared(&mut self) -> Option<u64> {
+        let thread = &mut self.all[self.running];
+        let shared = std::mem::take(&mut thread.shares) || !thread.serves;
+        shared.then_some(thread.past)
+    }
+
+    pub(super) fn digest(&self, digest: &mut Digest) {
+        for thread in &self.all {
+            digest.add(&(thread.process, thread.state, thread.past, thread.serves));
+        }
+        digest.add(&self.others);
+        if self.take_turns {
+            let mut order: Vec<usize> = (0..self.all.len()).collect();
+            order.sort_by_key(|thread| self.all[*thread].since);
+            digest.add(&order);
+        }
     }
 
     pub(super) fn set_ended(&mut self, thread: usize) {
@@ -132,11 +189,20 @@ impl World {
                 if self.threads.all.iter().all(|thread| thread.state == State::Ended) {
                     return None;
                 }
+                let waits = State::Waits(Wait::Other, None);
+                if let Some(thread) = self.threads.all.iter().position(|one| one.state == waits) {
+                    return Some(thread); // nothing ever will
+                }
                 self.fail(self.nobody_can_go_on());
                 continue;
             }
             self.something_happens();
+            if events.len() > 1 && self.choices.asks_for_states() {
+                let state = self.state();
+                self.choices.comes_to(state);
+            }
             let chosen = self.choices.below(events.len());
+            self.threads.others = true;
             match events[chosen] {
                 Event::Chore(index) => {
                     let chore = self.chores.remove(index).expect("just listed");
@@ -186,6 +252,7 @@ impl World {
                 Wait::End(thread) => self.threads.has_ended(thread),
                 Wait::Time => false,
                 Wait::Turn => true,
+                Wait::Other => self.threads.others,
                 Wait::Answers => self.clients.all_answered(),
                 Wait::Quiet => nothing_else,
             };
@@ -213,6 +280,7 @@ impl World {
         let next = deadlines.chain(self.timers()).chain(self.control_deadlines()).min();
         let Some(next) = next else { return false };
         self.now = self.now.max(next);
+        self.threads.others = true;
         self.fire_timers();
         true
     }

@@ -2,78 +2,25 @@
 #![expect(unsafe_code, reason = "the seam is an unsafe trait; docs/safety.md, island `sim`")]
 
 use super::schedule::Wait;
+use super::shared::Shared;
 use super::uring::{Entered, Name};
 use super::user::Pages;
 use super::world::{FileId, Kind, World};
 use crate::errno::Errno;
 use crate::kernel::{Access, Destination, Kernel, Memory, Registration, RingName, Source};
 use core::ffi::CStr;
-use core::fmt;
 use core::ptr::NonNull;
 use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use ublkit_sys::io_uring::io_uring_params;
 
-/// The machine, shared by its tasks.
-pub(super) struct Shared {
-    world: Mutex<World>,
-    /// The threads that play the simulated ones.
-    threads: Mutex<Vec<(usize, std::thread::JoinHandle<()>)>>,
-}
-
-impl Shared {
-    pub(super) fn new(world: World) -> Self {
-        Self { world: Mutex::new(world), threads: Mutex::default() }
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, World> {
-        // A panic inside is a defect of the simulation; whoever looks next may as well go on.
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn keep(&self, thread: usize, handle: std::thread::JoinHandle<()>) {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push((thread, handle));
-    }
-
-    /// Waits until the threads that have ended in the simulation have really ended.
-    pub(super) fn join_ended(&self) {
-        let mut threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        threads.retain(|(thread, _)| self.lock().threads.has_ended(*thread));
-        for (_, handle) in threads {
-            let _ = handle.join(); // a panic was reported by its hook
-        }
-    }
-
-    /// Lets another thread run, if another is chosen; returns when this one is.
-    fn give_way<'a>(
-        &'a self,
-        mut world: MutexGuard<'a, World>,
-        me: usize,
-    ) -> MutexGuard<'a, World> {
-        let Some(next) = world.pick() else { return world };
-        world.threads.run(next);
-        self.await_turn(world, me)
-    }
-
-    fn await_turn<'a>(
-        &'a self,
-        mut world: MutexGuard<'a, World>,
-        me: usize,
-    ) -> MutexGuard<'a, World> {
-        let wake = world.threads.wake(me);
-        while world.threads.running() != me {
-            world = wake.wait(world).unwrap_or_else(PoisonError::into_inner);
-        }
-        world
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sim").finish_non_exhaustive()
-    }
+/// Whose calls these are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Calls {
+    /// Those of a queue that serves.
+    OfServing,
+    Others,
 }
 
 /// The simulated kernel, as one task of a simulated process sees it.
@@ -98,7 +45,14 @@ impl Task {
         let me = world.tasks[self.id].thread;
         let deadline = timeout.map(|timeout| world.now.saturating_add(timeout));
         world.threads.set_waiting(me, wait, deadline);
-        drop(self.shared.give_way(world, me));
+        world.threads.shares();
+        self.shared.give_way(world, me).threads.shares();
+    }
+
+    /// A step uses memory that threads share, though it makes no call that says so: the disk that
+    /// a handler serves, say. For those who try [every state](super::every_state).
+    pub fn shares(&self) {
+        self.shared.lock().threads.shares();
     }
 
     /// Whether calls fail: the process was killed, or nobody could go on.
@@ -107,7 +61,7 @@ impl Task {
     }
 
     /// Locks the world for a call, which may be preempted first.
-    fn call(&self) -> Result<MutexGuard<'_, World>, Errno> {
+    fn call(&self, calls: Calls) -> Result<MutexGuard<'_, World>, Errno> {
         let mut world = self.shared.lock();
         let times = u32::from(world.faults.preempt);
         if times > 0 && world.broken.is_none() && world.choices.chance(times, 256) {
@@ -116,7 +70,11 @@ impl Task {
             world = self.shared.give_way(world, me);
         }
         if self.is_dead(&world) {
+            world.hears(Err(Errno::EIO));
             return Err(Errno::EIO);
+        }
+        if calls == Calls::Others {
+            world.threads.shares();
         }
         let number = world.calls;
         world.calls += 1;
@@ -128,7 +86,7 @@ impl Task {
 
     /// The same for a call that may be refused for good.
     fn refusable(&self) -> Result<MutexGuard<'_, World>, Errno> {
-        let mut world = self.call()?;
+        let mut world = self.call(Calls::Others)?;
         let times = u32::from(world.faults.refuse);
         if world.choices.chance(times, 256) { Err(Errno::ENOMEM) } else { Ok(world) }
     }
@@ -184,13 +142,15 @@ impl Task {
 
     /// A thread's life.
     fn live<W: FnOnce(Self)>(self, thread: usize, work: W) {
-        drop(self.shared.await_turn(self.shared.lock(), thread));
+        self.shared.await_turn(self.shared.lock(), thread).looks_around();
         let (shared, id) = (Arc::clone(&self.shared), self.id);
         // A panic was reported by its hook, and ends this thread alone.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) {
             std::mem::forget(panic);
         }
         let mut world = shared.lock();
+        world.threads.shares();
+        world.ends_step();
         world.threads.set_ended(thread);
         world.end_task(id);
         if let Some(next) = world.pick() {
@@ -313,10 +273,12 @@ unsafe impl Kernel for Task {
     }
 
     fn signal(&self, event: &File) {
+        self.shares();
         self.shared.lock().set_readable(event.id, true);
     }
 
     fn clear(&self, event: &File) {
+        self.shares();
         self.shared.lock().set_readable(event.id, false);
     }
 
@@ -340,7 +302,7 @@ unsafe impl Kernel for Task {
         flags: u32,
         timeout: Option<Duration>,
     ) -> Result<u32, Errno> {
-        let mut world = self.call()?;
+        let mut world = self.call(Calls::OfServing)?;
         let name = match ring {
             RingName::File(file) => Name::File(file.id),
             RingName::Registered(index) => Name::Registered(index),
@@ -348,14 +310,17 @@ unsafe impl Kernel for Task {
         let entered = world.enter(self.id, name, to_submit, flags)?;
         let deadline = timeout.map(|timeout| world.now.saturating_add(timeout));
         drop(world);
-        if !entered.waits {
-            return Ok(entered.taken);
-        }
-        self.wait_for_completions(entered, min_complete, deadline)
+        let answer = if entered.waits {
+            self.wait_for_completions(entered, min_complete, deadline)
+        } else {
+            Ok(entered.taken)
+        };
+        self.shared.lock().hears(answer);
+        answer
     }
 
     fn ring_register(&self, ring: &File, what: Registration<'_>) -> Result<u32, Errno> {
-        let mut world = self.call()?;
+        let mut world = self.call(Calls::Others)?;
         let times = u32::from(world.faults.refuse_registration);
         // Undoing does not fail, and a queue that is served in batches needs its buffers.
         let is_spared =
@@ -391,7 +356,7 @@ unsafe impl Kernel for Task {
     }
 
     fn read_at(&self, file: &File, data: Destination<'_>, offset: u64) -> Result<usize, Errno> {
-        let mut world = self.call()?;
+        let mut world = self.call(Calls::OfServing)?;
         let process = self.process_of(&world);
         match world.file(process, file.id)?.kind {
             Kind::Char(device) => world.read_data(device, offset, &data),
@@ -400,7 +365,7 @@ unsafe impl Kernel for Task {
     }
 
     fn write_at(&self, file: &File, data: Source<'_>, offset: u64) -> Result<usize, Errno> {
-        let mut world = self.call()?;
+        let mut world = self.call(Calls::OfServing)?;
         let process = self.process_of(&world);
         match world.file(process, file.id)?.kind {
             Kind::Char(device) => world.write_data(device, offset, data),

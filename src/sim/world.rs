@@ -117,6 +117,8 @@ pub(super) struct World {
     pub(super) disks_outside: bool,
     pub(super) chores: VecDeque<Chore>,
     pub(super) audit: Audit,
+    /// What the memory that threads share follows from.
+    pub(super) common: u64,
     /// Calls that can fail.
     pub(super) calls: u64,
     /// Calls of `io_uring_enter` in a row that took nothing and waited for nothing.
@@ -193,6 +195,7 @@ impl World {
             disks_outside: false,
             chores: VecDeque::new(),
             audit: Audit::default(),
+            common: 0,
             calls: 0,
             spins: 0,
             late_looks: 0,

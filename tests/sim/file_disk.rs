@@ -191,7 +191,7 @@ impl Handler for Files {
     fn start(&mut self, io: &mut Io<'_>) -> Step {
         self.next += 1;
         match self.whims[self.next % self.whims.len()] {
-            Whim::Serve => step(self.serve(io, false)),
+            Whim::Serve | Whim::ServeUntold => step(self.serve(io, false)),
             Whim::Halves => step(self.serve(io, true)),
             Whim::Fail(errno) => Step::Done(Err(errno)),
             Whim::Panic => panic!("a whim"),

@@ -14,6 +14,8 @@ use ublkit::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whim {
     Serve,
+    /// Serves, and does not tell that it uses memory that handlers share.
+    ServeUntold,
     Fail(Errno),
     Panic,
     /// Serves after so many delays, one after the other.
@@ -55,6 +57,8 @@ pub struct Whimsical {
     memory: Memory,
     access: Access,
     whims: &'static [Whim],
+    /// Who is told that handlers share the memory.
+    told: Option<Task>,
 }
 
 impl Target for Whimsical {
@@ -69,11 +73,12 @@ impl Target for Whimsical {
     }
 
     fn handler(&self, queue: &QueueInfo) -> Result<Moods, Errno> {
-        let Self { memory, access, whims } = self;
+        let Self { memory, access, whims, told } = self;
         Ok(Moods {
             memory: memory.clone(),
             access: *access,
             whims,
+            told: told.clone(),
             next: queue.queue.into(),
             left: Vec::new(),
         })
@@ -85,6 +90,7 @@ pub struct Moods {
     memory: Memory,
     access: Access,
     whims: &'static [Whim],
+    told: Option<Task>,
     next: usize,
     /// Delays that are left, by tag.
     left: Vec<(u16, u8)>,
@@ -92,6 +98,11 @@ pub struct Moods {
 
 impl Moods {
     fn serve(&mut self, io: &mut Io<'_>) -> Step {
+        self.told.iter().for_each(Task::shares);
+        self.serve_untold(io)
+    }
+
+    fn serve_untold(&mut self, io: &mut Io<'_>) -> Step {
         if self.access == Access::Regions {
             return self.memory.start(io);
         }
@@ -118,6 +129,7 @@ impl Handler for Moods {
         self.left.retain(|(other, _)| *other != tag);
         match self.whims[self.next % self.whims.len()] {
             Whim::Serve | Whim::Halves | Whim::LookUnderWay => self.serve(io),
+            Whim::ServeUntold => self.serve_untold(io),
             Whim::Fail(errno) => Step::Done(Err(errno)),
             Whim::Panic => panic!("a whim"),
             Whim::Delay(times) => {
@@ -233,7 +245,7 @@ impl House {
 
     pub fn target(&self) -> Whimsical {
         let memory = Memory::new(self.geometry).unwrap();
-        Whimsical { memory, access: self.access, whims: self.whims }
+        Whimsical { memory, access: self.access, whims: self.whims, told: None }
     }
 
     /// Memory, or a file where operations are to move the data.
@@ -250,7 +262,10 @@ impl House {
 
     pub fn serve_store(&self, kernel: Task, store: &Store) -> Result<Server<Task>, Error> {
         match store.clone() {
-            Store::Memory(memory) => self.serve_target(kernel, memory),
+            Store::Memory(mut memory) => {
+                memory.told = Some(kernel.clone());
+                self.serve_target(kernel, memory)
+            }
             Store::File(file) => self.serve_target(kernel, file),
         }
     }

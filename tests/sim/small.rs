@@ -1,10 +1,9 @@
-//! Small worlds, and many schedules of each, or all: two queues of two slots, a handful of
-//! requests, and a stop, an abort, an error or a panic among them.
+//! Small worlds, and every schedule of each: two queues of two slots, a handful of requests, and a
+//! stop, an abort, an error or a panic among them.
 //!
-//! A schedule is a choice at every point where the kernel or a client may act. The start and the
-//! end of a device are played in one order; what lies between is explored: every way in which so
-//! many things happen out of the order in which they became possible, or every way that there is.
-//! Of the threads that can go on, the one that has waited longest does, which is no choice.
+//! A schedule is a choice at every point where the kernel, a client or a thread may go on. The
+//! start and the end of a device are played in one order; what lies between is explored. Of the
+//! schedules that have come to the same state, one goes on.
 
 use crate::house::{House, Whim};
 use std::collections::BTreeSet;
@@ -13,13 +12,45 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use ublkit::Errno;
 use ublkit::kernel::Kernel;
-use ublkit::sim::{Answer, Ask, Choices, Profile, Schedules, Task, every_schedule};
+use ublkit::sim::{Answer, Ask, Choices, Profile, Schedules, Task, every_schedule, every_state};
 
-/// As many deviations as there can be.
-const ALL: u32 = u32::MAX;
+/// Which schedules of a world are tried. `UBLKIT_SIM_DEVIATIONS` asks for more: for so many
+/// deviations, or, if it is `all`, for whatever is left out here (`tests/sim/every-schedule`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    /// All.
+    All,
+    /// All, but which of the threads that can go on does is no choice: it is the one that has
+    /// waited longest.
+    InTurn,
+    /// Of those, where the device ends meanwhile, the ones with so many deviations at the most: so
+    /// many things happen out of the order in which they became possible, or later than at once.
+    Few(u32),
+}
 
-/// Schedules of one world at the most, so that a change that makes it larger is seen.
-const LIMIT: u64 = 20_000;
+impl Which {
+    fn or_more(self) -> Self {
+        let asked = std::env::var("UBLKIT_SIM_DEVIATIONS");
+        match (self, asked.as_deref()) {
+            (Self::Few(_), Ok("all")) => Self::InTurn,
+            (Self::InTurn, Ok("all")) => Self::All,
+            (Self::Few(few), Ok(number)) => {
+                let number = number.parse().expect("UBLKIT_SIM_DEVIATIONS: a number, or all");
+                Self::Few(few.max(number))
+            }
+            _ => self,
+        }
+    }
+
+    fn deviations(self, event: Event) -> u32 {
+        match self {
+            Self::Few(few) if event != Event::Quiet => few,
+            _ => u32::MAX,
+        }
+    }
+}
+
+const FEW: Which = Which::Few(4);
 
 fn write(sector: u64, stamp: u8) -> Ask {
     Ask::Write { offset: sector * 512, data: vec![stamp; 512], fua: false }
@@ -43,18 +74,26 @@ enum Event {
 }
 
 /// One schedule of a small world: asks, lets things happen, and hands the answers back.
-fn schedule(house: &House, choices: Choices, asks: &[(u16, Ask)], event: Event) -> Played {
+fn schedule(
+    house: &House,
+    asks: &[(u16, Ask)],
+    event: Event,
+    in_turn: bool,
+    choices: Choices,
+) -> Played {
     let sim = house.sim(choices);
     sim.hold_choices(true);
-    sim.take_turns();
+    if in_turn {
+        sim.take_turns();
+    }
     let process = sim.process(true);
-    let (said, live) = channel();
+    let (told_live, live) = channel();
     let go = Arc::new(sim.task().event().unwrap());
     let (told, own) = (Arc::clone(&go), *house);
     let serve = move |kernel: Task| {
         let waits = kernel.clone();
         let server = own.serve(kernel).unwrap();
-        said.send(server.id()).unwrap();
+        told_live.send(server.id()).unwrap();
         waits.wait(&told, None);
         drop(told);
         let _ = if event == Event::StopNow { server.stop_now() } else { server.stop() };
@@ -65,6 +104,9 @@ fn schedule(house: &House, choices: Choices, asks: &[(u16, Ask)], event: Event) 
     let ask = |(queue, ask): &(u16, Ask)| sim.ask(id, *queue, ask.clone()).expect("it is live");
     let numbers: Vec<u64> = asks.iter().map(ask).collect();
     sim.hold_choices(false);
+    // The moment of it.
+    let may_wait = || event != Event::Quiet && !sim.all_answered();
+    while may_wait() && sim.choose(2) == 1 && sim.until_other() {}
     match event {
         Event::Quiet => {}
         Event::Stop | Event::StopNow => sim.task().signal(&go),
@@ -74,50 +116,52 @@ fn schedule(house: &House, choices: Choices, asks: &[(u16, Ask)], event: Event) 
         }
     }
     sim.until_answered();
+    let state = sim.fingerprint();
     sim.hold_choices(true);
     sim.task().signal(&go);
     assert!(process.join(&mut thread, Duration::from_secs(600)), "{:?}", sim.failure());
     drop((process, go));
     let answer = |number| sim.answer(number).expect("P17: every request is answered");
-    let answers = numbers.into_iter().map(answer).collect();
+    let outcome = numbers.into_iter().map(answer).map(|answer| said(&answer)).collect();
     if event == Event::Kill {
         assert_eq!(sim.failure(), None);
         assert_eq!(sim.mistakes(), Vec::<String>::new());
     } else {
         sim.assert_clean();
     }
-    Played { answers, choices: sim.into_choices() }
+    Played { outcome, state, choices: sim.into_choices() }
 }
 
 /// What came of a schedule.
 struct Played {
-    answers: Vec<Answer>,
+    outcome: Vec<String>,
+    /// When all was answered.
+    state: u64,
     choices: Choices,
 }
 
-/// Runs every schedule, but with so many deviations at the most where the device ends meanwhile, or
-/// more if `UBLKIT_SIM_DEVIATIONS` says so; tells how many there were, and answers how many
-/// different outcomes.
-fn every(what: &str, house: &House, asks: &[(u16, Ask)], event: Event, deviations: u32) -> usize {
+/// Tries schedules of a world; tells how many there were, and answers how many outcomes.
+fn every(what: &str, house: &House, asks: &[(u16, Ask)], event: Event, which: Which) -> usize {
     let begun = Instant::now();
-    let asked = std::env::var("UBLKIT_SIM_DEVIATIONS").ok();
-    let asked = asked.map(|count| count.parse::<u32>().expect("UBLKIT_SIM_DEVIATIONS: a number"));
-    let most = deviations.max(asked.unwrap_or(0));
-    let deviations = if event == Event::Quiet { ALL } else { most };
-    let limit = if asked.is_some() { u64::MAX } else { LIMIT };
+    let which = which.or_more();
+    let deviations = which.deviations(event);
     let mut outcomes = BTreeSet::new();
-    let schedules = every_schedule(deviations, limit, |choices| {
-        let Played { answers, choices } = schedule(house, choices, asks, event);
-        outcomes.insert(answers.iter().map(said).collect::<Vec<_>>());
-        choices
+    let schedules = every_state(deviations, u64::MAX, |choices| {
+        let played = schedule(house, asks, event, which != Which::All, choices);
+        outcomes.insert(played.outcome);
+        played.choices
     });
     let seconds = begun.elapsed().as_secs_f64();
-    let Schedules { count, complete, .. } = schedules;
-    let which =
-        if deviations == ALL { "all".into() } else { format!("up to {deviations} deviations") };
-    let differ = outcomes.len();
-    println!("{what}, {event:?}: {which}, {count} schedules, {differ} outcomes, {seconds:.1} s");
-    assert!(complete, "{what}, {event:?}: more than {limit} schedules");
+    let Schedules { count, states, .. } = schedules;
+    let tried = match which {
+        Which::All => "all".into(),
+        _ if deviations == u32::MAX => "all in turn".into(),
+        _ => format!("up to {deviations} deviations"),
+    };
+    let (what, differ) = (format!("{what}, {event:?}"), outcomes.len());
+    println!(
+        "{what}: {tried}: {count} schedules, {states} states, {differ} outcomes, {seconds:.1} s"
+    );
     assert!(outcomes.iter().flatten().all(|said| said != "torn"), "{outcomes:?}");
     outcomes.len()
 }
@@ -145,7 +189,7 @@ fn race() -> Vec<(u16, Ask)> {
 
 #[test]
 fn a_race_for_one_sector() {
-    let outcomes = EVENTS.map(|event| every("a race", &small(&[Whim::Serve]), &race(), event, 4));
+    let outcomes = EVENTS.map(|event| every("a race", &small(&[Whim::Serve]), &race(), event, FEW));
     // The reads find zeros, the one write or the other; stops and kills let some of it fail.
     assert!(outcomes[0] >= 3 && outcomes[3] > outcomes[0], "{outcomes:?}");
 }
@@ -154,11 +198,11 @@ fn a_race_for_one_sector() {
 #[test]
 fn a_race_in_batches() {
     let house = House { batches: true, ..small(&[Whim::Serve]) };
-    let outcomes = EVENTS.map(|event| every("a race in batches", &house, &race(), event, 4));
+    let outcomes = EVENTS.map(|event| every("a race in batches", &house, &race(), event, FEW));
     assert!(outcomes[0] >= 3 && outcomes[3] > outcomes[0], "{outcomes:?}");
     for whims in [&[Whim::Panic, Whim::Delay(1)][..], &[Whim::Fail(Errno::ENOSPC), Whim::Serve]] {
         for event in EVENTS {
-            every(&format!("{whims:?} in batches"), &House { whims, ..house }, &race(), event, 3);
+            every(&format!("{whims:?} in batches"), &House { whims, ..house }, &race(), event, FEW);
         }
     }
 }
@@ -168,30 +212,39 @@ fn a_race_in_batches() {
 fn a_race_in_a_shared_queue() {
     let house = House { queues: 1, threads: 2, ..small(&[Whim::Serve]) };
     let asks: Vec<(u16, Ask)> = race().into_iter().map(|(_, ask)| (0, ask)).collect();
-    let outcomes = EVENTS.map(|event| every("a shared race", &house, &asks, event, 4));
+    let outcomes = EVENTS.map(|event| every("a shared race", &house, &asks, event, FEW));
     assert!(outcomes[0] >= 3 && outcomes[3] > outcomes[0], "{outcomes:?}");
     for whims in [&[Whim::Panic, Whim::Delay(1)][..], &[Whim::Fail(Errno::ENOSPC), Whim::Serve]] {
         for event in EVENTS {
-            every(&format!("{whims:?}, shared"), &House { whims, ..house }, &asks, event, 3);
+            every(&format!("{whims:?}, shared"), &House { whims, ..house }, &asks, event, FEW);
         }
     }
 }
 
-/// An error, a panic, a delay or a wait for nothing, for the first or the second request of each
-/// queue.
+/// An error or a panic, for the first or the second request of each queue.
 #[test]
-fn a_whim_at_every_point() {
-    const WHIMS: [&[Whim]; 6] = [
+fn a_failure_at_every_point() {
+    const WHIMS: [&[Whim]; 4] = [
         &[Whim::Serve, Whim::Fail(Errno::ENOSPC)],
         &[Whim::Fail(Errno::ENOSPC), Whim::Serve],
         &[Whim::Serve, Whim::Panic],
         &[Whim::Panic, Whim::Serve],
-        &[Whim::Delay(1), Whim::FailUnderWay],
-        &[Whim::WaitForNothing, Whim::Delay(2)],
     ];
     for whims in WHIMS {
         for event in EVENTS {
-            every(&format!("{whims:?}"), &small(whims), &race(), event, 3);
+            every(&format!("{whims:?}"), &small(whims), &race(), event, FEW);
+        }
+    }
+}
+
+/// A delay, a failure during one, or a wait for nothing.
+#[test]
+fn a_wait_at_every_point() {
+    const WHIMS: [&[Whim]; 2] =
+        [&[Whim::Delay(1), Whim::FailUnderWay], &[Whim::WaitForNothing, Whim::Delay(2)]];
+    for whims in WHIMS {
+        for event in EVENTS {
+            every(&format!("{whims:?}"), &small(whims), &race(), event, FEW);
         }
     }
 }
@@ -203,20 +256,27 @@ fn more_requests_than_tags() {
     for profile in [Profile::OLDEST, Profile::NEWEST] {
         for event in EVENTS {
             let house = House { profile, ..small(&[Whim::Serve]) };
-            every(&format!("five requests on {profile}"), &house, &asks, event, 3);
+            every(&format!("five requests on {profile}"), &house, &asks, event, FEW);
         }
     }
 }
 
-/// Whatever becomes of one request, and however its device ends: all that can be.
+/// What one request may become.
+const FATES: [&[Whim]; 4] =
+    [&[Whim::Serve], &[Whim::Fail(Errno::ENOSPC)], &[Whim::Panic], &[Whim::Delay(1)]];
+
+fn one_request() -> Vec<(u16, Ask)> {
+    vec![(0, write(1, 1))]
+}
+
+/// Whatever becomes of one request, and however its device ends.
 #[test]
 fn one_request_in_every_way() {
-    const WHIMS: [&[Whim]; 4] =
-        [&[Whim::Serve], &[Whim::Fail(Errno::ENOSPC)], &[Whim::Panic], &[Whim::Delay(1)]];
-    for whims in WHIMS {
+    for whims in FATES {
         for event in EVENTS {
             let house = House { queues: 1, ..small(whims) };
-            every(&format!("one request, {whims:?}"), &house, &[(0, write(1, 1))], event, ALL);
+            let what = format!("one request, {whims:?}");
+            every(&what, &house, &one_request(), event, Which::InTurn);
         }
     }
 }
@@ -227,6 +287,61 @@ fn two_requests_in_every_way() {
     let house = House { queues: 1, ..small(&[Whim::Serve]) };
     let asks = [(0, write(1, 1)), (0, read(1))];
     for event in EVENTS {
-        every("two requests", &house, &asks, event, ALL);
+        every("two requests", &house, &asks, event, Which::InTurn);
     }
+}
+
+/// And whichever thread goes on, where a server is killed.
+#[test]
+fn any_thread_goes_on() {
+    let house = House { queues: 1, ..small(&[Whim::Serve]) };
+    for event in [Event::Quiet, Event::Kill] {
+        every("one request", &house, &one_request(), event, Which::All);
+    }
+}
+
+/// What a world ends in by every schedule, which is what it ends in where of those that have come
+/// to the same state only one goes on.
+fn ends(what: &str, house: &House, asks: &[(u16, Ask)], event: Event, in_turn: bool) {
+    let ends = |once: bool| {
+        let mut ends = BTreeSet::new();
+        let run = |choices| {
+            let played = schedule(house, asks, event, in_turn, choices);
+            ends.insert((played.outcome, played.state));
+            played.choices
+        };
+        let schedules = match once {
+            true => every_state(u32::MAX, u64::MAX, run),
+            false => every_schedule(u32::MAX, u64::MAX, run),
+        };
+        (ends, schedules.count)
+    };
+    let ((all, many), (once, few)) = (ends(false), ends(true));
+    println!("{what}, {event:?}: {} ends by {many} schedules and by {few}", all.len());
+    assert_eq!(all, once, "{what}, {event:?}");
+    assert!(few <= many && (event == Event::Quiet || 2 * few < many));
+}
+
+/// What is left out by going on from each state once only comes to nothing new.
+#[test]
+fn nothing_is_lost_by_going_on_once() {
+    for whims in FATES {
+        for event in EVENTS {
+            let house = House { queues: 1, ..small(whims) };
+            ends(&format!("one request, {whims:?}"), &house, &one_request(), event, true);
+        }
+    }
+    ends("a race", &small(&[Whim::Serve]), &race(), Event::Quiet, false);
+}
+
+/// The order in which handlers use the memory that they share is part of the state, if they tell.
+#[test]
+fn what_handlers_share_counts_if_they_tell() {
+    let states = |whims| {
+        let run = |choices| schedule(&small(whims), &race(), Event::Quiet, false, choices).choices;
+        every_state(u32::MAX, u64::MAX, run).states
+    };
+    let (told, untold) = (states(&[Whim::Serve]), states(&[Whim::ServeUntold]));
+    println!("{told} states, and {untold} where handlers do not tell");
+    assert!(untold < told);
 }

@@ -3,6 +3,7 @@
 use super::add::Caller;
 use super::info::{Named, split_path};
 use crate::errno::Errno;
+use crate::sim::merge::Digest;
 use crate::sim::uring::{FileCommand, Issuer, Outcome};
 use crate::sim::user;
 use crate::sim::world::{FileId, World};
@@ -25,6 +26,14 @@ pub(super) struct Control {
     pub(super) device: Option<usize>,
     pub(super) stage: Stage,
     pub(super) deadline: Option<Duration>,
+}
+
+impl Control {
+    /// What the command says follows from its issuer's past.
+    pub(super) fn digest(&self, digest: &mut Digest) {
+        let Self { id, issuer, user_data, process, op, cmd: _, device, stage, deadline } = self;
+        digest.add(&(id, issuer, user_data, process, op, device, stage, deadline));
+    }
 }
 
 /// How far a command is, and so what it waits for.

@@ -197,6 +197,7 @@ impl World {
             };
             slot.state = State::OwnedWantsData;
             slot.pending = None;
+            self.brings(pending.ring, id);
             self.complete_slot(pending, sys::UBLK_IO_RES_NEED_GET_DATA);
             return;
         }
@@ -278,6 +279,7 @@ impl World {
         }
         slot.state = State::Owned;
         self.audit.delivered += 1;
+        self.brings(ring, id);
         true
     }
 

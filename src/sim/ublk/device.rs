@@ -2,6 +2,7 @@
 
 use super::limits::Limits;
 use crate::errno::Errno;
+use crate::sim::merge::Digest;
 use crate::sim::user::{PAGE_BYTES, Pages};
 use crate::sim::world::FileId;
 use std::collections::VecDeque;
@@ -161,6 +162,25 @@ fn pages(len_bytes: usize) -> usize {
 const MAX_DEPTH: usize = 4096;
 
 impl Device {
+    /// What it is, but for addresses.
+    pub(super) fn digest(&self, digest: &mut Digest) {
+        let Self { info, params, queues, disk, open, openers, mapper, ready, stopping, .. } = self;
+        digest.add(&(info, params, disk, open, openers, mapper, ready, stopping));
+        let Self { quieted, force_abort, untrusted, mutex, unlinked, freed, .. } = self;
+        digest.add(&(quieted, force_abort, untrusted, mutex, unlinked, freed));
+        for queue in queues {
+            let Queue { slots, descriptors: _, waiting, parked, task, canceling, .. } = queue;
+            digest.add(&(waiting, parked, task, canceling));
+            let Queue { fetches, events, refuses_fetches, lacked_buffer, .. } = queue;
+            digest.add(&(fetches, events, refuses_fetches, lacked_buffer));
+            for slot in slots {
+                let Slot { state, aborted, pending, task, addr: _, request, .. } = slot;
+                digest.add(&(state, aborted, pending, task, request, slot.answered));
+                digest.add(&slot.registered);
+            }
+        }
+    }
+
     pub(super) fn new(info: ublksrv_ctrl_dev_info) -> Self {
         let depth = usize::from(info.queue_depth);
         let mut device = Self {

@@ -19,6 +19,7 @@ pub(super) use pages::{PageUses, Part};
 
 use self::control::Control;
 use self::device::{Device, Open};
+use super::merge::Digest;
 use super::user::Pages;
 use super::world::{Kind, World};
 use crate::errno::Errno;
@@ -56,6 +57,11 @@ impl Devices {
 
     pub(super) fn state(&self, device: usize) -> u16 {
         self.all[device].info.state
+    }
+
+    pub(super) fn digest(&self, digest: &mut Digest) {
+        self.all.iter().for_each(|device| device.digest(digest));
+        self.controls.iter().for_each(|control| control.digest(digest));
     }
 
     /// Devices that were not deleted.

@@ -54,6 +54,7 @@ impl World {
         device: usize,
         command: &FileCommand,
     ) -> Outcome {
+        self.threads.serves();
         let io: ublksrv_io_cmd = from_bytes(&command.payload).expect("16 bytes of 80");
         let FileCommand { user_data, skips, .. } = *command;
         let pending = Pending { ring: issuer.ring, user_data, file, skips };

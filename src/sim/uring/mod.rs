@@ -10,6 +10,7 @@ mod setup;
 pub(super) use enter::{Entered, Name};
 pub(super) use issue::{FileCommand, Issuer, Outcome};
 
+use super::merge::and_then;
 use super::user::Pages;
 use super::world::{Chore, FileId, Kind, Named, World};
 use core::sync::atomic::Ordering;
@@ -70,6 +71,8 @@ pub(super) struct Ring {
     /// Those of them that hang, and until when.
     stuck: Vec<(Duration, u64)>,
     next_operation: u64,
+    /// What has come to the program by it: completions, and requests.
+    pub(in crate::sim) brought: u64,
 }
 
 /// Work that waits for the ring's task.
@@ -103,6 +106,7 @@ impl Ring {
 
     /// Posts a completion, or keeps it where there is no room.
     pub(super) fn post(&mut self, cqe: io_uring_cqe) {
+        self.brought = and_then(self.brought, (cqe.user_data, cqe.res, cqe.flags));
         if !self.overflow.is_empty() || self.ready() >= self.cq_entries {
             self.overflow.push_back(cqe);
             self.indices.word(SQ_FLAGS).fetch_or(IORING_SQ_CQ_OVERFLOW, Ordering::Release);

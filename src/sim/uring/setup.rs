@@ -161,6 +161,7 @@ impl World {
             polls: Vec::new(),
             operations: BTreeMap::new(),
             next_operation: 0,
+            brought: 0,
         };
         self.tasks[task].has_rings = true;
         let process = self.tasks[task].process;
