@@ -171,8 +171,8 @@ pub fn every_schedule(
 ///
 /// A state is what the simulated kernel and its clients have, and what each thread has seen. What
 /// threads share beside that, such as the memory that handlers serve, is not seen; a handler tells
-/// when it uses it ([`Task::shares`](super::Task::shares)). Nor is everything seen that faults do to
-/// a thread, or what files outside hold: this is for memory, without [`Faults`](super::Faults).
+/// when it uses it ([`Task::shares`](super::Task::shares)). Nor is all seen that faults do to a
+/// thread, or what files outside hold: this is for memory, without [`Faults`](super::Faults).
 pub fn every_state(deviations: u32, limit: u64, run: impl FnMut(Choices) -> Choices) -> Schedules {
     every(deviations, limit, Some(States::new()), run)
 }
