@@ -1,16 +1,17 @@
 //! A contender at work: its disk, and its server's process.
 
-use crate::cells::{Contender, Start};
+use crate::cells::{Contender, Kind, Start};
 use crate::guest::{Outcome, root};
 use crate::tools;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use ublkit::{Control, DeviceState, Linux};
 
-/// The size of all disks, in MiB.
-const MIB: u32 = 64;
+/// How much of all disks is used, in MiB; most are that large.
+pub const MIB: u32 = 32;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -19,6 +20,8 @@ const SOON: Duration = Duration::from_secs(30);
 pub struct Disk {
     pub name: String,
     pub path: String,
+    /// The file below it, or nothing.
+    file: String,
     /// The server, where it is a process.
     pub pid: Option<u32>,
     end: End,
@@ -32,6 +35,8 @@ enum End {
     /// A kernel module.
     Module(&'static str),
     Loop(String),
+    /// It stays.
+    Nothing,
 }
 
 impl Disk {
@@ -40,20 +45,23 @@ impl Disk {
         if queues > contender.queues {
             return Err(format!("it has {} queue at most", contender.queues));
         }
-        let file = format!("/dev/shm/{}", contender.name.replace(' ', "-"));
-        let disk = |path: String, end| Self { name: contender.name.clone(), path, pid: None, end };
+        let file = match contender.kind {
+            Kind::File => format!("{}/{}", files()?, contender.name.replace(' ', "-")),
+            Kind::Null | Kind::Memory => String::new(),
+        };
+        let (name, below) = (contender.name.clone(), file.clone());
+        let named = |path: String, end| Self { name, path, file: below, pid: None, end };
         let disk = match &contender.start {
             Start::Server(command) => server(contender, command, &file, queues)?,
             Start::NullBlk => {
                 let queues = format!("submit_queues={queues}");
                 let words = ["null_blk", "nr_devices=1", "gb=1", "bs=512", "irqmode=0", &queues];
                 modprobe(&[&words[..], &["hw_queue_depth=128"]].concat())?;
-                disk("/dev/nullb0".into(), End::Module("null_blk"))
+                named("/dev/nullb0".into(), End::Module("null_blk"))
             }
             Start::Brd => {
-                let size = format!("rd_size={}", MIB << 10);
-                modprobe(&["brd", "rd_nr=1", &size])?;
-                disk("/dev/ram0".into(), End::Module("brd"))
+                ram_disks()?;
+                named("/dev/ram0".into(), End::Nothing)
             }
             Start::Loop { direct } => {
                 modprobe(&["loop"])?;
@@ -61,10 +69,10 @@ impl Disk {
                 let direct = format!("--direct-io={}", if *direct { "on" } else { "off" });
                 let path = tools::run("losetup", &["--find", "--show", &direct, &file]);
                 let path = path.trim().to_string();
-                disk(path.clone(), End::Loop(path))
+                named(path.clone(), End::Loop(path))
             }
         };
-        if contender.kind == crate::cells::Kind::Memory {
+        if contender.kind == Kind::Memory {
             fill(&disk.path); // holes are read without being looked at
         }
         Ok(disk)
@@ -84,9 +92,30 @@ impl Disk {
             }
             End::Module(name) => drop(tools::run("modprobe", &["-r", name])),
             End::Loop(path) => drop(tools::run("losetup", &["--detach", &path])),
+            End::Nothing => {}
         }
-        let _ = std::fs::remove_file(format!("/dev/shm/{}", self.name.replace(' ', "-")));
+        let _ = std::fs::remove_file(self.file);
     }
+}
+
+/// The kernel's RAM disks: one to compete, and one for files.
+fn ram_disks() -> Outcome<()> {
+    modprobe(&["brd", "rd_nr=2", &format!("rd_size={}", (20 * MIB) << 10)])
+}
+
+/// Where files are: an ext4 on a RAM disk, which reads and writes without waiting, as a good disk's
+/// does. (What is on a tmpfs a ring reads by worker threads alone.)
+fn files() -> Outcome<&'static str> {
+    static MADE: OnceLock<Outcome<()>> = OnceLock::new();
+    const PLACE: &str = "/tmp/files";
+    let make = || {
+        ram_disks()?;
+        tools::run("mkfs.ext4", &["-q", "/dev/ram1"]);
+        std::fs::create_dir_all(PLACE).map_err(|error| format!("{PLACE}: {error}"))?;
+        tools::run("mount", &["/dev/ram1", PLACE]);
+        Ok(())
+    };
+    MADE.get_or_init(make).clone().map(|()| PLACE)
 }
 
 fn modprobe(words: &[&str]) -> Outcome<()> {
@@ -115,7 +144,7 @@ fn server(contender: &Contender, command: &str, file: &str, queues: u16) -> Outc
     if program.contains('/') && !Path::new(program).exists() {
         return Err("it was not built: see tests/bench/rivals.sh".into());
     }
-    if command.contains(file) {
+    if !file.is_empty() && command.contains(file) {
         fill(file);
     }
     let before: BTreeSet<String> = tools::devices().into_iter().collect();
@@ -135,8 +164,9 @@ fn server(contender: &Contender, command: &str, file: &str, queues: u16) -> Outc
             && let Some(id) = id.trim_start_matches("ublkc").parse::<u32>().ok()
             && let Some(pid) = live(id, queues)?
         {
-            let (name, path) = (contender.name.clone(), format!("/dev/ublkb{id}"));
-            return Ok(Disk { name, path, pid: Some(pid), end: End::Ublk(id, child) });
+            let (name, file) = (contender.name.clone(), file.to_owned());
+            let (path, pid, end) = (format!("/dev/ublkb{id}"), Some(pid), End::Ublk(id, child));
+            return Ok(Disk { name, path, file, pid, end });
         }
         let failed = child.try_wait().is_ok_and(|end| end.is_some_and(|end| !end.success()));
         if failed || begun.elapsed() > SOON {

@@ -1,7 +1,7 @@
 //! fio: the clients.
 
 use crate::cells::Cell;
-use crate::disk::Disk;
+use crate::disk::{Disk, MIB};
 use crate::guest::Outcome;
 use crate::tools;
 use serde_json::Value;
@@ -60,10 +60,9 @@ pub fn run(
 /// fio's job file.
 fn jobs(disks: &[&Disk], cell: Cell, queues: u16, length: Length, rounds: u32) -> String {
     let Cell { operation, bytes, depth } = cell;
-    // The size lies inside the smallest disk, the same for all.
     let mut text = format!(
         "[global]\ndirect=1\nioengine=io_uring\nthread=1\ngroup_reporting=1\nnorandommap=1\n\
-         size=96M\npercentile_list=50:99:99.9\nrw={operation}\nbs={bytes}\niodepth={depth}\n\
+         size={MIB}M\npercentile_list=50:99:99.9\nrw={operation}\nbs={bytes}\niodepth={depth}\n\
          numjobs={queues}\n"
     );
     if queues > 1 {
