@@ -20,7 +20,7 @@ pub struct Options {
     pub milliseconds: Option<u32>,
     /// Further servers.
     pub servers: Vec<Contender>,
-    /// Only contenders whose name contains one of these.
+    /// Only contenders whose name, as `file: loop direct`, contains one of these.
     pub only: Vec<String>,
     /// Write docs/performance.md.
     pub bless: bool,
@@ -55,7 +55,9 @@ impl Options {
         let mut all = Contender::all();
         all.extend(self.servers.iter().cloned());
         let wanted = |name: &str| self.only.iter().any(|only| name.contains(only));
-        all.retain(|contender| self.only.is_empty() || wanted(&contender.name));
+        all.retain(|Contender { kind, name, .. }| {
+            self.only.is_empty() || wanted(&format!("{}: {name}", kind.name()))
+        });
         all
     }
 
