@@ -529,7 +529,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__serve)
-            opts="-h --size --room --direct --data --batches --id --queues --threads-per-queue --pin-queues --spin-us --no-preempt --depth --max-io --block-size --read-only --no-partition-scan --recover --unprivileged --request-timeout --no-meter --name --resume --timeout --background --in-background --lock-memory --oom-score --shared-mounts --trace --trace-format --help null memory file"
+            opts="-h --size --room --direct --data --batches --id --queues --threads-per-queue --pin-queues --spin-us --depth --max-io --block-size --read-only --no-partition-scan --recover --unprivileged --request-timeout --no-meter --name --resume --timeout --background --in-background --lock-memory --oom-score --shared-mounts --trace --trace-format --help null memory file"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -63,7 +63,6 @@ complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l trace-format -d 
 json\t'JSON objects, which \'ublkit replay\' reads'"
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l direct -d 'Of \'file\': go around the page cache (O_DIRECT)'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l pin-queues -d 'Keep each queue\'s threads on the CPUs whose requests they serve'
-complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l no-preempt -d 'Let whoever uses a queue\'s CPU go on when a request comes, so that more come together'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l read-only -d 'Refuse writes'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l no-partition-scan -d 'Do not look for partitions when the disk appears; needs Linux 7.0'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l unprivileged -d 'Make a device that needs no privileges'

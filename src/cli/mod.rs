@@ -291,12 +291,6 @@ struct Serve {
     /// and not while a file is read or written for it.
     #[arg(long, value_name = "MICROSECONDS")]
     spin_us: Option<u16>,
-    /// Let whoever uses a queue's CPU go on when a request comes, so that more come together
-    ///
-    /// A client with many requests under way is served by fewer calls. Where others want all CPUs
-    /// all the time a request may wait for some milliseconds.
-    #[arg(long)]
-    no_preempt: bool,
     /// Requests that each queue may have under way
     #[arg(long, value_parser = number::count, default_value = "128")]
     depth: u16,

@@ -318,7 +318,6 @@ pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
         .pinned(serve.pin_queues)
         .threads_per_queue(serve.threads_per_queue)
         .spin(Duration::from_micros(serve.spin_us.unwrap_or_default().into()))
-        .preempts(!serve.no_preempt)
         .recovery(serve.recover.unwrap_or_default())
         .timeout(serve.patience.timeout());
     let builder = match serve.request_timeout() {

@@ -80,7 +80,6 @@ impl Builder {
                 metered: false,
                 request_timeout: None,
                 spin: Duration::ZERO,
-                preempts: true,
                 pinned: false,
                 threads_per_queue: 1,
             },
@@ -202,19 +201,6 @@ impl Builder {
     #[must_use]
     pub const fn spin(mut self, most: Duration) -> Self {
         self.manner.spin = most;
-        self
-    }
-
-    /// Whether a queue's thread that a request wakes may take the CPU at once from whoever runs
-    /// there. Unless said otherwise it may, as any thread.
-    ///
-    /// Who runs there is often the client, about to send more requests. Interrupted after each, it
-    /// has them served one by one; left alone it sends several, which are then served together, by
-    /// fewer calls. A thread that waits for its turn (`SCHED_BATCH`) may wait for some milliseconds
-    /// where others want all CPUs all the time.
-    #[must_use]
-    pub const fn preempts(mut self, preempts: bool) -> Self {
-        self.manner.preempts = preempts;
         self
     }
 

@@ -37,8 +37,7 @@ impl<K: Kernel> Server<K> {
         let kernel = self.control.kernel().task();
         let recovery = Recovery::of(self.info.features);
         let batches = self.batches();
-        let Manner { threads_per_queue: threads, request_timeout, spin, preempts, .. } =
-            self.manner;
+        let Manner { threads_per_queue: threads, request_timeout, spin, .. } = self.manner;
         let workers = self.workers.insert(Workers::new(kernel, self.id, queues, threads)?);
         workers.leave_device(if self.started { recovery } else { Recovery::None });
         let shares = |queue| Share::all(threads).map(move |share| (queue, share));
@@ -64,7 +63,6 @@ impl<K: Kernel> Server<K> {
                 calls: workers.calls(queue, depth, needs.wakers)?,
                 request_timeout,
                 spin,
-                preempts,
                 leave: workers.leave(),
                 cpus: cpus.clone(),
                 meter,

@@ -51,10 +51,8 @@ pub(super) struct Manner {
     pub(super) metered: bool,
     /// How long a request may wait.
     pub(super) request_timeout: Option<Duration>,
-    /// How long a queue looks for requests before it sleeps,
+    /// How long a queue looks for requests before it sleeps.
     pub(super) spin: Duration,
-    /// and whether, when it is woken, it takes the CPU from whoever runs there.
-    pub(super) preempts: bool,
     /// Whether each queue's threads stay on the queue's CPUs,
     pub(super) pinned: bool,
     /// and how many it has.

@@ -351,9 +351,6 @@ fn serve<K: Kernel, T: Target>(
     reports: &Sender<Report>,
 ) -> Result<(Result<QueueStats, QueueError>, T::Handler), QueueError> {
     kernel.serves_a_disk();
-    if !plan.preempts {
-        kernel.waits_for_its_turn();
-    }
     // Before any memory is touched, which then is near.
     if !plan.cpus.is_empty() {
         kernel.runs_on(&plan.cpus).map_err(QueueError::Cpus)?;

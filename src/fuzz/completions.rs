@@ -81,7 +81,6 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
         cpus: Vec::new(),
         meter: Some(Arc::new(Meter::new(QUEUE, depth))),
         request_timeout: None,
-        preempts: true,
         spin: Duration::from_micros(if spins { 10 } else { 0 }),
         leave: Arc::default(),
         wake: Arc::new(kernel.event().ok()?),

@@ -135,8 +135,6 @@ unsafe impl<P: Part> Kernel for Scripted<P> {
         Ok(())
     }
 
-    fn waits_for_its_turn(&self) {}
-
     fn number(&self, file: &File) -> i32 {
         3 + *file as i32
     }

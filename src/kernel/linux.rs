@@ -275,14 +275,6 @@ unsafe impl Kernel for Linux {
         Ok(rustix::thread::sched_setaffinity(None, &set)?)
     }
 
-    fn waits_for_its_turn(&self) {
-        let priority: libc::c_int = 0; // struct sched_param, as the kernel has it
-        // SAFETY: changes the calling thread's policy; the number is read during the call alone.
-        unsafe {
-            libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_BATCH, &raw const priority)
-        };
-    }
-
     fn number(&self, file: &OwnedFd) -> i32 {
         file.as_raw_fd()
     }

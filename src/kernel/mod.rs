@@ -114,10 +114,6 @@ pub unsafe trait Kernel: Debug + Send + Sync + Sized + 'static {
     /// `EINVAL`: the process may use none of them.
     fn runs_on(&self, cpus: &[u32]) -> Result<(), Errno>;
 
-    /// Has the calling task, whenever it is woken, wait for its turn on a CPU that another one uses
-    /// (`SCHED_BATCH`, since 2.6.16). Where that is not allowed nothing changes.
-    fn waits_for_its_turn(&self);
-
     /// The number that an SQE names `file` by.
     fn number(&self, file: &Self::File) -> i32;
 

@@ -34,10 +34,8 @@ pub(crate) struct QueuePlan<F> {
     pub(crate) meter: Option<Arc<Meter>>,
     /// How long a request may wait, once its handler has returned.
     pub(crate) request_timeout: Option<Duration>,
-    /// How long its thread looks for requests before it sleeps,
+    /// How long its thread looks for requests before it sleeps.
     pub(crate) spin: Duration,
-    /// and whether, when it is woken, it takes the CPU from whoever runs there.
-    pub(crate) preempts: bool,
     /// Set when the queue shall leave although its slots are live,
     pub(crate) leave: Arc<AtomicBool>,
     /// and then signalled.
@@ -140,7 +138,6 @@ mod tests {
             meter: None,
             request_timeout: None,
             spin: Duration::ZERO,
-            preempts: true,
             leave: Arc::default(),
             wake: Arc::new(4),
             calls: wakers.then(|| Calls { event: Arc::new(5), wakers: Wakers::deaf() }),

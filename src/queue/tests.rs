@@ -135,7 +135,6 @@ fn made_on(sim: Sim, wish: Wish) -> House {
         meter: None,
         request_timeout: Some(TIMEOUT),
         spin,
-        preempts: true,
         leave: Arc::default(),
         wake: Arc::new(kernel.event().unwrap()),
         calls: Some(Calls { event, wakers: wakers.clone() }),

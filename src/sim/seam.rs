@@ -379,8 +379,6 @@ unsafe impl Kernel for Task {
         Ok(())
     }
 
-    fn waits_for_its_turn(&self) {}
-
     fn number(&self, file: &File) -> i32 {
         file.id
     }

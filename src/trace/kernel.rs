@@ -249,10 +249,6 @@ unsafe impl<K: Kernel> Kernel for Traced<K> {
         self.voice.kernel.runs_on(cpus)
     }
 
-    fn waits_for_its_turn(&self) {
-        self.voice.kernel.waits_for_its_turn();
-    }
-
     fn number(&self, file: &File<K>) -> i32 {
         file.number
     }

@@ -145,10 +145,6 @@ unsafe impl Kernel for Spy {
         Linux.runs_on(cpus)
     }
 
-    fn waits_for_its_turn(&self) {
-        Linux.waits_for_its_turn();
-    }
-
     fn number(&self, file: &File) -> i32 {
         Linux.number(file)
     }

@@ -167,8 +167,6 @@ unsafe impl Kernel for Played {
         Ok(())
     }
 
-    fn waits_for_its_turn(&self) {}
-
     fn number(&self, file: &i32) -> i32 {
         *file
     }

@@ -146,10 +146,6 @@ unsafe impl<K: Kernel> Kernel for Apart<K> {
         self.call(|kernel| kernel.runs_on(cpus))
     }
 
-    fn waits_for_its_turn(&self) {
-        self.call(K::waits_for_its_turn);
-    }
-
     // What follows costs none: a look at a handle, and the clock, which is a page of the kernel's.
 
     fn number(&self, file: &K::File) -> i32 {

@@ -6,7 +6,6 @@
 use super::Context;
 use super::errors::Restore;
 use super::ordinary;
-use crate::disk;
 use crate::tools::{self, Serving, UBLKIT, eventually, names, run};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -214,25 +213,4 @@ fn cpus(list: &str) -> BTreeSet<u32> {
         first.parse::<u32>().unwrap()..=last.parse().unwrap()
     };
     list.trim().split(',').flat_map(range).collect()
-}
-
-/// Where queues are not to preempt, their threads have that policy, and serve.
-pub fn no_preemption(_: Context) {
-    for (option, policy) in [(None, libc::SCHED_OTHER), (Some("--no-preempt"), libc::SCHED_BATCH)] {
-        let words = ["null", "--size", "1M", "--queues", "2"].into_iter().chain(option);
-        let server = Serving::start(&words.collect::<Vec<_>>());
-        let tasks = format!("/proc/{}/task", server.child.id());
-        let is_queues = |task: &String| tools::read(&format!("{tasks}/{task}/comm")).contains("-q");
-        let policy_of = |task: String| {
-            let stat = tools::read(&format!("{tasks}/{task}/stat"));
-            // The 41st field; the second, in brackets, may have spaces.
-            let rest = stat.rsplit(')').next().expect("a name in brackets").to_owned();
-            rest.split_whitespace().nth(38).and_then(|word| word.parse().ok())
-        };
-        let queues = names(&tasks).into_iter().filter(is_queues);
-        let policies: Vec<Option<i32>> = queues.map(policy_of).collect();
-        assert_eq!(policies, [Some(policy); 2], "{option:?}");
-        disk::read(&disk::open(&server.path, 0), 0, 4096).unwrap();
-        server.stop();
-    }
 }
