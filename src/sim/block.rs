@@ -75,7 +75,7 @@ pub(super) struct Asking {
 }
 
 /// One request of the block layer: what gets a tag.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Request {
     pub(super) asking: u64,
     pub(super) op: u8,

@@ -3,7 +3,13 @@
 //! A state is what the kernel and the clients have, and what each thread has seen. A thread is
 //! deterministic: what it has in its memory follows from what its calls answered, and from what it
 //! found in memory that it shares with the kernel or with other threads. So its past is a digest of
-//! that, in order. Addresses are left out, for they follow from pasts, and differ from run to run.
+//! that, in order: of the moment, of what came to its rings, and of what entering them, reading and
+//! writing answered. Addresses are left out, for they follow from pasts, and differ from run to run.
+//!
+//! Left out is, too, what a control command wrote into the program's memory, what a ring's flags
+//! said without a call, and what somebody reads at a time when it may not: what depends on that is
+//! found only where it acts in the same step. So is the data of requests, which their numbers stand
+//! for while nothing but one order decides what is asked.
 //!
 //! Memory that threads share is not seen here. A step is taken for one that used it if it made any
 //! call but those of a queue that serves, or [said so](super::Task::shares); from then on all
@@ -68,10 +74,8 @@ impl World {
     }
 
     /// The running thread's call has answered.
-    pub(super) fn hears(&mut self, answer: Result<u32, Errno>) {
-        let what = answer
-            .map_or_else(|errno| 1 << 32 | u64::from(errno.number().unsigned_abs()), u64::from);
-        self.threads.learns(what);
+    pub(super) fn hears(&mut self, answer: Result<u64, Errno>) {
+        self.threads.learns(answer);
         self.looks_around();
     }
 
@@ -82,10 +86,11 @@ impl World {
         }
     }
 
-    /// A request's descriptor or its data is there for the program, told by a ring.
-    pub(super) fn brings(&mut self, ring: FileId, request: u64) {
+    /// The descriptor of a slot's request, or its data, is there for the program, told by a ring.
+    pub(super) fn brings(&mut self, ring: FileId, tag: u16, request: u64) {
+        let content = self.clients.requests.get(&request).cloned();
         if let Some(ring) = self.ring(ring) {
-            ring.brought = and_then(ring.brought, request);
+            ring.brought = and_then(ring.brought, (tag, request, content));
         }
     }
 }

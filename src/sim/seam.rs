@@ -315,7 +315,7 @@ unsafe impl Kernel for Task {
         } else {
             Ok(entered.taken)
         };
-        self.shared.lock().hears(answer);
+        self.shared.lock().hears(answer.map(u64::from));
         answer
     }
 
@@ -358,19 +358,23 @@ unsafe impl Kernel for Task {
     fn read_at(&self, file: &File, data: Destination<'_>, offset: u64) -> Result<usize, Errno> {
         let mut world = self.call(Calls::OfServing)?;
         let process = self.process_of(&world);
-        match world.file(process, file.id)?.kind {
+        let answer = match world.file(process, file.id)?.kind {
             Kind::Char(device) => world.read_data(device, offset, &data),
             _ => Err(Errno::EINVAL),
-        }
+        };
+        world.hears(answer.map(|bytes| bytes as u64));
+        answer
     }
 
     fn write_at(&self, file: &File, data: Source<'_>, offset: u64) -> Result<usize, Errno> {
         let mut world = self.call(Calls::OfServing)?;
         let process = self.process_of(&world);
-        match world.file(process, file.id)?.kind {
+        let answer = match world.file(process, file.id)?.kind {
             Kind::Char(device) => world.write_data(device, offset, data),
             _ => Err(Errno::EINVAL),
-        }
+        };
+        world.hears(answer.map(|bytes| bytes as u64));
+        answer
     }
 
     fn serves_a_disk(&self) {}

@@ -98,24 +98,38 @@ impl Disk {
     }
 }
 
-/// The kernel's RAM disks: one to compete, and one for files.
+/// The kernel's RAM disks: one to compete, and one for files. Refused where there are any before.
 fn ram_disks() -> Outcome<()> {
-    modprobe(&["brd", "rd_nr=2", &format!("rd_size={}", (20 * MIB) << 10)])
+    static MADE: OnceLock<Outcome<()>> = OnceLock::new();
+    let make = || match Path::new("/dev/ram0").exists() {
+        true => Err("this machine has RAM disks: brd is in use".into()),
+        false => modprobe(&["brd", "rd_nr=2", &format!("rd_size={}", (20 * MIB) << 10)]),
+    };
+    MADE.get_or_init(make).clone()
 }
 
 /// Where files are: an ext4 on a RAM disk, which reads and writes without waiting, as a good disk's
 /// does. (What is on a tmpfs a ring reads by worker threads alone.)
+const FILES: &str = "/tmp/ublkit-bench-files";
+
 fn files() -> Outcome<&'static str> {
     static MADE: OnceLock<Outcome<()>> = OnceLock::new();
-    const PLACE: &str = "/tmp/files";
     let make = || {
         ram_disks()?;
-        tools::run("mkfs.ext4", &["-q", "/dev/ram1"]);
-        std::fs::create_dir_all(PLACE).map_err(|error| format!("{PLACE}: {error}"))?;
-        tools::run("mount", &["/dev/ram1", PLACE]);
+        // All is done now that may be done later: nothing runs beside the contenders.
+        let eager = "lazy_itable_init=0,lazy_journal_init=0";
+        tools::run("mkfs.ext4", &["-q", "-E", eager, "/dev/ram1"]);
+        std::fs::create_dir_all(FILES).map_err(|error| format!("{FILES}: {error}"))?;
+        tools::run("mount", &["-o", "noatime", "/dev/ram1", FILES]);
         Ok(())
     };
-    MADE.get_or_init(make).clone().map(|()| PLACE)
+    MADE.get_or_init(make).clone().map(|()| FILES)
+}
+
+/// Puts away what all contenders shared.
+pub fn clean_up() {
+    tools::output("umount", &[FILES]);
+    tools::output("modprobe", &["-r", "brd"]);
 }
 
 fn modprobe(words: &[&str]) -> Outcome<()> {

@@ -1,7 +1,7 @@
 //! The inside role: contenders, in turns, on one kernel.
 
 use crate::cells::{Cell, Contender, Group, Sample};
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 use crate::fio::{self, Length};
 use crate::tools;
 
@@ -40,6 +40,7 @@ pub fn run(wanted: &Wanted) {
         }
         disks.into_iter().for_each(Disk::stop);
     }
+    disk::clean_up();
 }
 
 /// The disks that can do what a cell asks.

@@ -151,6 +151,7 @@ impl Handler for Moods {
 
     fn resume(&mut self, io: &mut Io<'_>, done: Completion) -> Step {
         if done.cookie == 0 {
+            self.told.iter().for_each(Task::shares);
             return self.memory.resume(io, done); // a write's data is there
         }
         let left = self.left.iter_mut().find(|(tag, _)| *tag == io.tag());
@@ -276,7 +277,10 @@ impl House {
         let builder = Builder::new().timeout(Duration::from_secs(90));
         let builder = builder.threads_per_queue(self.threads).spin(self.spin);
         match store.clone() {
-            Store::Memory(memory) => builder.recover_on(kernel, id, memory),
+            Store::Memory(mut memory) => {
+                memory.told = Some(kernel.clone());
+                builder.recover_on(kernel, id, memory)
+            }
             Store::File(file) => builder.recover_on(kernel, id, file),
         }
     }

@@ -331,7 +331,13 @@ fn nothing_is_lost_by_going_on_once() {
             ends(&format!("one request, {whims:?}"), &house, &one_request(), event, true);
         }
     }
-    ends("a race", &small(&[Whim::Serve]), &race(), Event::Quiet, false);
+    let (one, house) = (one_request(), small(&[Whim::Serve]));
+    let in_batches = House { batches: true, queues: 1, ..house };
+    for event in EVENTS {
+        ends("one request in batches", &in_batches, &one, event, true);
+    }
+    ends("a race", &house, &race(), Event::Quiet, false);
+    ends("a race in batches", &House { batches: true, ..house }, &race(), Event::Quiet, false);
 }
 
 /// The order in which handlers use the memory that they share is part of the state, if they tell.

@@ -197,7 +197,7 @@ impl World {
             };
             slot.state = State::OwnedWantsData;
             slot.pending = None;
-            self.brings(pending.ring, id);
+            self.brings(pending.ring, name.tag, id);
             self.complete_slot(pending, sys::UBLK_IO_RES_NEED_GET_DATA);
             return;
         }
@@ -279,7 +279,7 @@ impl World {
         }
         slot.state = State::Owned;
         self.audit.delivered += 1;
-        self.brings(ring, id);
+        self.brings(ring, name.tag, id);
         true
     }
 

@@ -107,6 +107,30 @@ pub(super) struct Queue {
     pub(super) lacked_buffer: bool,
 }
 
+impl Queue {
+    fn digest(&self, digest: &mut Digest) {
+        let Self {
+            slots,
+            descriptors: _,
+            waiting,
+            parked,
+            task,
+            canceling,
+            fetches,
+            events,
+            refuses_fetches,
+            lacked_buffer,
+        } = self;
+        digest.add(&(waiting, parked, task, canceling));
+        digest.add(&(fetches, events, refuses_fetches, lacked_buffer));
+        for slot in slots {
+            let Slot { state, aborted, pending, task, addr: _, request, answered, registered } =
+                slot;
+            digest.add(&(state, aborted, pending, task, request, answered, registered));
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Disk {
     pub(super) limits: Limits,
@@ -162,23 +186,28 @@ fn pages(len_bytes: usize) -> usize {
 const MAX_DEPTH: usize = 4096;
 
 impl Device {
-    /// What it is, but for addresses.
+    /// What it is, but for addresses and what lies in memory.
     pub(super) fn digest(&self, digest: &mut Digest) {
-        let Self { info, params, queues, disk, open, openers, mapper, ready, stopping, .. } = self;
+        let Self {
+            info,
+            params,
+            queues,
+            disk,
+            open,
+            openers,
+            mapper,
+            ready,
+            stopping,
+            quieted,
+            force_abort,
+            untrusted,
+            mutex,
+            unlinked,
+            freed,
+        } = self;
         digest.add(&(info, params, disk, open, openers, mapper, ready, stopping));
-        let Self { quieted, force_abort, untrusted, mutex, unlinked, freed, .. } = self;
         digest.add(&(quieted, force_abort, untrusted, mutex, unlinked, freed));
-        for queue in queues {
-            let Queue { slots, descriptors: _, waiting, parked, task, canceling, .. } = queue;
-            digest.add(&(waiting, parked, task, canceling));
-            let Queue { fetches, events, refuses_fetches, lacked_buffer, .. } = queue;
-            digest.add(&(fetches, events, refuses_fetches, lacked_buffer));
-            for slot in slots {
-                let Slot { state, aborted, pending, task, addr: _, request, .. } = slot;
-                digest.add(&(state, aborted, pending, task, request, slot.answered));
-                digest.add(&slot.registered);
-            }
-        }
+        queues.iter().for_each(|queue| queue.digest(digest));
     }
 
     pub(super) fn new(info: ublksrv_ctrl_dev_info) -> Self {
