@@ -214,7 +214,7 @@ fn every(
     }
 }
 
-/// What [`every_schedule`] has run.
+/// What [`every_schedule`] or [`every_state`] has run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedules {
     /// How many.

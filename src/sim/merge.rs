@@ -4,7 +4,7 @@
 //! deterministic: what it has in its memory follows from what its calls answered, and from what it
 //! found in memory that it shares with the kernel or with other threads. So its past is a digest of
 //! that, in order: of the moment, of what came to its rings, and of what entering them, reading and
-//! writing answered. Addresses are left out, for they follow from pasts, and differ from run to run.
+//! writing answered. Addresses are left out: they follow from pasts, and differ from run to run.
 //!
 //! Left out is, too, what a control command wrote into the program's memory, what a ring's flags
 //! said without a call, and what somebody reads at a time when it may not: what depends on that is

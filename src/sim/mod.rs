@@ -325,8 +325,7 @@ impl Sim {
         self.shared.lock().threads.take_turns = true;
     }
 
-    /// The state that it is in: what the kernel and the clients have, and what each thread has
-    /// seen.
+    /// The state that it is in, as [`every_state`] tells states apart.
     pub fn fingerprint(&self) -> u64 {
         self.shared.lock().state()
     }
@@ -336,7 +335,7 @@ impl Sim {
         self.shared.lock().calls
     }
 
-    /// The choices, with what was chosen: for [`every_schedule`].
+    /// The choices, with what was chosen: for [`every_schedule`] and [`every_state`].
     pub fn into_choices(self) -> Choices {
         std::mem::replace(&mut self.shared.lock().choices, Choices::first())
     }
