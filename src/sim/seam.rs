@@ -307,7 +307,8 @@ unsafe impl Kernel for Task {
             RingName::File(file) => Name::File(file.id),
             RingName::Registered(index) => Name::Registered(index),
         };
-        let entered = world.enter(self.id, name, to_submit, flags)?;
+        let entered = world.enter(self.id, name, to_submit, flags);
+        let entered = entered.inspect_err(|errno| world.hears(Err(*errno)))?;
         let deadline = timeout.map(|timeout| world.now.saturating_add(timeout));
         drop(world);
         let answer = if entered.waits {
