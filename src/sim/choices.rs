@@ -40,6 +40,8 @@ enum Source {
         next: usize,
         /// How many choices so far were not the first.
         spent: u32,
+        /// Whether there is a bound to that.
+        bounded: bool,
         /// The states that were come to, and after how few of those; where that is wanted.
         states: Option<States>,
         /// Whether all that follows was tried: from here on the first choices are taken.
@@ -68,8 +70,13 @@ impl Choices {
         Self::from(Source::Bytes { bytes, next: 0 })
     }
 
-    const fn path(path: Vec<Choice>, states: Option<States>) -> Self {
-        Self::from(Source::Path { path, next: 0, spent: 0, states, known: false })
+    const fn path(path: Vec<Choice>, bounded: bool, states: Option<States>) -> Self {
+        Self::from(Source::Path { path, next: 0, spent: 0, bounded, states, known: false })
+    }
+
+    /// Whether it matters how many choices are not the first.
+    pub(super) fn counts_deviations(&self) -> bool {
+        matches!(self.source, Source::Path { bounded: true, .. })
     }
 
     /// Whether it matters which state the next choice is made in.
@@ -186,7 +193,7 @@ fn every(
     let mut path: Vec<Choice> = Vec::new();
     let mut count = 0;
     loop {
-        let done = run(Choices::path(path, states.take()));
+        let done = run(Choices::path(path, deviations < u32::MAX, states.take()));
         path = done.taken;
         if let Source::Path { states: seen, .. } = done.source {
             states = seen;

@@ -56,7 +56,7 @@ impl World {
         let mut digest = Digest::default();
         digest.add(&(self.now, &self.processes, &self.tasks, &self.ring_names, &self.chores));
         digest.add(&(&self.files, &self.clients, &self.page_uses, self.common));
-        self.threads.digest(&mut digest);
+        self.threads.digest(&mut digest, self.choices.counts_deviations());
         self.devices.digest(&mut digest);
         digest.finish()
     }

@@ -124,12 +124,13 @@ impl Threads {
         shared.then_some(thread.past)
     }
 
-    pub(super) fn digest(&self, digest: &mut Digest) {
+    /// Takes in all of them; in which order they wait, too, where the first choice counts.
+    pub(super) fn digest(&self, digest: &mut Digest, first_counts: bool) {
         for thread in &self.all {
             digest.add(&(thread.process, thread.state, thread.past, thread.serves));
         }
         digest.add(&self.others);
-        if self.take_turns {
+        if self.take_turns || first_counts {
             let mut order: Vec<usize> = (0..self.all.len()).collect();
             order.sort_by_key(|thread| self.all[*thread].since);
             digest.add(&order);
@@ -237,6 +238,7 @@ impl World {
         self.list_client_steps(&mut |step| events.push(Event::Client(step)));
     }
 
+    /// Lists the threads that can go on: first the one that waits longest.
     fn list_threads(&self, events: &mut Vec<Event>, nothing_else: bool) {
         let others = events.len();
         for (index, thread) in self.threads.all.iter().enumerate() {
@@ -260,14 +262,12 @@ impl World {
                 events.push(Event::Thread(index));
             }
         }
-        if self.threads.take_turns && events.len() > others {
-            let since = |event: &Event| match event {
-                Event::Thread(thread) => self.threads.all[*thread].since,
-                _ => 0,
-            };
-            let longest = events[others..].iter().copied().min_by_key(since);
-            events.truncate(others);
-            events.extend(longest);
+        events[others..].sort_by_key(|event| match event {
+            Event::Thread(thread) => self.threads.all[*thread].since,
+            _ => 0,
+        });
+        if self.threads.take_turns {
+            events.truncate(others + 1);
         }
     }
 

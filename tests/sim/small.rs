@@ -23,15 +23,16 @@ enum Which {
     /// All, but which of the threads that can go on does is no choice: it is the one that has
     /// waited longest.
     InTurn,
-    /// Of those, where the device ends meanwhile, the ones with so many deviations at the most: so
-    /// many things happen out of the order in which they became possible, or later than at once.
+    /// Where the device ends meanwhile, those with so many deviations at the most: so many things
+    /// happen out of the order in which they became possible, or later than at once.
     Few(u32),
 }
 
 impl Which {
-    fn or_more(self) -> Self {
+    fn or_more(self, event: Event) -> Self {
         let asked = std::env::var("UBLKIT_SIM_DEVIATIONS");
         match (self, asked.as_deref()) {
+            (Self::Few(_), _) if event == Event::Quiet => Self::All,
             (Self::Few(_), Ok("all")) => Self::InTurn,
             (Self::InTurn, Ok("all")) => Self::All,
             (Self::Few(few), Ok(number)) => {
@@ -42,15 +43,15 @@ impl Which {
         }
     }
 
-    fn deviations(self, event: Event) -> u32 {
+    fn deviations(self) -> u32 {
         match self {
-            Self::Few(few) if event != Event::Quiet => few,
-            _ => u32::MAX,
+            Self::Few(few) => few,
+            Self::All | Self::InTurn => u32::MAX,
         }
     }
 }
 
-const FEW: Which = Which::Few(4);
+const FEW: Which = Which::Few(3);
 
 fn write(sector: u64, stamp: u8) -> Ask {
     Ask::Write { offset: sector * 512, data: vec![stamp; 512], fua: false }
@@ -143,11 +144,10 @@ struct Played {
 /// Tries schedules of a world; tells how many there were, and answers how many outcomes.
 fn every(what: &str, house: &House, asks: &[(u16, Ask)], event: Event, which: Which) -> usize {
     let begun = Instant::now();
-    let which = which.or_more();
-    let deviations = which.deviations(event);
+    let which = which.or_more(event);
     let mut outcomes = BTreeSet::new();
-    let schedules = every_state(deviations, u64::MAX, |choices| {
-        let played = schedule(house, asks, event, which != Which::All, choices);
+    let schedules = every_state(which.deviations(), u64::MAX, |choices| {
+        let played = schedule(house, asks, event, which == Which::InTurn, choices);
         outcomes.insert(played.outcome);
         played.choices
     });
@@ -155,8 +155,8 @@ fn every(what: &str, house: &House, asks: &[(u16, Ask)], event: Event, which: Wh
     let Schedules { count, states, .. } = schedules;
     let tried = match which {
         Which::All => "all".into(),
-        _ if deviations == u32::MAX => "all in turn".into(),
-        _ => format!("up to {deviations} deviations"),
+        Which::InTurn => "all in turn".into(),
+        Which::Few(few) => format!("up to {few} deviations"),
     };
     let (what, differ) = (format!("{what}, {event:?}"), outcomes.len());
     println!(
