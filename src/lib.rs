@@ -57,8 +57,8 @@ mod wake;
 mod watch;
 
 pub use backend::{
-    Backend, Blocking, File, FileOptions, FileQueue, Job, Memory, Null, Offload, OffloadQueue,
-    Target, Task, TaskQueue, Tasks, join,
+    Backend, Blocking, File, FileOptions, FileQueue, Job, MadeFile, Memory, Null, Offload,
+    OffloadQueue, Target, Task, TaskQueue, Tasks, join,
 };
 pub use control::{Control, DEFAULT_TIMEOUT, DeviceControl, DeviceInfo, DeviceState};
 pub use data_path::DataPath;

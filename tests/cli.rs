@@ -154,7 +154,11 @@ const FAILING: &[&[&str]] = &[
     &["replay", "tests/golden/conversation.jsonl", "null"],
     &["replay", "nowhere.jsonl", "null"],
     &["serve", "memory", "--size", "1G", "--trace=nowhere/talk.txt"],
+    &["serve", "file", NEVER, "--size", "1M", "--trace=nowhere/talk.txt"],
 ];
+
+/// A file that would have to be made.
+const NEVER: &str = "tests/never.img";
 
 #[test]
 fn failures_are_reported() {
@@ -165,6 +169,8 @@ fn failures_are_reported() {
         found += &block(words, &output, &[&output.stdout[..], &output.stderr].concat());
     }
     compare("replay.txt", &found);
+    let never = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(NEVER);
+    assert!(!never.exists(), "what was made for a disk that did not come is gone");
 }
 
 /// What is installed is what the script says, where it is told to; and all of it goes again.

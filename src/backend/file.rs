@@ -1,6 +1,9 @@
 //! [`File`]: a disk in a file or on another disk, moved by operations on the queue's own ring.
 
 mod found;
+mod made;
+
+pub use made::MadeFile;
 
 use super::Target;
 use crate::errno::Errno;
@@ -28,6 +31,8 @@ pub struct File {
     /// What becomes of discarded ranges.
     discards: Space,
     geometry: Geometry,
+    /// The file itself, where opening it made it.
+    made: Option<MadeFile>,
 }
 
 /// How a file is opened.
@@ -109,16 +114,12 @@ impl FileOptions {
     /// or disk, it does not have that size, or cannot have such blocks.
     pub fn open(self) -> Result<File, Error> {
         let opened = self.patiently(rustix::io::Errno::BUSY, || self.open_file());
-        let (file, is_new) = opened.map_err(|errno| self.failed(errno))?;
-        let disk = self.disk(file, is_new);
-        if is_new && disk.is_err() {
-            let _ = rustix::fs::unlink(&self.path); // or it would be in the next one's way
-        }
-        disk
+        let (file, made) = opened.map_err(|errno| self.failed(errno))?;
+        self.disk(file, made)
     }
 
     /// The disk in a file that was just opened, or made.
-    fn disk(&self, file: OwnedFd, is_new: bool) -> Result<File, Error> {
+    fn disk(&self, file: OwnedFd, mut made: Option<MadeFile>) -> Result<File, Error> {
         let failed_call = |error| self.failed(error);
         let refused = |why: String| Error::Refused(format!("{}: {why}", self.path.display()));
         let found = Found::of(&file).map_err(failed_call)?;
@@ -140,7 +141,7 @@ impl FileOptions {
             Err(error) => return Err(failed_call(error)),
         }
         let size_bytes = match self.size_bytes {
-            Some(size_bytes) if is_new => {
+            Some(size_bytes) if made.is_some() => {
                 rustix::fs::ftruncate(&file, size_bytes).map_err(failed_call)?;
                 size_bytes
             }
@@ -152,7 +153,10 @@ impl FileOptions {
         };
         let geometry = self.geometry(&found, size_bytes).map_err(refused)?;
         let discards = if found.is_block_device { Space::Discarded } else { Space::GivenUp };
-        Ok(File { file: Arc::new(file), discards, geometry })
+        if let Some(made) = &mut made {
+            made.goes(false);
+        }
+        Ok(File { file: Arc::new(file), discards, geometry, made })
     }
 
     fn failed(&self, error: rustix::io::Errno) -> Error {
@@ -176,15 +180,14 @@ impl FileOptions {
         }
     }
 
-    /// Opens what is there, or makes it; whether it was made.
-    fn open_file(&self) -> Result<(OwnedFd, bool), rustix::io::Errno> {
+    /// Opens what is there, or makes it.
+    fn open_file(&self) -> Result<(OwnedFd, Option<MadeFile>), rustix::io::Errno> {
         let mut flags = OFlags::CLOEXEC | OFlags::NOCTTY;
         flags |= if self.read_only { OFlags::RDONLY } else { OFlags::RDWR };
         flags.set(OFlags::DIRECT, self.direct);
         if self.size_bytes.is_some() && !self.read_only {
-            let made = flags | OFlags::CREATE | OFlags::EXCL;
-            match rustix::fs::open(&self.path, made, Mode::RUSR | Mode::WUSR) {
-                Ok(file) => return Ok((file, true)),
+            match MadeFile::open(&self.path, flags) {
+                Ok((file, made)) => return Ok((file, Some(made))),
                 Err(rustix::io::Errno::EXIST) => {}
                 Err(error) => return Err(error),
             }
@@ -193,7 +196,7 @@ impl FileOptions {
         let is_block_device = rustix::fs::stat(&self.path)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice);
         flags.set(OFlags::EXCL, is_block_device && !self.read_only);
-        Ok((rustix::fs::open(&self.path, flags, Mode::empty())?, false))
+        Ok((rustix::fs::open(&self.path, flags, Mode::empty())?, None))
     }
 
     /// The disk that the file makes.
@@ -230,6 +233,14 @@ impl File {
     /// What the disk is.
     pub fn geometry(&self) -> Geometry {
         self.geometry
+    }
+
+    /// The file, where opening it made it, to be removed again if no device comes of it: with this
+    /// dropped it is gone, if it was not [kept](MadeFile::keep). Without this call it stays.
+    pub fn take_made(&mut self) -> Option<MadeFile> {
+        let mut made = self.made.take()?;
+        made.goes(true);
+        Some(made)
     }
 }
 

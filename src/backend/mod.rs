@@ -11,7 +11,7 @@ mod offload;
 mod tasks;
 
 pub use blocking::Blocking;
-pub use file::{File, FileOptions, FileQueue};
+pub use file::{File, FileOptions, FileQueue, MadeFile};
 pub use memory::Memory;
 pub use null::Null;
 pub use offload::{Job, Offload, OffloadQueue};

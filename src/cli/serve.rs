@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 use ublkit::{
     Blocking, Builder, DeviceState, ErrorKind, Features, File, FileOptions, Geometry, Kernel,
-    Linux, Memory, Null, Recovery, Server, Target,
+    Linux, MadeFile, Memory, Null, Recovery, Server, Target,
 };
 
 /// Queues unless said otherwise: more than this rarely help, and each is a thread.
@@ -68,16 +68,18 @@ pub(super) fn go(serve: &Serve, signals: &Signals, way: Way) -> Result<(), Failu
     serve.supervision.begin()?;
     match serve.backend {
         BackendName::Null => {
-            serve_target(serve, signals, way, Blocking::new(Null::new(geometry(serve)?)))
+            serve_target(serve, signals, way, Blocking::new(Null::new(geometry(serve)?)), None)
         }
         BackendName::Memory => {
-            serve_target(serve, signals, way, memory_of(geometry(serve)?, serve.room)?)
+            serve_target(serve, signals, way, memory_of(geometry(serve)?, serve.room)?, None)
         }
         BackendName::File => {
             // What a dead server still writes keeps the file locked.
             let is_new = matches!(way, Way::Made);
             let patience = if is_new { Duration::ZERO } else { serve.patience.timeout() };
-            serve_target(serve, signals, way, file_of(serve, patience)?)
+            let mut file = file_of(serve, patience)?;
+            let made = file.take_made();
+            serve_target(serve, signals, way, file, made)
         }
     }
 }
@@ -87,6 +89,7 @@ fn serve_target(
     signals: &Signals,
     way: Way,
     target: impl Target,
+    made: Option<MadeFile>,
 ) -> Result<(), Failure> {
     let builder = builder(serve)?;
     // It is open; what comes next may leave the mounts by which it has its name.
@@ -99,8 +102,8 @@ fn serve_target(
     serve.supervision.settle(&folders)?;
     let trace = serve.tracing.begin()?;
     let (id, mut kept) = match way {
-        Way::Made => (None, Kept::begin(record_of(serve, file)?, must_be_known(serve))?),
-        Way::Recovered(id, record) => (Some(id), Kept::again(*record)?),
+        Way::Made => (None, Kept::begin(record_of(serve, file)?, made, must_be_known(serve))?),
+        Way::Recovered(id, record) => (Some(id), Kept::again(*record, made)?),
     };
     let end = match &trace {
         None => serve_on(Linux, serve, signals, (&builder, id), target, &mut kept),

@@ -45,6 +45,30 @@ fn a_file_that_is_no_disk_is_not_left_behind() {
     std::fs::remove_file(&path).unwrap();
 }
 
+/// A file that was made goes where no device comes of it, whatever its path leads to by then.
+#[test]
+fn a_file_that_was_made_goes_again() {
+    let folder = path("folder");
+    std::fs::create_dir(&folder).unwrap();
+    let options = FileOptions::new(folder.join("disk")).size_bytes(4096);
+    let mut file = options.clone().open().unwrap();
+    let made = file.take_made().expect("it was made");
+    assert!(file.take_made().is_none());
+    let moved = path("moved-folder");
+    std::fs::rename(&folder, &moved).unwrap();
+    drop(made);
+    drop(file);
+    let names = || std::fs::read_dir(&moved).unwrap().count();
+    assert_eq!(names(), 0);
+    std::fs::rename(&moved, &folder).unwrap();
+    options.clone().open().unwrap().take_made().expect("it was made again").keep();
+    let mut file = options.open().unwrap();
+    assert!(file.take_made().is_none(), "it was there");
+    drop(file);
+    assert!(folder.join("disk").exists());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 #[test]
 fn two_servers_do_not_write_one_file() {
     let path = path("locked");

@@ -5,7 +5,7 @@ use super::names::Names;
 use super::{Directory, Granted, Process, Record};
 use crate::cli::exit::{Failure, say};
 use std::io::Read;
-use ublkit::{DeviceInfo, ErrorKind};
+use ublkit::{DeviceInfo, ErrorKind, MadeFile};
 
 /// How an answer begins that says why not.
 pub(in crate::cli) const REFUSED: &str = "refused: ";
@@ -16,23 +16,29 @@ pub(in crate::cli) struct Kept {
     /// None where records cannot be kept, and need not be.
     directory: Option<Directory>,
     record: Record,
+    /// A file that was made for it, and that goes if the device does not come.
+    made: Option<MadeFile>,
 }
 
 impl Kept {
     /// Keeps the record of a device that is about to be made. Where `must` says so, one that cannot
     /// be kept is an error, else the device is served without.
-    pub(in crate::cli) fn begin(record: Record, must: bool) -> Result<Self, Failure> {
+    pub(in crate::cli) fn begin(
+        record: Record,
+        made: Option<MadeFile>,
+        must: bool,
+    ) -> Result<Self, Failure> {
         let directory = match Directory::open() {
             Ok(directory) => directory,
             Err(failure) if must => return Err(failure),
-            Err(_) => return Ok(Self { directory: None, record }),
+            Err(_) => return Ok(Self { directory: None, record, made }),
         };
         super::forget_gone(&directory);
         let written = directory.write(&record);
         if must {
             written?;
         }
-        let kept = Self { directory: Some(directory), record };
+        let kept = Self { directory: Some(directory), record, made };
         // Written first, so that of two at one time at the most one keeps the name.
         if let Some(why) = kept.rival() {
             kept.forget();
@@ -42,9 +48,10 @@ impl Kept {
     }
 
     /// Keeps the record of a device that is to be served again, by this process.
-    pub(in crate::cli) fn again(record: Record) -> Result<Self, Failure> {
+    pub(in crate::cli) fn again(record: Record, made: Option<MadeFile>) -> Result<Self, Failure> {
         let directory = Some(Directory::open()?);
-        Ok(Self { directory, record: Record { server: Process::own(), ..record } })
+        let record = Record { server: Process::own(), ..record };
+        Ok(Self { directory, record, made })
     }
 
     /// Another device that has the name.
@@ -63,6 +70,9 @@ impl Kept {
 
     /// The device is live: what was granted is noted, and the name leads to its disk.
     pub(in crate::cli) fn is_live(&mut self, info: &DeviceInfo) {
+        if let Some(made) = self.made.take() {
+            made.keep();
+        }
         let Some(directory) = &self.directory else { return };
         self.record.granted = Granted::of(info);
         let noted = directory.write(&self.record).and_then(|()| match &self.record.name {

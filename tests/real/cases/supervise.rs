@@ -72,8 +72,10 @@ pub fn background(_: Context) {
 /// foreground, and nothing is left.
 pub fn background_fails(_: Context) {
     let serving = Serving::start(&["null", "--size", "1G", "--id", "41"]);
-    let calls: [&[&str]; 5] = [
+    let image = "/tmp/ublkit-never.img";
+    let calls: [&[&str]; 6] = [
         &["serve", "null", "--size", "1G", "--id", "41"],
+        &["serve", "file", image, "--size", "1M", "--id", "41"],
         &["serve", "null", "--size", "1000"],
         &["serve", "null", "--size", "1G", "--depth", "5000"],
         &["serve", "file", "/nowhere/disk.img"],
@@ -86,6 +88,7 @@ pub fn background_fails(_: Context) {
         let background = tools::output(UBLKIT, &[words, &["--background"]].concat());
         assert_ne!(foreground.status.code(), Some(0));
         assert_eq!(background, foreground, "{words:?}");
+        assert!(!Path::new(image).exists(), "{words:?}");
     }
     let mixed = ["serve", "null", "--size", "1G", "--background", "--trace"];
     assert_eq!(tools::output(UBLKIT, &mixed).status.code(), Some(2));
