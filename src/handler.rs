@@ -343,7 +343,7 @@ impl Io<'_> {
                 start: transfer.start,
                 len_bytes: transfer.len_bytes,
             },
-            _ => ring::Data::Memory(self.slots.part(tag, transfer), transfer.len_bytes),
+            _ => ring::Data::Memory(self.slots.part(tag, index), transfer.len_bytes),
         };
         let sqe = match operation.action {
             Action::Read(transfer) => Sqe::read(file, transfer.offset, data(&transfer), id),

@@ -1,7 +1,7 @@
 //! The data of the server's requests: where it is, and who may look at it.
 #![expect(unsafe_code, reason = "refers to lent buffers; docs/safety.md, island `slots`")]
 
-use super::{Slots, State, Transfer, Where};
+use super::{Slots, State, Where};
 use crate::data_path::DataPath;
 use crate::errno::Errno;
 use crate::region::Region;
@@ -107,18 +107,18 @@ impl Slots {
         unfilled && slot.request.operation == Operation::Read
     }
 
-    /// The buffer's part from `start` on, for an operation that was just begun and moves no more
-    /// than the request's data from there.
-    pub(crate) fn part(&self, tag: u16, transfer: &Transfer) -> Address {
+    /// The buffer's part that an operation moves, which was just begun.
+    #[inline]
+    pub(crate) fn part(&self, tag: u16, index: u8) -> Address {
+        let slot = self.get(tag);
+        let transfer = self.operations.transfer(tag, index).expect("it was begun");
         let end = transfer.start.checked_add(transfer.len_bytes);
-        let most = self.get(tag).data_bytes;
-        assert!(end.is_some_and(|end| end <= most), "a part of the request's data");
-        assert!(self.operations.use_data(tag), "the operation was begun");
-        // SAFETY: inside the slot's buffer, as just checked (`set_request`: most <= buffer_bytes).
-        let place = unsafe { self.get(tag).buffer.byte_add(transfer.start as usize) };
-        // SAFETY: inside the buffer, which is unmapped only when nothing is lent. The
-        // operation counts as using the data until its completion (`end_operation`), and meanwhile
-        // `data` makes no reference.
+        assert!(end.is_some_and(|end| end <= slot.data_bytes), "a part of the request's data");
+        // SAFETY: inside the slot's buffer, as just checked (`set_request`: data <= buffer_bytes).
+        let place = unsafe { slot.buffer.byte_add(transfer.start as usize) };
+        // SAFETY: inside the buffer, which is unmapped only when nothing is lent. The operation
+        // counts as using the data until its completion (`end_operation`), and meanwhile `data`
+        // makes no reference.
         unsafe { Address::new(place) }
     }
 }

@@ -142,6 +142,7 @@ impl Operation {
 
     /// What the ring's result means: a transfer ends when it is whole, at the file's end, or with
     /// an error. `None` for what cannot be.
+    #[inline]
     pub(crate) fn next(mut self, result: i32) -> Option<Next> {
         let result = Errno::from_result(result);
         if let Err(Errno::EINTR | Errno::EAGAIN) = result
@@ -200,14 +201,17 @@ impl Operations {
         })
     }
 
+    #[inline]
     fn place(&self, tag: u16, index: u8) -> usize {
         usize::from(tag) * self.places + usize::from(index)
     }
 
+    #[inline]
     fn of(&self, tag: u16) -> &[Option<Operation>] {
         &self.table[usize::from(tag) * self.places..][..self.places]
     }
 
+    #[inline]
     fn of_mut(&mut self, tag: u16) -> &mut [Option<Operation>] {
         &mut self.table[usize::from(tag) * self.places..][..self.places]
     }
@@ -235,21 +239,30 @@ impl Operations {
         self.of(tag).iter().flatten().any(|operation| operation.left == Some(buffer))
     }
 
-    /// Notes an operation whose SQE will have number `sqe`; answers its index. `EBUSY`: the request
-    /// has as many as it may.
-    pub(super) fn begin(&mut self, tag: u16, operation: Operation, sqe: u64) -> Result<u8, Errno> {
-        let (each, mut live, mut free) = (self.each, 0, None);
-        for (place, index) in self.of_mut(tag).iter_mut().zip(0..) {
-            match place {
-                Some(operation) => live += usize::from(operation.is_live()),
-                None if free.is_none() => free = Some((index, place)),
-                None => {}
-            }
+    /// Notes an operation whose SQE will have number `sqe`, beside `live` ones of its request;
+    /// answers its index. `EBUSY`: the request has as many as it may.
+    #[inline]
+    pub(super) fn begin(
+        &mut self,
+        tag: u16,
+        operation: Operation,
+        sqe: u64,
+        live: u16,
+    ) -> Result<u8, Errno> {
+        if usize::from(live) >= self.each {
+            return Err(Errno::EBUSY);
         }
-        let (index, place) = free.filter(|_| live < each).ok_or(Errno::EBUSY)?;
+        let mut places = self.of_mut(tag).iter_mut().zip(0..);
+        let (place, index) = places.find(|(place, _)| place.is_none()).ok_or(Errno::EBUSY)?;
         *place = Some(Operation { sqe, ..operation });
         self.lent += 1;
         Ok(index)
+    }
+
+    /// What an operation that is under way moves of its request's data.
+    #[inline]
+    pub(super) fn transfer(&self, tag: u16, index: u8) -> Option<Transfer> {
+        self.of(tag)[usize::from(index)].as_ref()?.action.transfer()
     }
 
     /// The place of a delay's time, filled. The delay was just begun, and is not queued yet.
@@ -266,6 +279,7 @@ impl Operations {
 
     /// The ring has completed an operation; the kernel has `taken` so many SQEs. `None` when there
     /// was no such operation among them, so that this cannot be.
+    #[inline]
     pub(super) fn end(&mut self, tag: u16, index: u8, taken: u64) -> Option<Operation> {
         if usize::from(index) >= self.places {
             return None;
@@ -344,10 +358,11 @@ mod tests {
     #[test]
     fn each_request_has_so_many() {
         let mut operations = Operations::new(2, Allowed { each: 2, places: 2 }).unwrap();
-        assert_eq!(operations.begin(1, read(512), 4), Ok(0));
-        assert_eq!(operations.begin(1, Operation::new(Action::Delay(Duration::ZERO), 1), 5), Ok(1));
-        assert_eq!(operations.begin(1, read(512), 6), Err(Errno::EBUSY));
-        assert_eq!(operations.begin(0, Operation::new(Action::Delay(Duration::ZERO), 1), 6), Ok(0));
+        let delay = Operation::new(Action::Delay(Duration::ZERO), 1);
+        assert_eq!(operations.begin(1, read(512), 4, 0), Ok(0));
+        assert_eq!(operations.begin(1, delay, 5, 1), Ok(1));
+        assert_eq!(operations.begin(1, read(512), 6, 2), Err(Errno::EBUSY));
+        assert_eq!(operations.begin(0, delay, 6, 0), Ok(0));
         assert!(operations.use_data(1) && !operations.use_data(0));
         assert!(operations.end(1, 0, 4).is_none(), "the kernel does not have it yet");
         assert!(operations.end(1, 2, 9).is_none(), "there is no such place");
@@ -364,18 +379,18 @@ mod tests {
     fn those_left_behind_are_nobodys() {
         let mut operations = Operations::new(2, Allowed { each: 2, places: 4 }).unwrap();
         let buffer = NonNull::dangling();
-        assert_eq!(operations.begin(1, read(512), 0), Ok(0));
-        assert_eq!(operations.begin(1, read(512), 1), Ok(1));
-        assert_eq!(operations.begin(1, read(512), 2), Err(Errno::EBUSY), "two at one time");
+        assert_eq!(operations.begin(1, read(512), 0, 0), Ok(0));
+        assert_eq!(operations.begin(1, read(512), 1, 1), Ok(1));
+        assert_eq!(operations.begin(1, read(512), 2, 2), Err(Errno::EBUSY), "two at one time");
         assert_eq!(operations.leave_behind(1, buffer), 2);
         assert!(!operations.use_data(1) && operations.are_left_at(1, buffer));
         assert_eq!(operations.under_way(1).count(), 0);
-        assert_eq!(operations.begin(1, read(512), 2), Ok(2));
+        assert_eq!(operations.begin(1, read(512), 2, 0), Ok(2));
         assert_eq!(operations.under_way(1).collect::<Vec<u8>>(), [2]);
         operations.check(1);
         assert_eq!(operations.leave_behind(1, buffer), 1);
-        assert_eq!(operations.begin(1, read(512), 3), Ok(3));
-        assert_eq!(operations.begin(1, read(512), 4), Err(Errno::EBUSY), "no place is left");
+        assert_eq!(operations.begin(1, read(512), 3, 0), Ok(3));
+        assert_eq!(operations.begin(1, read(512), 4, 0), Err(Errno::EBUSY), "no place is left");
         for index in 0..3 {
             assert!(operations.are_left_at(1, buffer));
             assert_eq!(operations.end(1, index, 9).unwrap().left(), Some(buffer));

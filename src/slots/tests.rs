@@ -99,7 +99,7 @@ fn parts_lie_in_their_own_buffer() {
         for start in [0, 1536] {
             let transfer = Transfer { file: 0, offset: 0, start, len_bytes: 2560 };
             slots.begin(tag, Operation::new(Action::Read(transfer), 0), 2).unwrap();
-            assert_eq!(slots.part(tag, &transfer).get(), buffer + u64::from(start));
+            assert_eq!(slots.part(tag, 0).get(), buffer + u64::from(start));
             assert!(slots.end_operation(tag, 0, 3).is_some());
         }
     }
@@ -399,7 +399,7 @@ fn times_are_given_back_when_nothing_is_under_way() {
     for ends in [true, false] {
         let mut operations = Operations::new(u16::MAX, Allowed { each: 16, places: 16 }).unwrap();
         let delay = Operation::new(Action::Delay(Duration::ZERO), 0);
-        let index = operations.begin(0, delay, 0).unwrap();
+        let index = operations.begin(0, delay, 0, 0).unwrap();
         let address = operations.time(0, index, Duration::ZERO).get();
         assert_eq!(mapped_bytes(address, len_bytes), len_bytes);
         assert!(!ends || operations.end(0, index, 1).is_some());
@@ -430,7 +430,7 @@ fn what_is_left_behind_keeps_its_memory() {
     assert!(slots.take(0, 4));
     assert!(fresh.abs_diff(old) >= 4096);
     slots.begin(0, Operation::new(Action::Read(transfer), 0), 4).unwrap();
-    assert_eq!(slots.part(0, &transfer).get(), fresh);
+    assert_eq!(slots.part(0, 2).get(), fresh);
     assert!(matches!(slots.end_operation(0, 2, 9), Some(Ended::Request(_))));
     for (index, spare) in [(0, 0), (1, 1)] {
         slots.check();

@@ -1,6 +1,6 @@
 //! What the server's requests have under way, and what they have left behind.
 
-use super::{Ended, Operation, Slots};
+use super::{Ended, Operation, Slots, State};
 use crate::errno::Errno;
 use crate::memory::Pages;
 use crate::ring::Address;
@@ -9,10 +9,14 @@ use core::time::Duration;
 impl Slots {
     /// Notes an operation of the server's request, whose SQE will have number `sqe`; answers its
     /// index. `EBUSY`: the request has as many as it may.
+    #[inline]
     pub(crate) fn begin(&mut self, tag: u16, operation: Operation, sqe: u64) -> Result<u8, Errno> {
-        assert!(self.is_servers(tag), "only the server's own requests have operations");
-        let index = self.operations.begin(tag, operation, sqe)?;
-        self.slot(tag).waits += 1;
+        let Self { slots, operations, .. } = self;
+        let slot = &mut slots[usize::from(tag)];
+        assert!(slot.state == State::Server, "only the server's own requests have operations");
+        let live = slot.waits - u16::from(slot.parked.is_some());
+        let index = operations.begin(tag, operation, sqe, live)?;
+        slot.waits += 1;
         Ok(index)
     }
 
@@ -23,6 +27,7 @@ impl Slots {
 
     /// The ring has completed an operation of the request. The kernel has `taken` so many SQEs;
     /// `None` when there was no such operation among them, so that this cannot be.
+    #[inline]
     pub(crate) fn end_operation(&mut self, tag: u16, index: u8, taken: u64) -> Option<Ended> {
         let ended = self.operations.end(tag, index, taken)?;
         if let Some(buffer) = ended.left() {
@@ -68,6 +73,7 @@ impl Slots {
     }
 
     /// An operation has filled so many bytes of the request's data.
+    #[inline]
     pub(crate) fn filled(&mut self, tag: u16, bytes: u32) {
         let slot = self.slot(tag);
         slot.filled_bytes = slot.filled_bytes.saturating_add(bytes);
