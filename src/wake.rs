@@ -49,17 +49,20 @@ impl Wakers {
         self.0.is_told.swap(false, Ordering::AcqRel);
     }
 
-    /// A tag that was woken, and is not any more.
-    pub(crate) fn take(&self) -> Option<u16> {
-        for (index, word) in (0_u16..).zip(&self.0.woken) {
-            let bits = word.load(Ordering::Relaxed);
-            if bits != 0 {
-                let bit = bits.trailing_zeros();
-                word.fetch_and(!(1 << bit), Ordering::AcqRel);
-                return Some(index * 64 + u16::try_from(bit).expect("below 64"));
-            }
-        }
-        None
+    /// The tags that were woken, and are not any more: each once, also if it is woken meanwhile.
+    pub(crate) fn take(&self) -> impl Iterator<Item = u16> {
+        (0_u16..).zip(&self.0.woken).flat_map(|(index, word)| {
+            let mut bits = match word.load(Ordering::Relaxed) {
+                0 => 0,
+                // Acquire: what was done before it was woken is seen.
+                _ => word.swap(0, Ordering::AcqRel),
+            };
+            core::iter::from_fn(move || {
+                let bit = u16::try_from(bits.trailing_zeros()).expect("up to 64");
+                bits &= bits.wrapping_sub(1);
+                (bit < 64).then_some(index * 64 + bit)
+            })
+        })
     }
 }
 
@@ -93,11 +96,22 @@ mod tests {
         }
         assert_eq!(told.load(Ordering::Relaxed), 1);
         wakers.begin_look();
-        let woken: Vec<u16> = std::iter::from_fn(|| wakers.take()).collect();
-        assert_eq!(woken, [3, 64, 129]);
+        assert_eq!(wakers.take().collect::<Vec<u16>>(), [3, 64, 129]);
         wakers.clone().wake(0);
         assert_eq!(told.load(Ordering::Relaxed), 2);
-        assert_eq!(wakers.take(), Some(0));
+        assert_eq!(wakers.take().collect::<Vec<u16>>(), [0]);
+        assert_eq!(wakers.take().next(), None);
+    }
+
+    /// Who wakes himself while he is looked at is looked at the next time.
+    #[test]
+    fn each_is_taken_once() {
+        let wakers = Wakers::new(70, || ());
+        (0..70).step_by(23).for_each(|tag| wakers.wake(tag));
+        let again = wakers.take().inspect(|tag| wakers.wake(*tag));
+        let all: Vec<u16> = again.collect();
+        assert_eq!(all, [0, 23, 46, 69]);
+        assert_eq!(wakers.take().collect::<Vec<u16>>(), all);
     }
 
     #[test]
@@ -121,7 +135,7 @@ mod tests {
         while seen != [ROUNDS; 2] {
             told.recv_timeout(core::time::Duration::from_secs(60)).expect("a wake was lost");
             wakers.begin_look();
-            while let Some(tag) = wakers.take() {
+            for tag in wakers.take() {
                 let index = usize::from(tag / 64);
                 seen[index] = counts[index].load(Ordering::Relaxed);
             }

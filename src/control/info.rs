@@ -85,7 +85,9 @@ impl DeviceInfo {
     }
 
     /// Whether after `QUIESCE_DEV` new requests wait for the next server, so that no client sees
-    /// an error when it takes over. In batches they do not wait, the driver fails them.
+    /// an error when it takes over; with [`Recovery::Fail`](crate::Recovery::Fail) they fail, and
+    /// only those under way can be answered first. In batches they do not wait, the driver fails
+    /// them.
     pub fn waits_when_quiesced(&self) -> bool {
         self.features.contains(Features::QUIESCE) && !self.features.contains(Features::BATCH_IO)
     }

@@ -1,7 +1,7 @@
 //! Devices that outlive their servers: taking one over, and leaving one to the next.
 
 use super::builder::{check_ring, check_threads};
-use super::server::{GRACE, LEAST, Plan, Server, and};
+use super::server::{GRACE, LEAST, Plan, Server, and, reason};
 use crate::backend::Target;
 use crate::control::{Control, DeviceInfo, DeviceState};
 use crate::data_path::DataPath;
@@ -36,7 +36,10 @@ impl<K: Kernel> Server<K> {
             Ok(()) => Ok(server),
             // The next one begins anew; what failed here is the reason of what fails now.
             Err(first) => {
-                let _ = server.let_go(Duration::ZERO);
+                let first = match server.let_go(Duration::ZERO) {
+                    Err(then @ Error::Queue { .. }) => reason(first, then),
+                    _ => first,
+                };
                 match first {
                     Error::Queue { error: QueueError::Descriptors(Errno::EINVAL), .. }
                         if was_begun =>
@@ -77,8 +80,9 @@ impl<K: Kernel> Server<K> {
     /// one: it is to be dropped, and [`stop`](Self::stop) does nothing any more.
     ///
     /// Where new requests [wait](DeviceInfo::waits_when_quiesced), all that are under way are
-    /// answered first, until the timeout: no client sees an error, whatever the [`Recovery`].
-    /// Elsewhere requests under way meet the fate that the recovery says.
+    /// answered first, until the timeout: no client sees an error, but with [`Recovery::Fail`],
+    /// whose new requests fail until the next server is there. Elsewhere requests under way meet
+    /// the fate that the recovery says.
     ///
     /// # Errors
     ///

@@ -103,7 +103,8 @@ impl<K: Kernel> Server<K> {
             Ok(()) => Ok(server),
             Err(first) => match server.finish() {
                 // What the queues say now is what failed in the first place, or follows from it.
-                Ok(_) | Err(Error::Queue { .. }) => Err(first),
+                Ok(_) => Err(first),
+                Err(then @ Error::Queue { .. }) => Err(reason(first, then)),
                 Err(then) => and(Err(first), Err(then)),
             },
         }
@@ -392,6 +393,14 @@ pub(super) fn and<T>(first: Result<T, Error>, then: Result<(), Error>) -> Result
     }
 }
 
+/// Why a device is not served where a queue failed, too. When the driver waited in vain, that was
+/// for this queue, which tells only when it has ended.
+pub(super) fn reason(first: Error, queue: Error) -> Error {
+    let follows =
+        matches!(queue, Error::Queue { error: QueueError::Late | QueueError::Stopped, .. });
+    if matches!(first, Error::Timeout { .. }) && !follows { queue } else { first }
+}
+
 /// Somebody else deleted the device: that is what we wanted.
 fn gone_is_fine(result: Result<(), Error>) -> Result<(), Error> {
     match result {
@@ -410,5 +419,21 @@ impl<K: Kernel<File: AsFd>> AsFd for Server<K> {
 impl<K: Kernel> Drop for Server<K> {
     fn drop(&mut self) {
         let _ = self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_failed_is_the_reason_of_a_wait_in_vain() {
+        let late = || Error::Timeout { what: "START_DEV", device: Some(0), after: Duration::ZERO };
+        let queue = |error| Error::Queue { device: 0, queue: 0, error };
+        let refused = || QueueError::Refused { tag: 0, errno: Errno::EINVAL };
+        assert!(matches!(reason(late(), queue(refused())), Error::Queue { .. }));
+        assert!(matches!(reason(late(), queue(QueueError::Late)), Error::Timeout { .. }));
+        let thread = reason(Error::Thread(Errno::EAGAIN), queue(refused()));
+        assert!(matches!(thread, Error::Thread(_)));
     }
 }

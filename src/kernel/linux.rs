@@ -31,10 +31,10 @@ const JOIN_PAUSE: Duration = Duration::from_micros(100);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Linux;
 
-/// A time as the kernel takes it; what is too long for it becomes the longest.
+/// A time as the kernel takes it: 136 years at the most, for it adds what time it is.
 pub(crate) fn timespec(time: Duration) -> __kernel_timespec {
     __kernel_timespec {
-        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_sec: i64::from(u32::try_from(time.as_secs()).unwrap_or(u32::MAX)),
         tv_nsec: i64::from(time.subsec_nanos()),
     }
 }

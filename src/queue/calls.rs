@@ -5,6 +5,7 @@ use crate::handler::{Completion, Handler};
 use crate::id::Id;
 use crate::kernel::Kernel;
 use crate::ring::{FileName, Sqe};
+use std::sync::atomic::Ordering;
 
 impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Listens to the event by which wakers call, if there are any.
@@ -17,8 +18,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         Ok(())
     }
 
-    /// The event is readable: resumes all requests that were woken and wait for that. `false` when
-    /// that cannot be.
+    /// The event is readable: resumes all requests that were woken and wait for that, each once;
+    /// what is woken meanwhile makes it readable again. `false` when that cannot be.
     pub(super) fn called(&mut self, result: i32) -> Result<bool, QueueError> {
         let Some(calls) = self.plan.calls.as_ref().filter(|_| self.listens && result >= 0) else {
             return Ok(false);
@@ -28,7 +29,10 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         self.ring.kernel().clear(&calls.event);
         wakers.begin_look();
         self.listen()?;
-        while let Some(tag) = wakers.take() {
+        for tag in wakers.take() {
+            if self.plan.leave.load(Ordering::Relaxed) {
+                break;
+            }
             let waits = self.slots.exists(tag) && self.slots.is_servers(tag);
             if waits && let Some(cookie) = self.slots.unpark(tag) {
                 self.resume(tag, Completion { cookie, result: Ok(0) })?;

@@ -116,10 +116,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Settles a request's answer, and has the kernel cancel what it waits for.
     fn give_up(&mut self, tag: u16) -> Result<(), QueueError> {
         let is_taken_back = matches!(self.slots.place(tag), Where::TakenBack(_));
-        if self.slots.answer(tag).is_none() && !is_taken_back {
+        if self.slots.settle_without_operations(tag, Errno::ETIMEDOUT) && !is_taken_back {
             self.stats.timeouts += 1;
         }
-        self.slots.settle(tag, Err(Errno::ETIMEDOUT));
         self.slots.unpark(tag);
         let submissions = self.ring.submissions();
         for index in self.slots.under_way(tag) {

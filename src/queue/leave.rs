@@ -31,7 +31,10 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     pub(crate) fn drain(&mut self) -> Result<Turn, QueueError> {
         loop {
             // To the last one first: only then does the kernel have the entries back, and waits.
-            while let Some(cqe) = self.ring.pop()? {
+            // A batch of slow requests is not finished first; what is left of it fails.
+            while !self.plan.leave.load(Ordering::Relaxed)
+                && let Some(cqe) = self.ring.pop()?
+            {
                 self.complete(cqe)?;
             }
             if self.plan.leave.load(Ordering::Relaxed) {
@@ -93,7 +96,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 if let Where::TakenBack(is_to_fetch) = self.slots.place(tag) {
                     self.taken_anew_to_fail(tag, is_to_fetch);
                 }
-                self.slots.settle(tag, Err(Errno::EIO));
+                self.slots.settle_without_operations(tag, Errno::EIO);
                 self.slots.abandon_operations(tag);
                 self.commit_if_settled(tag)?;
             }

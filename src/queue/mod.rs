@@ -391,8 +391,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if self.slots.is_waiting(tag) {
             self.slots.unpark(tag);
             self.slots.settle(tag, answer);
+            self.commit_if_settled(tag)?;
             self.note_waiting(tag);
-            return self.commit_if_settled(tag);
+            return Ok(());
         }
         self.commit(tag, answer)
     }

@@ -34,6 +34,8 @@ mod at {
     pub(super) const PARK: u64 = 2 * 4096;
     /// Answered, though parked.
     pub(super) const PARKED_AND_DONE: u64 = 3 * 4096;
+    /// Answered, though it has an operation under way.
+    pub(super) const DONE_MEANWHILE: u64 = 6 * 4096;
     /// Has its data put into a region, and waits for a tenth of a second if that does not come.
     pub(super) const STORE: u64 = 4 * 4096;
 }
@@ -57,8 +59,10 @@ impl Handler for ByPlace {
             at::PARK => io.park(0),
             at::STORE => return io.store(RegionIndex(0), 0, STORING),
             place => {
-                if place == at::PARKED_AND_DONE {
-                    io.park(0);
+                match place {
+                    at::PARKED_AND_DONE => io.park(0),
+                    at::DONE_MEANWHILE => io.delay(100 * MS, 0).unwrap(),
+                    _ => {}
                 }
                 return Step::Done(Ok(()));
             }
@@ -361,6 +365,7 @@ fn only_who_is_parked_is_woken() {
     let mut house = live(DataPath::Copy, false, 2);
     let answered = house.ask(read(at::PARKED_AND_DONE));
     house.until_started(1);
+    assert_eq!(house.queue.deadlines.as_ref().unwrap().next(), None, "nobody waits");
     let parked = house.ask(read(at::PARK));
     house.until_started(2);
     assert_eq!(house.answered(answered), Some(0));

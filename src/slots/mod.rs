@@ -345,6 +345,18 @@ impl Slots {
         self.slot(tag).answer.get_or_insert(answer);
     }
 
+    /// The request is answered whatever becomes of its operations: success is no answer then, for
+    /// they may not do what it says. Whether this error is the answer.
+    pub(crate) fn settle_without_operations(&mut self, tag: u16, errno: Errno) -> bool {
+        let has_some = self.under_way(tag).next().is_some();
+        let answer = &mut self.slot(tag).answer;
+        let is_open = answer.is_none() || has_some && *answer == Some(Ok(()));
+        if is_open {
+            *answer = Some(Err(errno));
+        }
+        is_open
+    }
+
     /// The answer, once it is settled.
     #[inline]
     pub(crate) fn answer(&self, tag: u16) -> Option<Result<(), Errno>> {

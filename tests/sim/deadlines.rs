@@ -5,7 +5,9 @@ use crate::house::House;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 use ublkit::kernel::Kernel;
 use ublkit::sim::{Answer, Ask, Choices, Faults, Profile, Sim, Task as Kernels};
@@ -29,6 +31,8 @@ enum For {
     Waker,
     /// An operation, though it has its answer.
     Nothing,
+    /// The same, and the answer is success.
+    Success,
 }
 
 /// A disk whose first sector cannot be read; the others are full of ones.
@@ -74,6 +78,10 @@ impl Handler for Waiter {
                 io.delay(FOR_EVER, 1).unwrap();
                 return Step::Done(Err(Errno::ENOSPC));
             }
+            For::Success => {
+                io.delay(FOR_EVER, 1).unwrap();
+                return Step::Done(Ok(()));
+            }
         }
         Step::Pending
     }
@@ -106,7 +114,7 @@ fn asked(sim: &Sim, server: &Server<Kernels>, ask: Ask) -> (Answer, Duration) {
 fn whoever_waits_too_long_is_answered() {
     for &path in DataPath::ALL.iter().filter(|path| !path.is_zero_copy()) {
         for batches in [false, files::has_batches(Profile::NEWEST, path)] {
-            for what in [For::Event, For::Time, For::Waker, For::Nothing] {
+            for what in [For::Event, For::Time, For::Waker, For::Nothing, For::Success] {
                 let depth = if batches { 2 } else { 1 };
                 let house = House { path, batches, queues: 1, depth, ..House::new() };
                 let sim = house.sim(Choices::first());
@@ -163,20 +171,68 @@ fn numbered() -> Arc<OwnedFd> {
 /// memory, and he has to wait.)
 #[test]
 fn what_hangs_is_left_behind() {
+    hangs(true);
+}
+
+/// The same where success was settled before: what hangs may not have done what it says.
+#[test]
+fn success_is_not_told_of_what_hangs() {
+    hangs(false);
+}
+
+/// A handler that does not look what comes of its operations.
+#[derive(Debug)]
+struct Hasty;
+
+impl Target for Hasty {
+    type Handler = Self;
+
+    fn geometry(&self) -> Geometry {
+        Geometry::new(1 << 20)
+    }
+
+    fn needs(&self) -> Needs {
+        needs()
+    }
+
+    fn handler(&self, _: &QueueInfo) -> Result<Self, Errno> {
+        Ok(Self)
+    }
+}
+
+impl Handler for Hasty {
+    fn start(&mut self, io: &mut Io<'_>) -> Step {
+        let request = io.request();
+        Step::Done(io.read(FileIndex(0), request.offset, 0..request.data_bytes(), 0))
+    }
+
+    fn resume(&mut self, _: &mut Io<'_>, done: Completion) -> Step {
+        panic!("it is not entered again: {done:?}")
+    }
+}
+
+fn needs() -> Needs {
+    let (access, files) = (Access::Operations, vec![numbered()]);
+    Needs { access, operations: 1, files, ..Needs::default() }
+}
+
+async fn copy(task: Task) -> Result<(), Errno> {
+    let all = 0..task.request().data_bytes();
+    task.read(FileIndex(0), task.request().offset, all).await.map(drop)
+}
+
+/// `waits`: the handler does, for its operations.
+fn hangs(waits: bool) {
     let (mut timeouts, mut served) = (0, 0);
     for seed in 0..60 {
         for &path in DataPath::ALL.iter().filter(|path| !path.is_zero_copy()) {
             let faults = Faults { stuck_operation: 96, ..Faults::default() };
             let house = House { path, faults, queues: 1, depth: 1, ..House::new() };
             let sim = house.sim(Choices::seed(seed));
-            let files = vec![numbered()];
-            let access = Access::Operations;
-            let needs = Needs { access, operations: 1, files, ..Needs::default() };
-            let copy = async |task: Task| -> Result<(), Errno> {
-                let all = 0..task.request().data_bytes();
-                task.read(FileIndex(0), task.request().offset, all).await.map(drop)
+            let server = match waits {
+                true => serve(&house, &sim, Tasks::new(house.geometry, needs(), copy)),
+                false => serve(&house, &sim, Hasty),
             };
-            let server = serve(&house, &sim, Tasks::new(house.geometry, needs, copy));
             for sector in 0..12_u8 {
                 let (answer, time) = asked(&sim, &server, read(u64::from(sector) * 512));
                 match answer {
@@ -270,6 +326,36 @@ fn a_watchdog_tells() {
     sim.until_answered();
     assert!(sim.answer(number).unwrap().is_err());
     assert_eq!(watchdog.look(6 * second, Duration::ZERO), []);
+    server.stop().unwrap();
+    sim.assert_clean();
+}
+
+/// A future that wakes itself while it is polled lets the others of its queue go on: here the one
+/// that it waits for.
+#[test]
+fn who_wakes_himself_lets_others_go_on() {
+    let house = House { queues: 1, depth: 2, ..House::new() };
+    let sim = house.sim(Choices::first());
+    let told = Arc::new(AtomicBool::new(false));
+    let serve_one = move |task: Task| {
+        let told = Arc::clone(&told);
+        async move {
+            if task.request().operation != Operation::Read {
+                told.store(true, Ordering::Relaxed);
+            }
+            std::future::poll_fn(|context| {
+                context.waker().wake_by_ref();
+                if told.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            Ok(())
+        }
+    };
+    let server = serve(&house, &sim, Tasks::new(house.geometry, Needs::default(), serve_one));
+    let write = Ask::Write { offset: 0, data: vec![1; 512], fua: false };
+    let asked = [read(0), write].map(|ask| sim.ask(server.id(), 0, ask).unwrap());
+    sim.until_answered();
+    assert!(asked.iter().all(|number| sim.answer(*number).unwrap().is_ok()));
     server.stop().unwrap();
     sim.assert_clean();
 }

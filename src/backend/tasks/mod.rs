@@ -27,6 +27,8 @@ use task::Shared;
 /// What a future awaits may be operations of its [`Task`], done by the queue's own ring, or
 /// anything else that wakes its waker, from any thread: a channel, another runtime's work. One that
 /// awaits what never wakes it keeps its client waiting. One that panics costs its request an `EIO`.
+/// What a future gives up, as `select` does, goes on: its client is answered only when all that it
+/// has begun has ended.
 ///
 /// A disk that keeps two copies, each write under way to both at one time:
 ///

@@ -55,6 +55,31 @@ fn whoever_leaves_answers_all() {
     }
 }
 
+/// An answer that waits for operations is none when they are not waited for.
+#[test]
+fn whoever_leaves_takes_success_back() {
+    let mut house = live(DataPath::Copy, false, 1);
+    let asked = house.ask(read(at::DONE_MEANWHILE));
+    assert_eq!(house.until_answered(asked), 0, "after its operation");
+    let asked = house.ask(read(at::DONE_MEANWHILE));
+    house.until_started(2);
+    house.queue.fail_all(false);
+    assert_eq!(house.answered(asked), Some(libc::EIO));
+}
+
+/// A queue that drains, and is told to leave, finishes no batch of requests first.
+#[test]
+fn draining_ends_when_it_shall() {
+    let mut house = live(DataPath::Copy, false, 2);
+    let asked = [house.ask(read(at::DONE)), house.ask(read(at::DONE))];
+    house.queue.ring.wait(Some(house.now() + MS)).unwrap(); // both have come, and are not taken
+    house.queue.plan.leave.store(true, Ordering::Relaxed);
+    assert_eq!(house.queue.drain(), Ok(Turn::Woken));
+    assert_eq!(house.queue.handler.started, 0);
+    house.queue.fail_all(false);
+    assert_eq!(asked.map(|asked| house.answered(asked)), [Some(libc::EIO); 2]);
+}
+
 /// An answer that was not sent yet goes first, and the others wait for the end of its command.
 #[test]
 fn whoever_leaves_sends_one_command_after_the_other() {
