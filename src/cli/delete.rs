@@ -6,12 +6,16 @@ use core::time::Duration;
 use std::time::Instant;
 use ublkit::{Control, DeviceInfo, DeviceState, Errno, Error, ErrorKind, Linux, Recovery};
 
+/// How long the driver takes at the most to notice that a server was killed (before 6.15 it looks
+/// every five seconds).
+const NOTICED: Duration = Duration::from_secs(8);
+
 /// Takes a device's disk away.
 pub(super) fn stop(id: u32, timeout: Duration) -> Result<(), Failure> {
     let mut control = devices::control()?;
     let info = devices::info(&mut control, id)?;
     let begun = Instant::now();
-    if drops_dirty_pages(&info) && devices::server(&info).is_some() {
+    if drops_dirty_pages(&info) && info.state == DeviceState::Live {
         let synced = devices::sync(id, "the stop", timeout);
         let left = timeout.saturating_sub(begun.elapsed());
         // The disk may have gone meanwhile, by another process's stop.
@@ -75,25 +79,44 @@ fn drops_dirty_pages(info: &DeviceInfo) -> bool {
 /// How devices are deleted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct How {
-    /// Also one that a process serves.
+    /// Also one that is live: a process serves it, in sight or not.
     pub(super) force: bool,
     /// Not waiting for those who have the disk open.
     pub(super) no_wait: bool,
     pub(super) timeout: Duration,
 }
 
+/// What the driver says of a device, once it has noticed that a server is gone: one that is live,
+/// and whose server is not to be seen, may be served from another PID namespace.
+fn settled(
+    control: &mut Control<Linux>,
+    id: u32,
+    timeout: Duration,
+) -> Result<DeviceInfo, Failure> {
+    let (begun, most) = (Instant::now(), timeout.min(NOTICED));
+    loop {
+        let info = devices::info(control, id)?;
+        let is_unseen = info.state == DeviceState::Live && devices::server(&info).is_none();
+        if !is_unseen || begun.elapsed() >= most {
+            return Ok(info);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Deletes one device.
 pub(super) fn one(id: u32, how: How) -> Result<(), Failure> {
     let How { force, no_wait, timeout } = how;
     let mut control = devices::control()?;
-    let info = devices::info(&mut control, id)?;
-    if let Some(pid) = devices::server(&info).filter(|_| !force) {
+    let info = settled(&mut control, id, timeout)?;
+    if info.state == DeviceState::Live && !force {
+        let who = devices::server(&info).map_or_else(
+            || format!("ublk device {id} is live, though its server is gone or out of sight"),
+            |pid| format!("process {pid} serves ublk device {id}"),
+        );
         return Err(Failure::Said(
             ErrorKind::Busy,
-            format!(
-                "process {pid} serves ublk device {id}; stop it with 'ublkit stop {id}', or delete \
-                 it with --force"
-            ),
+            format!("{who}; stop it with 'ublkit stop {id}', or delete it with --force"),
         ));
     }
     let device = devices::commands(&mut control, id, &info).within(timeout);
@@ -102,13 +125,24 @@ pub(super) fn one(id: u32, how: How) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Deletes what is left of a device that was stopped, if its server is gone, too; whether it was.
+pub(super) fn dead(id: u32, timeout: Duration) -> Result<bool, Failure> {
+    let info = devices::info(&mut devices::control()?, id)?;
+    let is_left = |record: state::Record| !record.server.is_alive();
+    if info.state != DeviceState::Dead || !state::of(&info)?.is_some_and(is_left) {
+        return Ok(false);
+    }
+    one(id, How { force: false, no_wait: false, timeout })?;
+    Ok(true)
+}
+
 /// Whether a device was made to outlive its server, and has.
 fn waits_for_a_server(id: u32) -> bool {
     let state = || devices::info(&mut devices::control()?, id).map(|info| info.state);
     matches!(state(), Ok(DeviceState::Quiesced | DeviceState::FailIo))
 }
 
-/// Deletes all devices that no process serves, or all. Goes on after a failure and answers with the
+/// Deletes all devices that are not live, or all. Goes on after a failure and answers with the
 /// last one.
 pub(super) fn all(how: How) -> Result<(), Failure> {
     let mut result = Ok(());

@@ -1,31 +1,39 @@
 //! `list`, `show` and `features`: what the driver tells, as text or JSON.
 
-use super::exit::Failure;
+use super::exit::{Failure, say};
 use super::number::show_size;
 use super::{Output, devices, stat, state};
 use serde_json::{Value, json};
 use std::io::Write;
 use ublkit::sys::ublk as sys;
 use ublkit::sys::ublk::ublk_params;
-use ublkit::{Control, DataPath, DeviceInfo, Features, Linux, Recovery, Stuck};
+use ublkit::{Control, DataPath, DeviceInfo, ErrorKind, Features, Linux, Recovery, Stuck};
 
-/// Lists all devices.
+/// Lists all devices. Goes on after one that cannot be looked at, and answers with the last such
+/// failure.
 pub(super) fn list(output: Output) -> Result<(), Failure> {
     let mut control = devices::control()?;
-    let mut found = Vec::new();
+    let (mut found, mut failed) = (Vec::new(), None);
     for id in devices::ids() {
         match look(&mut control, id) {
             Ok(device) => found.push(device),
             Err(failure) if devices::is_gone(&failure) => {}
-            Err(failure) => return Err(failure),
+            Err(failure) => {
+                if let Some(before) = failed.replace(failure) {
+                    say(&before.sentence());
+                }
+            }
         }
     }
     if output.json {
-        return print_json(&Value::Array(found.iter().map(Device::json).collect()));
+        print_json(&Value::Array(found.iter().map(Device::json).collect()))?;
+    } else {
+        let head = ["DEVICE", "STATE", "SIZE", "QUEUES", "DEPTH", "SERVER"];
+        let mut rows = vec![head.map(String::from)];
+        rows.extend(found.iter().map(Device::row));
+        print_rows(&rows)?;
     }
-    let mut rows = vec![["DEVICE", "STATE", "SIZE", "QUEUES", "DEPTH", "SERVER"].map(String::from)];
-    rows.extend(found.iter().map(Device::row));
-    print_rows(&rows)
+    failed.map_or(Ok(()), Err)
 }
 
 /// Shows one device.
@@ -76,7 +84,8 @@ pub(super) fn features(output: Output) -> Result<(), Failure> {
 struct Device {
     id: u32,
     info: DeviceInfo,
-    params: ublk_params,
+    /// None, if they were not to be had in time: somebody stops the device, say.
+    params: Option<ublk_params>,
     server: Option<u32>,
     /// What its record calls it.
     name: Option<String>,
@@ -86,7 +95,11 @@ struct Device {
 
 fn look(control: &mut Control<Linux>, id: u32) -> Result<Device, Failure> {
     let info = devices::info(control, id)?;
-    let params = devices::commands(control, id, &info).params()?;
+    let params = match devices::commands(control, id, &info).params() {
+        Ok(params) => Some(params),
+        Err(error) if error.kind() == ErrorKind::Timeout => None,
+        Err(error) => return Err(error.into()),
+    };
     // Of devices of other users or programs there is none to be read.
     let name = state::of(&info).ok().flatten().and_then(|record| record.name);
     Ok(Device { id, info, params, server: devices::server(&info), name, stuck: None })
@@ -97,16 +110,16 @@ impl Device {
         format!("/dev/ublkb{}", self.id)
     }
 
-    fn size_bytes(&self) -> u64 {
-        self.params.basic.dev_sectors.saturating_mul(sys::SECTOR_BYTES)
+    fn size_bytes(&self) -> Option<u64> {
+        Some(self.params?.basic.dev_sectors.saturating_mul(sys::SECTOR_BYTES))
     }
 
-    fn attr(&self, attr: u32) -> bool {
-        self.params.basic.attrs & attr != 0
+    fn attr(&self, attr: u32) -> Option<bool> {
+        Some(self.params?.basic.attrs & attr != 0)
     }
 
-    fn logical_block_bytes(&self) -> u64 {
-        1_u64.checked_shl(self.params.basic.logical_bs_shift.into()).unwrap_or(0)
+    fn logical_block_bytes(&self) -> Option<u64> {
+        Some(1_u64.checked_shl(self.params?.basic.logical_bs_shift.into()).unwrap_or(0))
     }
 
     /// How data moves, if it is a way that ublkit knows.
@@ -118,7 +131,7 @@ impl Device {
         [
             self.path(),
             self.info.state.to_string(),
-            show_size(self.size_bytes()),
+            bytes(self.size_bytes()),
             self.info.queues.to_string(),
             self.info.depth.to_string(),
             self.server.map_or_else(|| "none".into(), |pid| format!("pid {pid}")),
@@ -127,7 +140,7 @@ impl Device {
 
     /// What does not come to an end.
     fn stuck(&self) -> String {
-        let Some(stuck) = &self.stuck else { return "unknown".into() };
+        let Some(stuck) = &self.stuck else { return UNKNOWN.into() };
         let Some(longest) = stuck.iter().map(|stuck| stuck.time.as_secs()).max() else {
             return "none".into();
         };
@@ -141,13 +154,17 @@ impl Device {
 
     fn lines(&self) -> Vec<[String; 2]> {
         let [path, state, size, queues, depth, server] = self.row();
-        let yes = |attr| if self.attr(attr) { "yes" } else { "no" }.to_string();
+        let yes = |attr| match self.attr(attr) {
+            Some(true) => "yes".to_string(),
+            Some(false) => "no".to_string(),
+            None => UNKNOWN.to_string(),
+        };
         let info = &self.info;
         [
             ("device", path),
             ("state", state),
             ("size", size),
-            ("logical block", show_size(self.logical_block_bytes())),
+            ("logical block", bytes(self.logical_block_bytes())),
             ("read-only", yes(sys::UBLK_ATTR_READ_ONLY)),
             ("volatile cache", yes(sys::UBLK_ATTR_VOLATILE_CACHE)),
             ("FUA", yes(sys::UBLK_ATTR_FUA)),
@@ -200,6 +217,13 @@ impl Device {
             "features_bits": info.features.bits(),
         })
     }
+}
+
+/// What could not be asked.
+const UNKNOWN: &str = "unknown";
+
+fn bytes(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| UNKNOWN.into(), show_size)
 }
 
 pub(super) fn print_json(value: &Value) -> Result<(), Failure> {

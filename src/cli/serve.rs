@@ -7,7 +7,7 @@ use super::signals::{Event, Signals};
 use super::stat::Teller;
 use super::state::{self, FileName, Kept, Record};
 use super::supervise::{self, Notify};
-use super::{BackendName, Serve, devices, resize, watch};
+use super::{BackendName, Serve, delete, devices, resize, watch};
 use core::time::Duration;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -45,13 +45,15 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     }
 }
 
-/// The device with that name, if it is there and is to be resumed.
+/// The device with that name, if it is there and is to be resumed. Of one that was stopped, and
+/// whose server did not live to delete it, there is nothing to resume: it goes.
 fn waiting(serve: &Serve) -> Result<Option<u32>, Failure> {
     let Some(name) = serve.name.clone().filter(|_| serve.resume) else { return Ok(None) };
-    match Which::Name(name).id() {
-        Err(Failure::Said(ErrorKind::NotFound, _)) => Ok(None),
-        found => found.map(Some),
-    }
+    let id = match Which::Name(name).id() {
+        Err(Failure::Said(ErrorKind::NotFound, _)) => return Ok(None),
+        found => found?,
+    };
+    if delete::dead(id, serve.patience.timeout())? { Ok(None) } else { Ok(Some(id)) }
 }
 
 /// How a device comes to be served.
@@ -250,7 +252,10 @@ fn outlives<K: Kernel>(server: &Server<K>) -> bool {
     let state = || -> Result<DeviceState, Failure> {
         Ok(devices::info(&mut devices::control()?, server.id())?.state)
     };
-    let has_disk = state().is_ok_and(|state| state != DeviceState::Dead);
+    let has_disk = match state() {
+        Ok(state) => state != DeviceState::Dead,
+        Err(failure) => !devices::is_gone(&failure),
+    };
     has_disk && Recovery::of(server.info().features) != Recovery::None
 }
 

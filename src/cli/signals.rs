@@ -45,7 +45,8 @@ pub(super) const HAND_OVER: i32 = SIGUSR1;
 /// The signal of `ublkit resize`.
 pub(super) const GROW: i32 = SIGUSR2;
 
-/// The signals that stop the server: the first is noted, the second ends the process.
+/// The signals that stop the server: the first is noted, the second ends the process, unless it is
+/// a SIGHUP.
 pub(super) struct Signals {
     noted: UnixStream,
     handed: UnixStream,
@@ -67,9 +68,12 @@ impl Signals {
             signal_hook::flag::register(SIGHUP, Arc::default()).map_err(failed)?;
         }
         for signal in stopping.into_iter().filter(|signal| !is_ignored(*signal)) {
-            // A signal's actions are taken in this order: the first finds it not armed yet.
-            let first = Arc::clone(&armed);
-            register_conditional_shutdown(signal, 128 + signal, first).map_err(failed)?;
+            // A signal's actions are taken in this order: the first finds it not armed yet. A shell
+            // and the kernel both send SIGHUP when one terminal goes, which is no second wish.
+            if signal != SIGHUP {
+                let first = Arc::clone(&armed);
+                register_conditional_shutdown(signal, 128 + signal, first).map_err(failed)?;
+            }
             signal_hook::flag::register(signal, Arc::clone(&armed)).map_err(failed)?;
             let note = note.try_clone().map_err(failed)?;
             signal_hook::low_level::pipe::register(signal, note).map_err(failed)?;

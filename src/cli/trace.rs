@@ -61,6 +61,17 @@ impl Tracing {
         std::path::absolute(place).ok()
     }
 
+    /// Whether the trace can be written, as far as that is known beforehand.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        match self.file() {
+            Some(path) => match File::options().append(true).create(true).open(&path) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(unwritten(&path.display().to_string(), &error)),
+            },
+            None => Ok(()),
+        }
+    }
+
     /// Begins the trace, if one is wanted.
     pub(super) fn begin(&self) -> Result<Option<Trace>, Failure> {
         let Some(place) = &self.trace else { return Ok(None) };
@@ -74,12 +85,14 @@ impl Tracing {
             path => File::create(path),
         };
         let lines = file.and_then(|file| Lines::new(format, file));
-        let failed = |error| {
-            let sentence = format!("cannot write the trace to {place}: {error}");
-            Failure::Said(ublkit::ErrorKind::Failed, sentence)
-        };
-        Ok(Some(Trace { lines: lines.map_err(failed)?, detail, is_mixed: self.is_mixed() }))
+        let lines = lines.map_err(|error| unwritten(place, &error))?;
+        Ok(Some(Trace { lines, detail, is_mixed: self.is_mixed() }))
     }
+}
+
+fn unwritten(place: &str, error: &std::io::Error) -> Failure {
+    let sentence = format!("cannot write the trace to {place}: {error}");
+    Failure::Said(ublkit::ErrorKind::Failed, sentence)
 }
 
 impl Trace {

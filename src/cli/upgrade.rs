@@ -5,7 +5,7 @@ use super::exit::{Failure, say};
 use super::recover::{ask, known, refused};
 use super::serve::{self, Way};
 use super::signals::{HAND_OVER, Signals};
-use super::state::Record;
+use super::state::{FileName, Record};
 use super::supervise::Background;
 use super::{BackendName, devices, number, trace};
 use clap::Args;
@@ -44,6 +44,9 @@ pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
         )));
     }
     if let Some(pid) = devices::server(&info) {
+        // What can be looked at before leaves nobody without a server.
+        record.check_file(serve.path.as_deref().and_then(FileName::of))?;
+        tracing.check()?;
         let old = Old::find(pid, &record).ok_or_else(|| not_ours(id, pid))?;
         old.end(id, &info, Duration::from_secs(timeout.into()))?;
     }

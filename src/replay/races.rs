@@ -15,6 +15,18 @@ impl Ranges {
         !range.is_empty() && before.is_some_and(|(_, end)| *end > range.start)
     }
 
+    /// Whether all of it is in here.
+    fn covers(&self, range: &Range<u64>) -> bool {
+        let mut left = range.clone();
+        while !left.is_empty() {
+            match self.0.range(..=left.start).next_back() {
+                Some((_, end)) if *end > left.start => left.start = *end,
+                _ => return false,
+            }
+        }
+        true
+    }
+
     fn remove(&mut self, range: &Range<u64>) {
         while let Some((&start, &end)) = self.0.range(..range.end).next_back()
             && end > range.start
@@ -58,12 +70,23 @@ fn leaves(request: &Recorded) -> Leaves {
     }
 }
 
+/// Whether a read found what was on the disk before: not zeros, where nothing was changed.
+fn finds_older(read: &Recorded, changed: &Ranges) -> bool {
+    let found = read.answer.as_ref().and_then(|answer| answer.sums.as_ref());
+    found.is_some_and(|sums| {
+        let start = read.sectors().start;
+        let place = |run: Range<u64>| start + run.start..start + run.end;
+        sums.not_zeros().map(place).any(|run| !changed.covers(&run))
+    })
+}
+
 /// Marks the reads whose data the recording does not determine: they overlap in time and place with
-/// a change, or follow a change of which that is true, or that failed, or that says nothing.
+/// a change, or follow a change of which that is true, or that failed, or that says nothing; or
+/// they find what was there before.
 pub(super) fn find_races(requests: &mut [Recorded]) {
     let mut order: Vec<usize> = (0..requests.len()).collect();
     order.sort_by_key(|index| requests[*index].done_line());
-    let mut anything = Ranges::default();
+    let (mut anything, mut changed) = (Ranges::default(), Ranges::default());
     for (position, &index) in order.iter().enumerate() {
         let mut races_with_change = false;
         for &earlier in order[..position].iter().rev() {
@@ -87,10 +110,15 @@ pub(super) fn find_races(requests: &mut [Recorded]) {
         let request = &mut requests[index];
         let range = request.sectors();
         match leaves(request) {
-            Leaves::Same => request.is_open |= races_with_change || anything.overlaps(&range),
+            Leaves::Same => {
+                let unknown = anything.overlaps(&range) || finds_older(request, &changed);
+                request.is_open |= races_with_change || unknown;
+                continue;
+            }
             Leaves::Known if !races_with_change => anything.remove(&range),
             _ => anything.add(&range),
         }
+        changed.add(&range);
     }
 }
 
@@ -124,7 +152,9 @@ mod tests {
     }
 
     /// Which requests of a recording are open. Each is `op tag first-sector sectors from to
-    /// answered`, the last three in microseconds; it is delivered when the backend begins.
+    /// answered`, the last three in microseconds; it is delivered when the backend begins. With
+    /// `pending` at the end, the backend waits in between, and goes on in the last moment; with
+    /// `found`, its data is no zeros.
     fn open(requests: &[&str]) -> Vec<bool> {
         let mut lines =
             vec![
@@ -145,7 +175,21 @@ mod tests {
                  \"offset\":{offset},\"len_bytes\":{len_bytes},\"sums\":\"-*{sectors}\""
                 ),
             ));
-            let took = (n(5) - n(4)) * 1000;
+            let mut took = (n(5) - n(4)) * 1000;
+            if words.contains(&"pending") {
+                lines.push((
+                    n(4),
+                    format!(
+                        "\"what\":\"operation\",\"queue\":0,\"tag\":{tag},\
+                     \"result\":\"pending\",\"took_ns\":0"
+                    ),
+                ));
+                took = 0;
+            }
+            let sums = match words.contains(&"found") {
+                true => format!(",\"sums\":\"7*{sectors}\""),
+                false => String::new(),
+            };
             lines.push((
                 n(5),
                 format!(
@@ -154,7 +198,7 @@ mod tests {
                 ),
             ));
             lines.push((n(6), format!(
-                "\"what\":\"commit\",\"device\":0,\"queue\":0,\"tag\":{tag},\"result\":{len_bytes}"
+                "\"what\":\"commit\",\"device\":0,\"queue\":0,\"tag\":{tag},\"result\":{len_bytes}{sums}"
             )));
         }
         lines.sort_by_key(|(at, _)| *at);
@@ -181,6 +225,24 @@ mod tests {
     fn what_is_done_at_one_time_races() {
         assert_eq!(open(&["READ 0 0 8 1 5 9", "WRITE 1 4 8 2 4 8"]), [true, false]);
         assert!(open(&["READ 0 0 8 1 5 9", "WRITE 1 4 8 2 6 8"])[0]);
+    }
+
+    /// What goes on in several calls goes on from the first to the last.
+    #[test]
+    fn what_waits_is_under_way_meanwhile() {
+        let read = |more| format!("READ 0 0 8 1 5 9{more}");
+        assert!(open(&[&read(" pending"), "WRITE 1 4 8 2 4 8"])[0]);
+        assert!(!open(&["WRITE 1 4 8 1 2 8", "READ 0 0 8 3 5 9 pending"])[1]);
+    }
+
+    #[test]
+    fn what_was_there_before_is_not_known() {
+        assert!(open(&["READ 0 0 8 1 2 3 found"])[0]);
+        assert!(!open(&["READ 0 0 8 1 2 3"])[0]);
+        assert!(!open(&["WRITE 0 0 8 1 2 3", "READ 1 2 4 4 5 6 found"])[1]);
+        assert!(open(&["WRITE 0 0 8 1 2 3", "READ 1 2 8 4 5 6 found"])[1]);
+        let two = ["WRITE 0 0 4 1 2 3", "WRITE 0 4 4 4 5 6", "READ 1 2 6 7 8 9 found"];
+        assert!(!open(&two)[2]);
     }
 
     #[test]

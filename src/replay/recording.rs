@@ -47,6 +47,8 @@ pub(super) struct Recorded {
     pub(super) nr_sectors: u32,
     /// What a write brought, where that could be read.
     pub(super) sums: Option<Sums>,
+    /// When the backend began with it.
+    begun: Option<Duration>,
     /// When the backend did it, from and to.
     operation: Option<(Duration, Duration)>,
     /// The line that said so.
@@ -311,6 +313,7 @@ impl Reader {
             start_sector,
             nr_sectors,
             sums: Self::sums(line)?,
+            begun: None,
             operation: None,
             operation_line: None,
             answer: None,
@@ -334,15 +337,16 @@ impl Reader {
 
     fn operation(&mut self, number: usize, line: &Line) -> Read {
         let slot = self.slot(line)?;
-        if line.word("result")? == "pending" {
-            return Ok(());
-        }
+        let is_over = line.word("result")? != "pending";
         let to = Duration::from_nanos(line.number("at_ns")?);
         let took = Duration::from_nanos(line.number("took_ns")?);
         if let Some(request) = self.under_way.get(&slot) {
             let request = &mut self.requests[*request];
-            request.operation = Some((to.saturating_sub(took), to));
-            request.operation_line = Some(number);
+            let from = *request.begun.get_or_insert(to.saturating_sub(took));
+            if is_over {
+                request.operation = Some((from, to));
+                request.operation_line = Some(number);
+            }
         }
         Ok(())
     }

@@ -70,6 +70,16 @@ impl Sums {
         self.runs.iter().map(|(_, count)| u64::from(*count)).sum()
     }
 
+    /// The ranges of sectors that are not zeros.
+    pub(crate) fn not_zeros(&self) -> impl Iterator<Item = core::ops::Range<u64>> {
+        let mut end = 0;
+        self.runs.iter().filter_map(move |(sum, count)| {
+            let start = end;
+            end += u64::from(*count);
+            (*sum != 0).then_some(start..end)
+        })
+    }
+
     /// Data made up for these sums: sectors with the same sum are the same.
     pub fn made_up(&self) -> Vec<u8> {
         let len = usize::try_from(self.sectors()).unwrap_or(0) * SECTOR;

@@ -15,6 +15,8 @@ struct Family {
     name: &'static str,
     help: &'static str,
     kind: &'static str,
+    /// Whether the kernel counts it, too, where a server tells nothing.
+    of_kernel: bool,
     numbers: &'static [Number],
 }
 
@@ -23,6 +25,7 @@ const FAMILIES: &[Family] = &[
         name: "ublkit_requests_total",
         help: "Requests answered with success.",
         kind: "counter",
+        of_kernel: true,
         numbers: &[
             (",operation=\"read\"", |reading| reading.stats.reads),
             (",operation=\"write\"", |reading| reading.stats.writes),
@@ -33,6 +36,7 @@ const FAMILIES: &[Family] = &[
         name: "ublkit_bytes_total",
         help: "Bytes of those requests.",
         kind: "counter",
+        of_kernel: true,
         numbers: &[
             (",operation=\"read\"", |reading| reading.stats.read_bytes),
             (",operation=\"write\"", |reading| reading.stats.written_bytes),
@@ -42,24 +46,28 @@ const FAMILIES: &[Family] = &[
         name: "ublkit_errors_total",
         help: "Requests answered with an error.",
         kind: "counter",
+        of_kernel: false,
         numbers: &[("", |reading| reading.stats.errors)],
     },
     Family {
         name: "ublkit_panics_total",
         help: "Of those: because the backend panicked.",
         kind: "counter",
+        of_kernel: false,
         numbers: &[("", |reading| reading.stats.panics)],
     },
     Family {
         name: "ublkit_timeouts_total",
         help: "Of those: because the request had waited for too long.",
         kind: "counter",
+        of_kernel: false,
         numbers: &[("", |reading| reading.stats.timeouts)],
     },
     Family {
         name: "ublkit_in_flight",
         help: "Requests not answered yet.",
         kind: "gauge",
+        of_kernel: true,
         numbers: &[("", |reading| reading.in_flight.into())],
     },
 ];
@@ -69,9 +77,10 @@ const LATENCY: &str = "ublkit_sampled_latency_seconds";
 /// All numbers of devices. What the kernel counted is one queue, `disk`.
 pub(super) fn text(snapshots: &[Snapshot]) -> String {
     let mut text = String::new();
-    for Family { name, help, kind, numbers } in FAMILIES {
+    for Family { name, help, kind, of_kernel, numbers } in FAMILIES {
         text += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        for (labels, reading, _) in queues(snapshots) {
+        let counted = |who| *of_kernel || who == Who::Queues;
+        for (labels, reading, _) in queues(snapshots).filter(|(.., who)| counted(*who)) {
             for (more, number) in *numbers {
                 text += &format!("{name}{{{labels}{more}}} {}\n", number(reading));
             }

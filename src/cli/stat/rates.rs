@@ -66,6 +66,13 @@ impl Rates {
             value["queue"] = index.into();
             value
         };
+        let mut all = self.all.json();
+        if self.who == Who::Disk {
+            all["errors"] = Value::Null; // the kernel does not count them
+            for count in ["errors", "panics", "timeouts"] {
+                all["totals"][count] = Value::Null;
+            }
+        }
         let queues: Vec<Value> = self.queues.iter().enumerate().map(queue).collect();
         json!({
             "device": self.device,
@@ -74,7 +81,7 @@ impl Rates {
             "counted_by": match self.who { Who::Queues => "queues", Who::Disk => "kernel" },
             "seconds": self.seconds,
             "queues": match self.who { Who::Queues => queues.into(), Who::Disk => Value::Null },
-            "all": self.all.json(),
+            "all": all,
         })
     }
 }

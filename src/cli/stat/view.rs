@@ -27,7 +27,7 @@ const COLUMNS: [&str; 10] = [
 ];
 
 /// A row of the table.
-fn row(name: &str, rate: &Rate) -> [String; COLUMNS.len()] {
+fn row(name: &str, rate: &Rate, who: Who) -> [String; COLUMNS.len()] {
     [
         name.into(),
         count(rate.reads),
@@ -38,7 +38,7 @@ fn row(name: &str, rate: &Rate) -> [String; COLUMNS.len()] {
         rate.in_flight.to_string(),
         time(rate.quantile(0.5)),
         time(rate.quantile(0.99)),
-        rate.errors.to_string(),
+        if who == Who::Queues { rate.errors.to_string() } else { "-".into() },
     ]
 }
 
@@ -47,15 +47,16 @@ fn rows(rates: &Rates, most: usize) -> Vec<[String; COLUMNS.len()]> {
     let mut rows = Vec::new();
     if rates.who == Who::Queues && rates.queues.len() > 1 {
         let queues = rates.queues.iter().enumerate().take(most);
-        rows.extend(queues.map(|(index, rate)| row(&index.to_string(), rate)));
+        rows.extend(queues.map(|(index, rate)| row(&index.to_string(), rate, rates.who)));
     }
-    rows.push(row(if rates.who == Who::Queues { "all" } else { "disk" }, &rates.all));
+    let all = if rates.who == Who::Queues { "all" } else { "disk" };
+    rows.push(row(all, &rates.all, rates.who));
     rows
 }
 
 /// One line, its numbers to the right.
 fn line(cells: &[String; COLUMNS.len()]) -> String {
-    let widths = [5, 7, 7, 7, 9, 9, 9, 7, 7, 6];
+    let widths = [5, 6, 7, 7, 9, 9, 9, 6, 6, 6]; // 79 columns in all
     let cells = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:>width$}"));
     cells.collect::<Vec<_>>().join(" ")
 }
@@ -105,6 +106,10 @@ impl Lines {
     }
 }
 
+/// Has a terminal cut lines that are too long for it, or continue them below.
+const NO_WRAP: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
+
 /// What a device does, drawn over what was drawn before.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -131,7 +136,7 @@ impl Live {
         remember(&mut self.requests, all.requests());
         remember(&mut self.bytes, all.read_bytes + all.written_bytes);
         let lines = self.lines(rates, elapsed);
-        let mut text = String::new();
+        let mut text = String::from(NO_WRAP); // or a long line would count twice
         if self.lines > 0 {
             text += &format!("\x1b[{}F", self.lines); // up, to the first column
         }
@@ -139,6 +144,7 @@ impl Live {
             text += &format!("{line}\x1b[K\n"); // and nothing behind it
         }
         text += "\x1b[J"; // nor below
+        text += WRAP;
         self.lines = lines.len();
         text
     }
@@ -149,9 +155,10 @@ impl Live {
         let seconds = elapsed.as_secs();
         let seen = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
         let errors = match all.errors {
-            0 => "no errors".into(),
-            1 => self.red("1 error"),
-            errors => self.red(&format!("{errors} errors")),
+            _ if rates.who == Who::Disk => String::new(),
+            0 => ", no errors".into(),
+            1 => format!(", {}", self.red("1 error")),
+            errors => format!(", {}", self.red(&format!("{errors} errors"))),
         };
         let quantiles: Vec<String> = QUANTILES
             .iter()
@@ -167,7 +174,7 @@ impl Live {
                 self.bars(&self.bytes)
             ),
             format!("latency   {}", quantiles.join("   ")),
-            format!("now       {} in flight, {errors}", all.in_flight),
+            format!("now       {} in flight{errors}", all.in_flight),
             String::new(),
             self.dim(&head()),
         ];

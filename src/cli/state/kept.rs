@@ -2,7 +2,7 @@
 //! gone.
 
 use super::names::Names;
-use super::{Directory, Granted, Process, Record};
+use super::{Directory, Granted, Process, Record, disk_path};
 use crate::cli::exit::{Failure, say};
 use std::io::Read;
 use ublkit::{DeviceInfo, ErrorKind, MadeFile};
@@ -75,8 +75,9 @@ impl Kept {
         }
         let Some(directory) = &self.directory else { return };
         self.record.granted = Granted::of(info);
-        let noted = directory.write(&self.record).and_then(|()| match &self.record.name {
-            Some(name) => Names::open(directory)?.point(name, &block_path(info)),
+        let named = self.record.name.as_ref().zip(info.id);
+        let noted = directory.write(&self.record).and_then(|()| match named {
+            Some((name, id)) => Names::open(directory)?.point(name, &disk_path(id)),
             None => Ok(()),
         });
         if let Err(Failure::Said(_, sentence)) = noted {
@@ -98,10 +99,6 @@ impl Kept {
         let Some(directory) = &self.directory else { return };
         super::forget(directory, &self.record);
     }
-}
-
-fn block_path(info: &DeviceInfo) -> String {
-    info.id.map_or_else(String::new, |id| format!("/dev/ublkb{id}"))
 }
 
 /// A record of a device that this process will serve, with a tag of its own.

@@ -65,10 +65,19 @@ pub(super) fn exercise(text: &str) -> Result<Record, String> {
     Ok(record)
 }
 
+/// The disk of a device.
+fn disk_path(id: u32) -> String {
+    format!("/dev/ublkb{id}")
+}
+
 fn forget(directory: &Directory, record: &Record) {
     // First what needs the record to be found.
-    if let (Some(name), Ok(names)) = (&record.name, Names::open(directory)) {
-        names.remove(name);
+    if let (Some(name), Some(granted)) = (&record.name, &record.granted)
+        // Another device may have the name by now, and even the number.
+        && directory.named(name, Some(record.tag)).is_none_or(|other| other.granted.is_none())
+        && let Ok(names) = Names::open(directory)
+    {
+        names.remove(name, &disk_path(granted.id));
     }
     directory.remove_socket(record.tag); // of a server that was killed
     let _ = directory.leave_word(record.tag, None);

@@ -2,7 +2,7 @@
 
 use super::Directory;
 use crate::cli::exit::Failure;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use ublkit::ErrorKind;
 
 /// The longest name.
@@ -48,9 +48,12 @@ impl Names {
         })
     }
 
-    /// Forgets a name.
-    pub(super) fn remove(&self, name: &str) {
-        let _ = std::fs::remove_file(self.folder.join(name));
+    /// Forgets a name, if it leads to that disk.
+    pub(super) fn remove(&self, name: &str, disk: &str) {
+        let link = self.folder.join(name);
+        if std::fs::read_link(&link).is_ok_and(|target| target == Path::new(disk)) {
+            let _ = std::fs::remove_file(link);
+        }
     }
 }
 

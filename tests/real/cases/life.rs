@@ -52,6 +52,35 @@ pub fn second_signal(_: Context) {
     let delete = tools::output(UBLKIT, &["delete", &id]);
     assert!([Some(0), Some(5)].contains(&delete.status.code()), "{delete:?}");
     assert_eq!(devices(), Vec::<String>::new());
+
+    // A terminal that goes says so twice, which is no second wish.
+    let serving = Serving::start(&["memory", "--size", "64M"]);
+    let client = disk::open(&serving.path, 0);
+    serving.signal(Signal::HUP);
+    eventually("the disk goes", SOON, || disk::read(&client, 0, 4096).is_err());
+    serving.signal(Signal::HUP);
+    drop(client);
+    assert_eq!(serving.end(SOON), (0, String::new()));
+    assert_eq!(devices(), Vec::<String>::new());
+}
+
+/// A server that is out of sight, in another PID namespace, is not taken for one that is gone.
+pub fn out_of_sight(_: Context) {
+    let serving = Serving::start(&["memory", "--size", "64M"]);
+    let id = serving.id().to_string();
+    let elsewhere = |words: &[&str]| {
+        let words = [&["--pid", "--fork", "--mount-proc", UBLKIT][..], words].concat();
+        tools::output("unshare", &words)
+    };
+    for words in [&["delete", &id][..], &["delete", "--all"]] {
+        let delete = elsewhere(words);
+        let said = String::from_utf8_lossy(&delete.stderr).into_owned();
+        assert!(said.contains("is live, though its server is gone or out of sight"), "{said}");
+    }
+    assert!(disk::read(&disk::open(&serving.path, 0), 0, 4096).is_ok(), "it is there");
+    let delete = elsewhere(&["delete", "--force", &id]);
+    assert!(delete.status.success(), "{delete:?}");
+    assert_eq!(serving.end(SOON).0, 0);
 }
 
 /// A client that keeps the disk open does not keep the server for ever.

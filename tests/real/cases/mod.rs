@@ -87,6 +87,7 @@ pub const CASES: &[Case] = &[
     Case { name: "life: signals stop a server", needs: NOTHING, run: life::signals },
     Case { name: "life: nohup", needs: NOTHING, run: life::nohup },
     Case { name: "life: a second signal forces", needs: NOTHING, run: life::second_signal },
+    Case { name: "life: a server out of sight", needs: NOTHING, run: life::out_of_sight },
     Case { name: "life: a disk that is held open", needs: NOTHING, run: life::held_open },
     Case { name: "life: stopped by another", needs: NOTHING, run: life::stopped_by_another },
     Case { name: "life: two stops at once", needs: NOTHING, run: life::two_stops },

@@ -58,5 +58,17 @@ pub fn whole_life(_: Context) {
     assert_eq!(code(&["show", NAME]), Some(5));
     assert_eq!(code(&["show", LINK]), Some(5));
     eventually("nothing is left", SOON, || tools::devices().is_empty());
+
+    // What is left of one that was stopped after its server's death keeps nobody.
+    let serve = [&serve[..], &["--resume"]].concat();
+    run(UBLKIT, &serve);
+    kill_process(pid(&shown(NAME)), Signal::KILL).unwrap();
+    eventually("its server is gone", SOON, || shown(NAME)["server_pid"].is_null());
+    run(UBLKIT, &["stop", NAME]);
+    assert_eq!(shown(NAME)["state"], "dead");
+    assert_eq!(run(UBLKIT, &serve), "/dev/ublkb17\n");
+    assert_eq!(shown(NAME)["state"], "live");
+    run(UBLKIT, &["stop", NAME]);
+    eventually("nothing is left", SOON, || tools::devices().is_empty());
     std::fs::remove_file(IMAGE).unwrap();
 }

@@ -394,6 +394,7 @@ pub fn refused(_: Context) {
     assert_eq!(link, PathBuf::from(&serving.path));
     let taken = ["serve", "null", "--size", "1M", "--name", "precious"];
     assert!(why(&taken, 6).contains("the name 'precious' is taken by ublk device"));
+    assert_eq!(std::fs::read_link("/run/ublkit/by-name/precious").unwrap(), link, "as it was");
     let id = kill(serving);
     eventually("the server is gone", SOON, || {
         let show = tools::output(UBLKIT, &["show", &id]);
