@@ -23,7 +23,8 @@
 //! method for every command of the driver. [`kernel`] is the seam through which all is said to the
 //! kernel. [`sys`] is the ABI, written by hand. All sizes are in bytes.
 //!
-//! Making a device needs root (`CAP_SYS_ADMIN`), the driver `ublk_drv`, and io_uring.
+//! Making a device needs `CAP_SYS_ADMIN`, or [`Features::UNPRIVILEGED_DEV`] and nodes that the user
+//! may open; the driver `ublk_drv`; and io_uring.
 mod backend;
 mod control;
 mod data_path;

@@ -45,7 +45,7 @@ complete -c ublkit -n "__fish_ublkit_needs_command" -f -a "help" -d 'Print this 
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l size -d 'The disk\'s size in bytes, or with K, M, G, T or P for powers of 1024: 512M, 1G' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l room -d 'Of \'memory\': the size that \'ublkit resize\' may give the disk at the most [default: its size]' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l data -d 'How data moves: copy, get-data, user-copy, zero-copy or zero-copy-by-hand [default: the best that there is]' -r
-complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l batches -d 'Whether one command does for many slots: yes or no [default: where that is faster]' -r
+complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l batches -d 'Whether one command does for many slots: yes or no [default: no]; needs Linux 7.0' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l id -d 'The number N in /dev/ublkbN [default: the first free]' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l queues -d 'Queues, each with its threads [default: the number of CPUs, 4 at the most]' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l threads-per-queue -d 'Threads that share the requests of each queue; more than one needs Linux 6.16' -r

@@ -254,7 +254,7 @@ struct Serve {
     path: Option<PathBuf>,
     /// The disk's size in bytes, or with K, M, G, T or P for powers of 1024: 512M, 1G
     ///
-    /// A file that is there has its size; one that is not is made, sparse.
+    /// A file that is not there is made, sparse; one that is there has its size, and needs none.
     #[arg(long, value_parser = number::size)]
     #[arg(required_if_eq_any([("backend", "null"), ("backend", "memory")]))]
     size: Option<u64>,
@@ -269,7 +269,7 @@ struct Serve {
     #[arg(long, value_name = "HOW", value_parser = str::parse::<DataPath>)]
     data: Option<DataPath>,
 
-    /// Whether one command does for many slots: yes or no [default: where that is faster]
+    /// Whether one command does for many slots: yes or no [default: no]; needs Linux 7.0
     #[arg(long, value_name = "YES|NO", value_parser = number::yes_or_no)]
     batches: Option<bool>,
     /// The number N in /dev/ublkbN [default: the first free]

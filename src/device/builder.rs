@@ -117,7 +117,9 @@ impl Builder {
     }
 
     /// Features to ask for, of those that are [`SERVED`](Features::SERVED). The driver drops what
-    /// it does not know; [`Server::info`] says what came of it.
+    /// it does not know; [`Server::info`] says what came of it. Those of a data path, of batches
+    /// and of recovery are refused here: see [`data_path`](Self::data_path),
+    /// [`batches`](Self::batches) and [`recovery`](Self::recovery).
     #[must_use]
     pub const fn features(mut self, features: Features) -> Self {
         self.features = features;

@@ -197,9 +197,13 @@ mod tests {
                  \"took_ns\":{took}"
                 ),
             ));
-            lines.push((n(6), format!(
-                "\"what\":\"commit\",\"device\":0,\"queue\":0,\"tag\":{tag},\"result\":{len_bytes}{sums}"
-            )));
+            lines.push((
+                n(6),
+                format!(
+                    "\"what\":\"commit\",\"device\":0,\"queue\":0,\"tag\":{tag},\
+                 \"result\":{len_bytes}{sums}"
+                ),
+            ));
         }
         lines.sort_by_key(|(at, _)| *at);
         let text: String = lines

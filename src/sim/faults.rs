@@ -4,8 +4,8 @@ use crate::errno::Errno;
 
 /// How often things happen that a driver under test must take: each a number of times in 256.
 ///
-/// None of them breaks a rule of the kernel's; a driver that obeys the protocol serves on, or ends
-/// with an error that says why, and every client is answered.
+/// None of them but [`lies`](Self::lies) breaks a rule of the kernel's; a driver that obeys the
+/// protocol serves on, or ends with an error that says why, and every client is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     /// `io_uring_enter` takes fewer SQEs than there are, one at the least.

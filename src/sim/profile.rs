@@ -27,7 +27,7 @@ impl Profile {
         Self { version: Version(7, 3), witnessed: true },
     ];
 
-    /// The oldest one that this library serves.
+    /// The oldest one that is simulated.
     pub const OLDEST: Self = Self::ALL[0];
     /// The newest one.
     pub const NEWEST: Self = Self::ALL[Self::ALL.len() - 1];

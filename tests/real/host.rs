@@ -11,7 +11,7 @@ use std::time::Instant;
 const SLICE_SECONDS: u32 = 1200;
 const FULL_SECONDS: u32 = 3600;
 
-/// Kernels unless said otherwise: the oldest and the newest that are served.
+/// Kernels unless said otherwise: the oldest that is simulated, and the newest.
 const KERNELS: [&str; 2] = ["6.12", "newest"];
 
 /// Runs the cases on every wanted kernel.

@@ -186,7 +186,7 @@ proptest! {
         prop_assert_eq!(sim.verdict(), Ok(()));
     }
 
-    /// P29, P56: the same with a backend that has whims, and a queue's thread that dies.
+    /// P29: the same with a backend that has whims.
     #[test]
     fn whims_do_not_keep_a_device(house in survivors(), seed: u64, moments in 0_u32..200) {
         let house = House { whims: WHIMS, ..house };

@@ -1,5 +1,5 @@
-//! Small worlds, and every schedule of each: two queues of two slots, a handful of requests, and a
-//! stop, an abort, an error or a panic among them.
+//! Small worlds, and every schedule of each that can be afforded: two queues of two slots, a
+//! handful of requests, and a stop, an abort, an error or a panic among them.
 //!
 //! A schedule is a choice at every point where the kernel, a client or a thread may go on. The
 //! start and the end of a device are played in one order; what lies between is explored. Of the
