@@ -116,8 +116,8 @@ impl DataPath {
         Ok(path)
     }
 
-    /// Whether one command shall do for many slots: as `wanted`, or without a wish not. The error is
-    /// a sentence.
+    /// Whether one command shall do for many slots: as `wanted`, or without a wish not. The error
+    /// is a sentence.
     pub(crate) fn batches(
         self,
         wanted: Option<bool>,
