@@ -77,3 +77,22 @@ impl Payload {
         data
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// P45: what a command cannot carry is refused here, and nothing is cut off.
+    #[test]
+    fn lengths_fit_a_command() {
+        let len = |path: usize, data: usize| {
+            let payload = Payload::new(&vec![1; path], &vec![2; data], None);
+            payload.map(|payload| payload.len_bytes())
+        };
+        assert_eq!(len(1, 64), Ok(65));
+        assert_eq!(len(4096, 61439), Ok(u16::MAX));
+        for (path, data) in [(4096, 61440), (0, 65536), (65536, 0), (1 << 17, 0)] {
+            assert_eq!(len(path, data), Err(Errno::E2BIG), "{path} {data}");
+        }
+    }
+}

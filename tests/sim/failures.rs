@@ -9,7 +9,10 @@ use ublkit::sys::io_uring::{
     IORING_SETUP_SINGLE_ISSUER,
 };
 use ublkit::sys::ublk as sys;
-use ublkit::{Access, Control, DataPath, Durability, Errno, Error, Geometry};
+use ublkit::{
+    Access, Blocking, Control, DataPath, Durability, Errno, Error, Geometry, Needs, Null,
+    QueueError, QueueInfo, Target,
+};
 
 /// A short life: started, asked, stopped.
 fn live(house: &House, sim: &Sim) -> Result<(), Error> {
@@ -132,6 +135,40 @@ fn a_thread_that_was_not_made_did_not_panic() {
         assert!(!words.contains("panicked"), "{words}");
     }
     assert_eq!(refused, 2, "two queues");
+}
+
+/// A disk of which one queue's handler cannot be made without a panic.
+#[derive(Debug)]
+struct Panics;
+
+impl Target for Panics {
+    type Handler = Blocking<Null>;
+
+    fn geometry(&self) -> Geometry {
+        Geometry::new(1 << 20)
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    fn handler(&self, queue: &QueueInfo) -> Result<Blocking<Null>, Errno> {
+        assert_eq!(queue.queue, 0, "a planted panic");
+        Ok(Blocking::new(Null::new(self.geometry())))
+    }
+}
+
+/// P56: a queue's thread that panics outside of its handler takes the device down.
+#[test]
+fn a_thread_that_panics_takes_the_device_down() {
+    for seed in 0..20 {
+        let house = House { queues: 2, ..House::new() };
+        let sim = house.sim(Choices::seed(seed));
+        let error = house.builder().serve_on(sim.task(), Panics).unwrap_err();
+        let is_it = matches!(error, Error::Queue { queue: 1, error: QueueError::Panicked, .. });
+        assert!(is_it, "seed {seed}: {error}");
+        sim.assert_clean();
+    }
 }
 
 proptest! {
