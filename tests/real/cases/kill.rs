@@ -145,7 +145,8 @@ pub fn recovering(context: Context) {
         assert_eq!(tools::devices(), Vec::<String>::new(), "call {call}");
         if status.success() {
             println!("  measured: {recovered} devices recovered, {lost} lost, in {call} calls");
-            assert!(recovered > 10 && (lost > 0) == is_old);
+            // Old drivers lose some, if the moment is met.
+            assert!(recovered > 10 && (is_old || lost == 0));
             return; // there was no such call
         }
     }
