@@ -71,7 +71,7 @@ impl Sums {
     }
 
     /// The ranges of sectors that are not zeros.
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "replay")]
     pub(crate) fn not_zeros(&self) -> impl Iterator<Item = core::ops::Range<u64>> {
         let mut end = 0;
         self.runs.iter().filter_map(move |(sum, count)| {
