@@ -96,8 +96,8 @@ complete -c ublkit -n "__fish_ublkit_using_subcommand upgrade" -l background -d 
 complete -c ublkit -n "__fish_ublkit_using_subcommand upgrade" -l in-background -d 'The server that \'--background\' has started'
 complete -c ublkit -n "__fish_ublkit_using_subcommand upgrade" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l timeout -d 'Seconds to wait for the kernel at the most' -r
-complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l all -d 'All devices that no process serves, but for those that wait for their next server; with --force, all'
-complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l force -d 'Also a device that a process serves: its clients get errors'
+complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l all -d 'All devices that are not live, but for those that wait for their next server; with --force, all'
+complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l force -d 'Also a live device: its clients get errors'
 complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l no-wait -d 'Do not wait for those who have the disk open: the number is free once they let go'
 complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ublkit -n "__fish_ublkit_using_subcommand resize" -l timeout -d 'Seconds to wait for the server and for the kernel at the most, each' -r

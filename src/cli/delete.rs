@@ -4,19 +4,25 @@ use super::exit::{Failure, say};
 use super::{devices, state};
 use core::time::Duration;
 use std::time::Instant;
-use ublkit::{Control, DeviceInfo, DeviceState, Errno, Error, ErrorKind, Linux, Recovery};
+use ublkit::{
+    Control, DeviceInfo, DeviceState, Errno, Error, ErrorKind, Features, Linux, Recovery,
+};
 
-/// How long the driver takes at the most to notice that a server was killed (before 6.15 it looks
-/// every five seconds).
-const NOTICED: Duration = Duration::from_secs(8);
+/// How long the driver takes at the most to notice that a server was killed; before 6.15 as long as
+/// a request may take, where the server had one for each slot (docs/protocol.md).
+const NOTICED: Duration = Duration::from_secs(2);
+const NOTICED_BEFORE_6_15: Duration = Duration::from_secs(35);
 
 /// Takes a device's disk away.
 pub(super) fn stop(id: u32, timeout: Duration) -> Result<(), Failure> {
     let mut control = devices::control()?;
-    let info = devices::info(&mut control, id)?;
+    let mut info = devices::info(&mut control, id)?;
     let begun = Instant::now();
+    if drops_dirty_pages(&info) {
+        info = settled(&mut control, id, timeout)?;
+    }
     if drops_dirty_pages(&info) && info.state == DeviceState::Live {
-        let synced = devices::sync(id, "the stop", timeout);
+        let synced = devices::sync(id, "the stop", timeout.saturating_sub(begun.elapsed()));
         let left = timeout.saturating_sub(begun.elapsed());
         // The disk may have gone meanwhile, by another process's stop.
         if synced.is_err() && has_disk(&mut control, id, left) {
@@ -93,7 +99,10 @@ fn settled(
     id: u32,
     timeout: Duration,
 ) -> Result<DeviceInfo, Failure> {
-    let (begun, most) = (Instant::now(), timeout.min(NOTICED));
+    let is_new = |features: Features| features.contains(Features::UPDATE_SIZE); // of 6.15
+    let is_new = control.features()?.is_some_and(is_new);
+    let most = timeout.min(if is_new { NOTICED } else { NOTICED_BEFORE_6_15 });
+    let begun = Instant::now();
     loop {
         let info = devices::info(control, id)?;
         let is_unseen = info.state == DeviceState::Live && devices::server(&info).is_none();
@@ -108,7 +117,8 @@ fn settled(
 pub(super) fn one(id: u32, how: How) -> Result<(), Failure> {
     let How { force, no_wait, timeout } = how;
     let mut control = devices::control()?;
-    let info = settled(&mut control, id, timeout)?;
+    let info =
+        if force { devices::info(&mut control, id) } else { settled(&mut control, id, timeout) }?;
     if info.state == DeviceState::Live && !force {
         let who = devices::server(&info).map_or_else(
             || format!("ublk device {id} is live, though its server is gone or out of sight"),

@@ -100,11 +100,11 @@ enum Command {
         #[arg(value_name = "DEVICE", value_parser = Which::parse)]
         #[arg(required_unless_present = "all", conflicts_with = "all")]
         device: Option<Which>,
-        /// All devices that no process serves, but for those that wait for their next server; with
+        /// All devices that are not live, but for those that wait for their next server; with
         /// --force, all
         #[arg(long)]
         all: bool,
-        /// Also a device that a process serves: its clients get errors
+        /// Also a live device: its clients get errors
         #[arg(long)]
         force: bool,
         /// Do not wait for those who have the disk open: the number is free once they let go

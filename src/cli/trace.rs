@@ -61,15 +61,16 @@ impl Tracing {
         std::path::absolute(place).ok()
     }
 
-    /// Whether the trace can be written, as far as that is known beforehand.
+    /// Whether the trace can be written, as far as that is known beforehand: not of a pipe, say,
+    /// whose reader would take this for its end.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        match self.file() {
-            Some(path) => match File::options().append(true).create(true).open(&path) {
-                Ok(_) => Ok(()),
-                Err(error) => Err(unwritten(&path.display().to_string(), &error)),
-            },
-            None => Ok(()),
-        }
+        let Some(path) = self.file() else { return Ok(()) };
+        let opened = match std::fs::metadata(&path) {
+            Ok(found) if found.is_file() => File::options().append(true).open(&path).map(drop),
+            Ok(_) => Ok(()),
+            Err(_) => File::create_new(&path).and_then(|_| std::fs::remove_file(&path)),
+        };
+        opened.map_err(|error| unwritten(&path.display().to_string(), &error))
     }
 
     /// Begins the trace, if one is wanted.

@@ -44,10 +44,10 @@ pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
         )));
     }
     if let Some(pid) = devices::server(&info) {
+        let old = Old::find(pid, &record).ok_or_else(|| not_ours(id, pid))?;
         // What can be looked at before leaves nobody without a server.
         record.check_file(serve.path.as_deref().and_then(FileName::of))?;
         tracing.check()?;
-        let old = Old::find(pid, &record).ok_or_else(|| not_ours(id, pid))?;
         old.end(id, &info, Duration::from_secs(timeout.into()))?;
     }
     (serve.patience.timeout, serve.tracing) = (timeout, tracing.clone());

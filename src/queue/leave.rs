@@ -8,7 +8,7 @@ use crate::handler::Handler;
 use crate::id::Id;
 use crate::kernel::Kernel;
 use crate::ring::Woken;
-use crate::slots::{Action, Ended, Operation, Where};
+use crate::slots::{Action, Ended, Next, Operation, Where};
 use core::time::Duration;
 use std::sync::atomic::Ordering;
 use ublkit_sys::ublk::{UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK};
@@ -120,11 +120,19 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 }
                 // Pages that were just registered are to be unregistered.
                 Some(Id::Operation { tag, index }) if self.slots.exists(tag) => {
-                    let ended = self.slots.end_operation(tag, index, self.ring.taken());
-                    if let Some(Ended::Request(Operation { action: Action::Register, .. })) = ended
-                        && cqe.result >= 0
-                    {
-                        self.slots.set_place(tag, Where::Table);
+                    match self.slots.end_operation(tag, index, self.ring.taken()) {
+                        Some(Ended::Request(Operation { action: Action::Register, .. }))
+                            if cqe.result >= 0 =>
+                        {
+                            self.slots.set_place(tag, Where::Table);
+                        }
+                        // The rest of it is not done.
+                        Some(Ended::Request(ended))
+                            if !matches!(ended.next(cqe.result), Some(Next::Ended(_))) =>
+                        {
+                            self.slots.take_success_back(tag, Errno::EIO);
+                        }
+                        _ => {}
                     }
                 }
                 Some(Id::Tags) => _ = self.tags_came(cqe, true)?,

@@ -337,8 +337,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         match ended.next(result) {
             None => return Ok(false),
             Some(Next::Ended(done)) => self.resume(tag, done)?,
-            Some(Next::Again(_)) if self.slots.answer(tag).is_some() => {
-                self.commit_if_settled(tag)?; // nobody wants the rest
+            // Nobody wants the rest of what fails; what succeeds is to be done.
+            Some(Next::Again(_)) if matches!(self.slots.answer(tag), Some(Err(_))) => {
+                self.commit_if_settled(tag)?;
             }
             Some(Next::Again(rest)) => self.enter(tag, |_, io| match io.begin(rest) {
                 Ok(()) => Step::Pending,

@@ -16,6 +16,7 @@ use crate::sim::{Ask, Choices, Faults, Profile, Sim, Task};
 use crate::slots::Share;
 use crate::wake::Wakers;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use ublkit_sys::io_uring::IORING_CQE_F_MORE;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -48,6 +49,8 @@ const STORING: u8 = 7;
 struct ByPlace {
     started: u32,
     resumed: u32,
+    /// What it sets when it is resumed.
+    leaves: Option<Arc<AtomicBool>>,
 }
 
 impl Handler for ByPlace {
@@ -72,6 +75,9 @@ impl Handler for ByPlace {
 
     fn resume(&mut self, io: &mut Io<'_>, done: Completion) -> Step {
         self.resumed += 1;
+        if let Some(leave) = &self.leaves {
+            leave.store(true, Ordering::Relaxed);
+        }
         if done.cookie == STORING && done.result.is_err() {
             assert_eq!(done.result, Err(Errno::ECANCELED));
             let again = io.store(RegionIndex(0), 0, STORING);

@@ -345,16 +345,23 @@ impl Slots {
         self.slot(tag).answer.get_or_insert(answer);
     }
 
-    /// The request is answered whatever becomes of its operations: success is no answer then, for
-    /// they may not do what it says. Whether this error is the answer.
+    /// The request is answered whatever becomes of its operations: success is no answer where some
+    /// may not do what it says. Whether this error is the answer.
     pub(crate) fn settle_without_operations(&mut self, tag: u16, errno: Errno) -> bool {
-        let has_some = self.under_way(tag).next().is_some();
+        let before = self.answer(tag);
+        if self.operations.matter(tag) {
+            self.take_success_back(tag, errno);
+        }
+        self.settle(tag, Err(errno));
+        self.answer(tag) != before
+    }
+
+    /// Success that was settled, and not told yet, is none.
+    pub(crate) fn take_success_back(&mut self, tag: u16, errno: Errno) {
         let answer = &mut self.slot(tag).answer;
-        let is_open = answer.is_none() || has_some && *answer == Some(Ok(()));
-        if is_open {
+        if *answer == Some(Ok(())) {
             *answer = Some(Err(errno));
         }
-        is_open
     }
 
     /// The answer, once it is settled.

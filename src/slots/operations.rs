@@ -302,6 +302,12 @@ impl Operations {
         self.of(tag).iter().flatten().any(uses)
     }
 
+    /// Whether the request has an operation under way that does something for it: more than wait.
+    pub(super) fn matter(&self, tag: u16) -> bool {
+        let waits = |action: &Action| matches!(action, Action::Delay(_) | Action::Readable { .. });
+        self.of(tag).iter().flatten().any(|it| it.is_live() && !waits(&it.action))
+    }
+
     #[cfg(any(test, fuzzing))]
     pub(super) fn check(&self, under_way: usize) {
         let count = self.table.iter().flatten().filter(|operation| operation.is_live()).count();

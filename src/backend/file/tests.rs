@@ -56,16 +56,27 @@ fn a_file_that_was_made_goes_again() {
     assert!(file.take_made().is_none());
     let moved = path("moved-folder");
     std::fs::rename(&folder, &moved).unwrap();
-    drop(made);
     drop(file);
+    let still = FileOptions::new(moved.join("disk"));
+    assert!(why(still.open()).contains("another server has it"), "until it is gone");
+    drop(made);
     let names = || std::fs::read_dir(&moved).unwrap().count();
     assert_eq!(names(), 0);
     std::fs::rename(&moved, &folder).unwrap();
     options.clone().open().unwrap().take_made().expect("it was made again").keep();
-    let mut file = options.open().unwrap();
+    let mut file = options.clone().open().unwrap();
     assert!(file.take_made().is_none(), "it was there");
     drop(file);
     assert!(folder.join("disk").exists());
+    // Another one by its name stays.
+    std::fs::remove_file(folder.join("disk")).unwrap();
+    let made = options.open().unwrap().take_made().unwrap();
+    std::fs::rename(folder.join("disk"), folder.join("moved")).unwrap();
+    std::fs::write(folder.join("disk"), "precious").unwrap();
+    drop(made);
+    assert!(folder.join("disk").exists());
+    let slash = FileOptions::new(folder.join("new/")).size_bytes(4096);
+    assert!(slash.open().is_err() && !folder.join("new").exists());
     std::fs::remove_dir_all(folder).unwrap();
 }
 

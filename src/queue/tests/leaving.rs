@@ -55,16 +55,32 @@ fn whoever_leaves_answers_all() {
     }
 }
 
-/// An answer that waits for operations is none when they are not waited for.
+/// An answer that waits for time to pass is told at once.
 #[test]
-fn whoever_leaves_takes_success_back() {
+fn whoever_leaves_waits_for_no_time() {
     let mut house = live(DataPath::Copy, false, 1);
     let asked = house.ask(read(at::DONE_MEANWHILE));
     assert_eq!(house.until_answered(asked), 0, "after its operation");
-    let asked = house.ask(read(at::DONE_MEANWHILE));
+    let (asked, begun) = (house.ask(read(at::DONE_MEANWHILE)), house.now());
     house.until_started(2);
     house.queue.fail_all(false);
-    assert_eq!(house.answered(asked), Some(libc::EIO));
+    assert_eq!((house.answered(asked), house.now()), (Some(0), begun));
+}
+
+/// Whoever leaves resumes nobody more of those that were woken.
+#[test]
+fn who_was_woken_is_not_resumed_once_the_queue_leaves() {
+    let mut house = live(DataPath::Copy, false, 2);
+    let asked = [house.ask(read(at::PARK)), house.ask(read(at::PARK))];
+    house.until_started(2);
+    house.queue.handler.leaves = Some(Arc::clone(&house.queue.plan.leave));
+    (0..2).for_each(|tag| house.wakers.wake(tag));
+    assert_eq!(house.queue.turn(), Ok(Turn::Woken));
+    assert_eq!(house.queue.handler.resumed, 1);
+    house.queue.fail_all(false);
+    let mut answers = asked.map(|asked| house.answered(asked));
+    answers.sort_unstable();
+    assert_eq!(answers, [Some(0), Some(libc::EIO)]);
 }
 
 /// A queue that drains, and is told to leave, finishes no batch of requests first.

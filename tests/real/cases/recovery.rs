@@ -395,13 +395,19 @@ pub fn refused(_: Context) {
     let taken = ["serve", "null", "--size", "1M", "--name", "precious"];
     assert!(why(&taken, 6).contains("the name 'precious' is taken by ublk device"));
     assert_eq!(std::fs::read_link("/run/ublkit/by-name/precious").unwrap(), link, "as it was");
+    // What a next server could not do is seen before the old one ends.
+    let (id, kept) = (serving.id().to_string(), format!("{}.kept", image.path()));
+    assert!(why(&["upgrade", &id, "--trace=/nowhere/talk"], 1).contains("cannot write the trace"));
+    std::fs::rename(image.path(), &kept).unwrap();
+    assert!(why(&["upgrade", &id], 1).contains("another than the one that was served"));
+    std::fs::rename(&kept, image.path()).unwrap();
+    assert!(run(UBLKIT, &["show", &id]).contains("live"));
     let id = kill(serving);
     eventually("the server is gone", SOON, || {
         let show = tools::output(UBLKIT, &["show", &id]);
         String::from_utf8_lossy(&show.stdout).contains("quiesced")
     });
     run(UBLKIT, &["delete", "--all"]); // leaves alone what waits for a server
-    let kept = format!("{}.kept", image.path());
     std::fs::rename(image.path(), &kept).unwrap();
     assert!(why(&["recover", &id], 2).contains("ENOENT"));
     File::create(image.path()).unwrap().set_len(4 << 20).unwrap();
