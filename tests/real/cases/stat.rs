@@ -101,7 +101,7 @@ pub fn watched(_: Context) {
         .unwrap();
     let mut read = BufReader::new(lines.stdout.take().unwrap()).lines().map_while(Result::ok);
     let head = read.next().expect("a head");
-    assert!(head.contains("SECONDS QUEUE  READ/s"), "{head}");
+    assert!(head.contains("SECONDS QUEUE READ/s"), "{head}");
     let line = read.find(|line| line.contains(" all ")).expect("a line");
     assert!(line.trim_start().starts_with("1."), "{line}");
     assert!(!line.contains('\x1b'), "{line}");
@@ -149,6 +149,7 @@ pub fn of_others(_: Context) {
     assert_eq!(sockets().len(), 1);
     serving.signal(Signal::KILL);
     serving.end(SOON);
+    eventually("the driver notices", SOON, || run(UBLKIT, &["show", &id]).contains("dead"));
     let output = tools::output(UBLKIT, &["stat", &id]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("is dead, so it does nothing that could be counted"), "{said}");
