@@ -107,7 +107,7 @@ fn a_changed_answer_or_sum_is_reported() {
     let line = line_with(&good, &["\"commit\"", "\"result\":-61"]);
     assert_eq!(
         changed(line, "\"result\":-61", "\"result\":0"),
-        "READ of 4096 bytes at 8192 (queue 0, tag 0) is answered with ENODATA, not 0"
+        "READ of 4096 bytes at 8192 (queue 0, tag 1) is answered with ENODATA, not 0"
     );
     let line = line_with(&good, &["\"commit\"", "\"result\":4096", "\"sums\":\"e"]);
     let sums = good.lines().nth(line).unwrap().split("\"sums\":\"").nth(1).unwrap();
@@ -139,7 +139,7 @@ fn what_is_no_recording_is_refused_by_its_line() {
         said.strip_prefix(&expected).unwrap_or_else(|| panic!("{said} ({expected})")).to_string()
     };
     let request = ["\"request\"", "\"WRITE\""];
-    assert_eq!(edited(&request, "\"tag\":1", "\"tag\":2"), "the device has no tag 2 of queue 0");
+    assert_eq!(edited(&request, "\"tag\":0", "\"tag\":2"), "the device has no tag 2 of queue 0");
     assert_eq!(edited(&request, "\"WRITE\"", "\"WRIET\""), "'op' is 'WRIET', which nobody knows");
     assert_eq!(
         edited(&request, "\"device\":0", "\"device\":3"),
