@@ -20,21 +20,32 @@ pub(super) fn stop(id: u32, timeout: Duration) -> Result<(), Failure> {
     let begun = Instant::now();
     if drops_dirty_pages(&info) {
         info = settled(&mut control, id, timeout)?;
+        write_dirty_pages(&mut control, &info, id, timeout.saturating_sub(begun.elapsed()))?;
     }
-    if drops_dirty_pages(&info) && info.state == DeviceState::Live {
-        let synced = devices::sync(id, "the stop", timeout.saturating_sub(begun.elapsed()));
-        let left = timeout.saturating_sub(begun.elapsed());
+    let left = timeout.saturating_sub(begun.elapsed());
+    Ok(devices::commands(&mut control, id, &info).within(left).stop()?)
+}
+
+/// Has the dirty pages of a device written that the stop would drop, or says that they are lost.
+fn write_dirty_pages(
+    control: &mut Control<Linux>,
+    info: &DeviceInfo,
+    id: u32,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    let begun = Instant::now();
+    if info.state == DeviceState::Live {
+        let synced = devices::sync(id, "the stop", timeout);
         // The disk may have gone meanwhile, by another process's stop.
-        if synced.is_err() && has_disk(&mut control, id, left) {
-            synced?;
+        if synced.is_err() && has_disk(control, id, timeout.saturating_sub(begun.elapsed())) {
+            return synced;
         }
-    } else if drops_dirty_pages(&info) && info.state == DeviceState::Quiesced {
+    } else if info.state == DeviceState::Quiesced {
         say(&format!(
             "nobody serves /dev/ublkb{id}: what its clients wrote and did not sync is lost"
         ));
     }
-    let left = timeout.saturating_sub(begun.elapsed());
-    Ok(devices::commands(&mut control, id, &info).within(left).stop()?)
+    Ok(())
 }
 
 /// Whether a device has a disk, once a stop that is under way is over: GET_PARAMS waits for it.
