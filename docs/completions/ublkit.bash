@@ -155,7 +155,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__delete)
-            opts="-h --all --force --no-wait --timeout --help"
+            opts="-h --all --force --no-wait --timeout --apart --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -511,7 +511,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__resize)
-            opts="-h --shrink --timeout --help"
+            opts="-h --shrink --timeout --apart --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -647,7 +647,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__stop)
-            opts="-h --if-unused --timeout --help"
+            opts="-h --if-unused --timeout --apart --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -79,6 +79,7 @@ complete -c ublkit -n "__fish_ublkit_using_subcommand show" -l json -d 'Print JS
 complete -c ublkit -n "__fish_ublkit_using_subcommand show" -s h -l help -d 'Print help'
 complete -c ublkit -n "__fish_ublkit_using_subcommand stop" -l timeout -d 'Seconds to wait for the kernel at the most' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand stop" -l if-unused -d 'Only if nobody has the disk open or mounted; needs Linux 7.0'
+complete -c ublkit -n "__fish_ublkit_using_subcommand stop" -l apart -d 'The process that does it'
 complete -c ublkit -n "__fish_ublkit_using_subcommand stop" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ublkit -n "__fish_ublkit_using_subcommand recover" -l timeout -d 'Seconds to wait for the old server\'s end and for the kernel at the most' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand recover" -l trace -d 'Write what is said to the kernel and by it to FILE, a line each; to standard error without one' -r
@@ -99,9 +100,11 @@ complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l timeout -d 'Sec
 complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l all -d 'All devices that are not live, but for those that wait for their next server; with --force, all'
 complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l force -d 'Also a live device: its clients get errors'
 complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l no-wait -d 'Do not wait for those who have the disk open: the number is free once they let go'
+complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l apart -d 'The process that does it'
 complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ublkit -n "__fish_ublkit_using_subcommand resize" -l timeout -d 'Seconds to wait for the server and for the kernel at the most, each' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand resize" -l shrink -d 'Let the disk become smaller: what is on it must end before its new end'
+complete -c ublkit -n "__fish_ublkit_using_subcommand resize" -l apart -d 'The process that does it'
 complete -c ublkit -n "__fish_ublkit_using_subcommand resize" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ublkit -n "__fish_ublkit_using_subcommand wait" -l timeout -d 'Seconds to wait at the most' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand wait" -l live -d 'Until its disk is there, and served'

@@ -30,7 +30,7 @@ use core::time::Duration;
 use device::{Device, Which};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use supervise::Background;
+use supervise::Apart;
 use ublkit::{DataPath, Recovery};
 
 /// Serves block devices from user space (Linux ublk).
@@ -75,6 +75,8 @@ enum Command {
         if_unused: bool,
         #[command(flatten)]
         patience: Patience,
+        #[command(flatten)]
+        apart: Apart,
     },
     /// Serves a device whose server is gone, as 'ublkit serve' did
     ///
@@ -112,6 +114,8 @@ enum Command {
         no_wait: bool,
         #[command(flatten)]
         patience: Patience,
+        #[command(flatten)]
+        apart: Apart,
     },
     /// Makes a disk larger or smaller, while it is used
     ///
@@ -371,26 +375,29 @@ enum BackendName {
 pub(crate) fn run() -> ExitCode {
     // Wrong usage ends here with a sentence and code 2; --help and --version with code 0.
     let cli = Cli::parse();
-    let background = match &cli.command {
-        Command::Serve(serve) => Some(serve.supervision.background),
-        Command::Recover(recover) => Some(recover.background),
-        Command::Upgrade(upgrade) => Some(upgrade.background),
-        _ => None,
+    // Whether another process waits for how this one ends.
+    let is_awaited = match &cli.command {
+        Command::Serve(serve) => serve.supervision.background.is_there(),
+        Command::Recover(recover) => recover.background.is_there(),
+        Command::Upgrade(upgrade) => upgrade.background.is_there(),
+        Command::Stop { apart, .. } | Command::Delete { apart, .. } => apart.is_there(),
+        Command::Resize(resize) => resize.apart.is_there(),
+        _ => false,
     };
     let result = match cli.command {
         Command::Serve(serve) => serve::run(&serve),
         Command::List(output) => listing::list(output),
         Command::Show { device, output } => device.id().and_then(|id| listing::show(id, output)),
-        Command::Stop { device, if_unused, patience } => device.id().and_then(|id| {
+        Command::Stop { device, if_unused, patience, apart } => apart.run(|| {
             let stop = if if_unused { delete::stop_unused } else { delete::stop };
-            stop(id, patience.timeout())
+            stop(device.id()?, patience.timeout())
         }),
-        Command::Delete { device, force, no_wait, patience, .. } => {
+        Command::Delete { device, force, no_wait, patience, apart, .. } => apart.run(|| {
             let how = delete::How { force, no_wait, timeout: patience.timeout() };
             let one = |device: Which| delete::one(device.id()?, how);
             device.map_or_else(|| delete::all(how), one)
-        }
-        Command::Resize(resize) => resize::run(&resize),
+        }),
+        Command::Resize(resize) => resize.apart.run(|| resize::run(&resize)),
         Command::Wait(wait) => wait::run(&wait),
         Command::Recover(recover) => recover::run(&recover),
         Command::Upgrade(upgrade) => upgrade::run(&upgrade),
@@ -402,7 +409,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Abi(abi) => abi::run(&abi),
     };
     let code = exit::code(result);
-    if background.is_some_and(Background::is_there) {
+    if is_awaited {
         supervise::ended(code);
     }
     ExitCode::from(code)

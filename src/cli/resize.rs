@@ -7,6 +7,7 @@ use super::exit::Failure;
 use super::recover::{ask, refused, said, size_bytes};
 use super::signals::GROW;
 use super::state::{self, Directory, FileName, Kept, REFUSED, Record};
+use super::supervise::Apart;
 use super::upgrade::{Old, not_ours};
 use super::{BackendName, devices, number};
 use clap::Args;
@@ -38,11 +39,13 @@ pub(super) struct Resize {
     /// Seconds to wait for the server and for the kernel at the most, each
     #[arg(long, value_name = "SECONDS", value_parser = number::count, default_value = "30")]
     timeout: u16,
+    #[command(flatten)]
+    pub(super) apart: Apart,
 }
 
 /// Gives a disk another size.
 pub(super) fn run(resize: &Resize) -> Result<(), Failure> {
-    let Resize { ref device, size, shrink, timeout } = *resize;
+    let Resize { ref device, size, shrink, timeout, .. } = *resize;
     let id = device.id()?;
     let timeout = Duration::from_secs(timeout.into());
     let info = ask(id)?;

@@ -37,7 +37,8 @@ pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
     let signals = Signals::catch(background.is_there())?;
     let id = device.id()?;
     let info = ask(id)?;
-    let (record, mut serve) = known(&info, Duration::from_secs(timeout.into()))?;
+    let patience = Duration::from_secs(timeout.into());
+    let (mut record, mut serve) = known(&info, patience)?;
     if serve.backend == BackendName::Memory {
         return Err(refused(format!(
             "the data of ublk device {id} is in its server's memory, and would be gone with it"
@@ -48,7 +49,8 @@ pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
         // What can be looked at before leaves nobody without a server.
         record.check_file(serve.path.as_deref().and_then(FileName::of))?;
         tracing.check()?;
-        old.end(id, &info, Duration::from_secs(timeout.into()))?;
+        old.end(id, &info, patience)?;
+        (record, serve) = known(&info, patience)?; // until then the disk could become larger
     }
     (serve.patience.timeout, serve.tracing) = (timeout, tracing.clone());
     serve.supervision.background = background;

@@ -10,6 +10,10 @@ pub(super) const CAP_IPC_LOCK: u32 = 14;
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_SYS_RESOURCE: u32 = 24;
 
+/// Where udev has its rules (udev(7)).
+const RULES: [&str; 4] =
+    ["etc/udev/rules.d", "run/udev/rules.d", "usr/local/lib/udev/rules.d", "usr/lib/udev/rules.d"];
+
 /// The node through which all commands go.
 pub(super) fn control_device(machine: &Machine) -> Vec<Finding> {
     vec![match machine.open(CONTROL) {
@@ -85,14 +89,21 @@ pub(super) fn capabilities(machine: &Machine) -> Vec<Finding> {
         };
         let remedy = "run as root in the first user namespace (sudo; a container: --privileged, no \
                       'userns')";
-        // Whoever may open the control device may make devices of his own.
-        findings.push(if machine.open(CONTROL).is_ok() {
-            Finding::note(
+        // Whoever may open the control device may make devices of his own, if he is given them.
+        let may_make = machine.open(CONTROL).is_ok();
+        findings.push(match may_make.then(|| who_gives_nodes(machine)) {
+            None => Finding::may_not(
+                format!("{whose}: devices cannot be made, stopped or deleted"),
+                remedy,
+            ),
+            Some(Ok(())) => Finding::note(
                 format!("{whose}: only devices with '--unprivileged' can be made, see docs/udev"),
                 remedy,
-            )
-        } else {
-            Finding::may_not(format!("{whose}: devices cannot be made, stopped or deleted"), remedy)
+            ),
+            Some(Err(why)) => Finding::may_not(
+                format!("{whose}, and {why}: nobody would give you the nodes of your devices"),
+                "run as root, or have udev give nodes away: docs/install, see docs/udev",
+            ),
         });
     }
     if !machine.may(CAP_SYS_RESOURCE) {
@@ -106,4 +117,20 @@ pub(super) fn capabilities(machine: &Machine) -> Vec<Finding> {
         findings.push(Finding::ok("all that serving needs"));
     }
     findings
+}
+
+/// Whether somebody gives ordinary users the nodes of devices that they make, or why not.
+fn who_gives_nodes(machine: &Machine) -> Result<(), &'static str> {
+    if !machine.exists("run/udev/control") {
+        return Err("no udev runs");
+    }
+    let is_rule = |name: &String| name.ends_with(".rules");
+    let speaks_of_us = |folder: &&str| {
+        let rules = machine.names(folder).into_iter().filter(is_rule);
+        rules
+            .map(|name| machine.text(&format!("{folder}/{name}")))
+            .any(|rule| rule.contains("ublkc"))
+    };
+    let is_there = RULES.iter().any(speaks_of_us);
+    if is_there { Ok(()) } else { Err("no rule of udev's is about ublk devices") }
 }

@@ -118,6 +118,12 @@ impl Machine {
         self.path(name).exists()
     }
 
+    /// What is in a folder; nothing if it is not there.
+    pub(super) fn names(&self, folder: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path(folder)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
     pub(super) fn metadata(&self, name: &str) -> io::Result<Metadata> {
         std::fs::metadata(self.path(name))
     }

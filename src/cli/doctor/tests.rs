@@ -21,6 +21,7 @@ const GOOD: &[(&str, &str)] = &[
     ),
     ("proc/self/mounts", "udev /dev devtmpfs rw,nosuid 0 0\n"),
     ("run/udev/control", ""),
+    ("etc/udev/rules.d/60-ublkit.rules", "KERNEL==\"ublkc*|ublkb*\", MODE=\"0600\"\n"),
     ("sys/module/ublk_drv/parameters/ublks_max", "64\n"),
     ("dev/ublk-control", ""),
     ("lib/modules/7.3.4+deb13-amd64/modules.dep", "kernel/drivers/block/ublk_drv.ko.xz:\n"),
@@ -120,6 +121,14 @@ const BAD: &[Bad] = &[
     ("too many files", |made| made.machine.ring = Err(Errno::EMFILE)),
     ("an ordinary user", |made| {
         made.write("proc/self/status", "CapEff:\t0000000000000000\n");
+    }),
+    ("an ordinary user, and no udev", |made| {
+        made.write("proc/self/status", "CapEff:\t0000000000000000\n");
+        made.remove("run/udev/control");
+    }),
+    ("an ordinary user whom udev gives nothing", |made| {
+        made.write("proc/self/status", "CapEff:\t0000000000000000\n");
+        made.write("etc/udev/rules.d/60-ublkit.rules", "KERNEL==\"sd*\"\n");
     }),
     ("an ordinary user who may not even ask", |made| {
         made.write("proc/self/status", "CapEff:\t0000000000000000\n");

@@ -94,8 +94,8 @@ impl Directory {
         Ok(Some(Self { fd, path }))
     }
 
-    /// Keeps other commands that change a device out until the answer is dropped. Waits for them
-    /// for `timeout` at the most.
+    /// Keeps others who change a disk's size out until the answer is dropped. Waits for them for
+    /// `timeout` at the most.
     pub(in crate::cli) fn lock(&self, timeout: Duration) -> Result<OwnedFd, Failure> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let own = rustix::fs::openat(&self.fd, ".", flags, Mode::empty());

@@ -1,14 +1,18 @@
 //! What a server does for whoever looks after it, and for a machine that depends on it.
 
+mod apart;
 mod background;
 mod memory;
 mod mounts;
 mod notify;
+mod other;
 
-pub(super) use background::{ended, is_about_background, let_go};
+pub(super) use apart::Apart;
+pub(super) use background::{is_about_background, let_go};
 #[cfg(all(any(test, fuzzing), feature = "sim"))]
 pub(super) use mounts::exercise;
 pub(super) use notify::{Notify, VARIABLE as NOTIFY_VARIABLE};
+pub(super) use other::ended;
 
 use super::exit::Failure;
 use super::trace::Tracing;

@@ -147,6 +147,7 @@ pub fn closed(_: Context) {
         mode(0o600);
     });
     mode(0o666);
+    nobodys_doctor().is(3, "capabilities", "problem", "nobody would give you the nodes");
     fs::write(SWITCH, "1").unwrap();
     nobodys_doctor().is(3, "io_uring", "problem", "io_uring is for few");
     doctor().is(0, "io_uring", "ok", "not by everybody");

@@ -106,6 +106,24 @@ pub fn stopped_by_another(_: Context) {
     }
 }
 
+/// Whoever has a server stopped that answers nothing is told in time, though the kernel keeps the
+/// command: it waits for the disk's dirty pages.
+pub fn stopped_in_time(_: Context) {
+    let serving = Serving::start(&["memory", "--size", "64M"]);
+    let id = serving.id().to_string();
+    load::dirty(&serving.path, 4);
+    serving.signal(Signal::STOP);
+    let begun = Instant::now();
+    let stop = tools::output(UBLKIT, &["stop", &id, "--timeout", "2"]);
+    let took = begun.elapsed();
+    let said = String::from_utf8_lossy(&stop.stderr).into_owned();
+    assert_eq!(stop.status.code(), Some(7), "{said}");
+    assert!(took < Duration::from_secs(8), "it took {took:?}: {said}");
+    serving.signal(Signal::CONT);
+    assert_eq!(serving.end(SOON).0, 0);
+    assert_eq!(devices(), Vec::<String>::new());
+}
+
 /// Two processes stop a device whose disk each has synced before. Whichever comes late finds no
 /// disk to sync, and both have what they wanted.
 pub fn two_stops(context: Context) {
@@ -138,9 +156,11 @@ pub fn cycles(context: Context) {
     let count = context.pick(100, 1000);
     (0..count).for_each(|_| cycle());
     let ms = begun.elapsed().as_millis() / count;
-    let after = footprint();
     println!("  measured: {ms} ms for a device from its making to its end");
-    assert_eq!((before.files, before.threads), (after.files, after.threads));
+    assert_eq!(before.files, footprint().files);
+    // The kernel's own workers come and go; and a thread that was joined is gone a little later.
+    eventually("the threads go", SOON, || footprint().threads <= before.threads);
+    let after = footprint();
     let grown = after.anon_kib.saturating_sub(before.anon_kib);
     assert!(grown < 512, "{grown} KiB more memory after {count} devices");
 }

@@ -145,6 +145,7 @@ pub fn settings(_: Context) {
     assert!(kib("VmLck:") > 40 << 10, "the disk and 16 buffers are locked: {status}");
     assert!(kib("VmRSS:") > 40 << 10, "and there: {status}");
     assert_eq!(tools::read(&format!("/proc/{pid}/oom_score_adj")).trim(), "-500");
+    assert!(has_io_flushers(pid), "its queue threads must not wait for the disk that they serve");
     // What is discarded reads as zeros, although its memory is kept.
     let file = disk::open(&serving.path, 0);
     disk::write(&file, 1 << 20, &disk::stamp(1, 1, 4096)).unwrap();
@@ -165,6 +166,19 @@ pub fn settings(_: Context) {
     assert!(said.contains("cannot lock the server's memory"), "{code:?} {said}");
     let (code, said) = poor(&["--oom-score", "-500"]);
     assert!(said.contains("needs CAP_SYS_RESOURCE") && code == Some(3), "{code:?} {said}");
+}
+
+/// Whether some thread of a process is an IO_FLUSHER: PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE of
+/// `linux/sched.h`, in the ninth word of its `stat`.
+fn has_io_flushers(pid: u32) -> bool {
+    const FLAGS: u32 = 0x0008_0000 | 0x0010_0000;
+    let tasks = format!("/proc/{pid}/task");
+    tools::names(&tasks).iter().any(|task| {
+        let stat = tools::read(&format!("{tasks}/{task}/stat"));
+        let words = stat.rsplit_once(") ").expect("a name in brackets").1;
+        let flags = words.split(' ').nth(6).and_then(|word| word.parse::<u32>().ok());
+        flags.expect("flags") & FLAGS == FLAGS
+    })
 }
 
 /// In a mount namespace of its own: a server, and a file system on its disk with dirty pages. Says

@@ -1,0 +1,61 @@
+//! Another process of this program, which says one line of how it went on its standard output.
+
+use crate::cli::exit::Failure;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Error, Write};
+use std::process::{Child, Command, Stdio};
+use ublkit::ErrorKind;
+
+/// That process.
+pub(super) struct Other(Child);
+
+impl Other {
+    /// Starts it with such words.
+    pub(super) fn start(words: impl Iterator<Item = OsString>) -> Result<Self, Error> {
+        // Told apart by its path, not by what this process is called.
+        let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+        let mut other = Command::new(program);
+        other.args(words).stdin(Stdio::null()).stdout(Stdio::piped());
+        Ok(Self(other.spawn()?))
+    }
+
+    /// Waits for its line, which is empty if it ends without one.
+    pub(super) fn line(&mut self) -> Result<String, Failure> {
+        let pipe = self.0.stdout.take().expect("piped, and read once");
+        let mut line = String::new();
+        match BufReader::new(pipe).read_line(&mut line) {
+            Ok(_) => Ok(line.trim_end().into()),
+            Err(error) => Err(failed("hear of", error)),
+        }
+    }
+
+    /// Waits until it is gone; how it `ended`, for one that said nothing.
+    pub(super) fn gone(&mut self, ended: &str) -> Failure {
+        match self.0.wait() {
+            Ok(status) => Failure::Said(ErrorKind::Failed, format!("{ended} ({status})")),
+            Err(error) => failed("wait for", error),
+        }
+    }
+}
+
+/// Why there is no such process, or none that can be heard.
+pub(super) fn failed(what: &str, error: Error) -> Failure {
+    Failure::Said(ErrorKind::Failed, format!("cannot {what} another process of ublkit: {error}"))
+}
+
+/// This process is one, and ends with this code. If whoever started it still waits, he is told: the
+/// process itself may stay for long, when the kernel does not let it go.
+pub(in crate::cli) fn ended(code: u8) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{code}").and_then(|()| out.flush());
+    let_go_of_standard_files();
+}
+
+/// Nobody is kept waiting for what this process may still say.
+pub(super) fn let_go_of_standard_files() {
+    let Ok(null) = File::options().read(true).write(true).open("/dev/null") else { return };
+    let _ = rustix::stdio::dup2_stdin(&null);
+    let _ = rustix::stdio::dup2_stdout(&null);
+    let _ = rustix::stdio::dup2_stderr(&null);
+}
