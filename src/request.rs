@@ -46,8 +46,44 @@ pub enum Operation {
 /// What descriptors are checked against: the disk and the device that the kernel granted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    pub(crate) geometry: Geometry,
-    pub(crate) max_io_bytes: u32,
+    geometry: Geometry,
+    max_io_bytes: u32,
+    /// The same in the unit of descriptors: the disk's size,
+    size_sectors: u64,
+    /// the most that a read or a write has,
+    max_sectors: u32,
+    /// and the bits that are zero in the number of a block's first sector.
+    block_mask: u64,
+}
+
+impl Limits {
+    /// Those of a disk that [can be](Geometry::check), and of requests with so much data.
+    pub(crate) fn new(geometry: Geometry, max_io_bytes: u32) -> Self {
+        Self {
+            geometry,
+            max_io_bytes,
+            size_sectors: geometry.size_bytes / SECTOR_BYTES,
+            max_sectors: max_io_bytes / SECTOR_BYTES as u32,
+            // A power of two, and a sector at least.
+            block_mask: u64::from(geometry.logical_block_bytes) / SECTOR_BYTES - 1,
+        }
+    }
+
+    /// The disk.
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The most data of a read or a write.
+    pub(crate) fn max_io_bytes(&self) -> u32 {
+        self.max_io_bytes
+    }
+
+    /// The disk has become so large, if it was smaller.
+    pub(crate) fn grow(&mut self, size_bytes: u64) {
+        let size_bytes = size_bytes.max(self.geometry.size_bytes);
+        *self = Self::new(Geometry { size_bytes, ..self.geometry }, self.max_io_bytes);
+    }
 }
 
 impl Request {
@@ -58,37 +94,56 @@ impl Request {
     /// about those and sends them on), `EINVAL` for a range that cannot be.
     #[inline]
     pub(crate) fn decode(descriptor: &ublksrv_io_desc, limits: &Limits) -> Result<Self, Errno> {
+        match sys::op(descriptor.op_flags) {
+            sys::UBLK_IO_OP_READ => Self::of_range(Operation::Read, descriptor, limits),
+            sys::UBLK_IO_OP_WRITE => {
+                let fua = sys::flags(descriptor.op_flags) & sys::UBLK_IO_F_FUA != 0;
+                Self::of_range(Operation::Write { fua }, descriptor, limits)
+            }
+            _ => Self::decode_other(descriptor, limits),
+        }
+    }
+
+    /// Decodes what is neither a read nor a write.
+    #[inline(never)]
+    fn decode_other(descriptor: &ublksrv_io_desc, limits: &Limits) -> Result<Self, Errno> {
         let geometry = &limits.geometry;
-        let flags = sys::flags(descriptor.op_flags);
         let operation = match sys::op(descriptor.op_flags) {
-            sys::UBLK_IO_OP_READ => Operation::Read,
-            sys::UBLK_IO_OP_WRITE => Operation::Write { fua: flags & sys::UBLK_IO_F_FUA != 0 },
             // A flush's sector is all ones and its count 0: neither means anything.
             sys::UBLK_IO_OP_FLUSH => {
                 return Ok(Self { operation: Operation::Flush, offset: 0, len_bytes: 0 });
             }
             sys::UBLK_IO_OP_DISCARD if geometry.discard_bytes != 0 => Operation::Discard,
             sys::UBLK_IO_OP_WRITE_ZEROES if geometry.write_zeroes => {
+                let flags = sys::flags(descriptor.op_flags);
                 Operation::WriteZeroes { may_unmap: flags & sys::UBLK_IO_F_NOUNMAP == 0 }
             }
             _ => return Err(Errno::EOPNOTSUPP),
         };
-        if geometry.read_only && operation != Operation::Read {
+        Self::of_range(operation, descriptor, limits)
+    }
+
+    #[inline(always)]
+    fn of_range(
+        operation: Operation,
+        descriptor: &ublksrv_io_desc,
+        limits: &Limits,
+    ) -> Result<Self, Errno> {
+        if limits.geometry.read_only && operation != Operation::Read {
             return Err(Errno::EROFS);
         }
-        let offset = descriptor.start_sector.checked_mul(SECTOR_BYTES).ok_or(Errno::EINVAL)?;
-        let len_bytes = u64::from(descriptor.nr_sectors) * SECTOR_BYTES;
-        let end = offset.checked_add(len_bytes).ok_or(Errno::EINVAL)?;
-        // A power of two, as `Geometry::check` saw: no division.
-        let whole = (offset | len_bytes) & (u64::from(geometry.logical_block_bytes) - 1) == 0;
-        if end > geometry.size_bytes || len_bytes == 0 || !whole {
+        let ublksrv_io_desc { start_sector: start, nr_sectors: count, .. } = *descriptor;
+        let has_data = matches!(operation, Operation::Read | Operation::Write { .. });
+        let is_in_disk = start <= limits.size_sectors
+            && u64::from(count) <= limits.size_sectors - start
+            && count != 0;
+        let is_whole = (start | u64::from(count)) & limits.block_mask == 0;
+        if !is_in_disk || !is_whole || has_data && count > limits.max_sectors {
             return Err(Errno::EINVAL);
         }
-        let request = Self { operation, offset, len_bytes };
-        if request.data_bytes() > limits.max_io_bytes {
-            return Err(Errno::EINVAL);
-        }
-        Ok(request)
+        // No overflow: the disk's size is a number of bytes.
+        let (offset, len_bytes) = (start * SECTOR_BYTES, u64::from(count) * SECTOR_BYTES);
+        Ok(Self { operation, offset, len_bytes })
     }
 
     /// How many bytes of data belong to the request; only reads and writes have any.
@@ -118,7 +173,7 @@ mod tests {
     fn limits() -> Limits {
         let geometry =
             Geometry { discard_bytes: 4096, write_zeroes: true, ..Geometry::new(1 << 20) };
-        Limits { geometry, max_io_bytes: 64 << 10 }
+        Limits::new(geometry, 64 << 10)
     }
 
     fn descriptor(op_flags: u32, start_sector: u64, nr_sectors: u32) -> ublksrv_io_desc {
@@ -170,7 +225,7 @@ mod tests {
         for op in [4, 6, 10, 13, 18, 0xff] {
             assert_eq!(decode(op, 0, 1), Err(Errno::EOPNOTSUPP), "{op}");
         }
-        let plain = Limits { geometry: Geometry::new(1 << 20), max_io_bytes: 4096 };
+        let plain = Limits::new(Geometry::new(1 << 20), 4096);
         for op in [sys::UBLK_IO_OP_DISCARD, sys::UBLK_IO_OP_WRITE_ZEROES] {
             let got = Request::decode(&descriptor(op.into(), 0, 1), &plain);
             assert_eq!(got, Err(Errno::EOPNOTSUPP));

@@ -53,7 +53,7 @@ impl<K: Kernel> Server<K> {
                 share,
                 depth,
                 descriptor_bytes,
-                limits: Limits { geometry, max_io_bytes },
+                limits: Limits::new(geometry, max_io_bytes),
                 size_bytes: Arc::clone(&self.size_bytes),
                 path,
                 batches,

@@ -72,7 +72,7 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
         share: crate::slots::Share::ALL,
         depth,
         descriptor_bytes,
-        limits: Limits { geometry, max_io_bytes },
+        limits: Limits::new(geometry, max_io_bytes),
         size_bytes: Arc::default(),
         path: if asks { DataPath::GetData } else { DataPath::Copy },
         batches: false,

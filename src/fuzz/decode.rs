@@ -28,19 +28,19 @@ pub fn decode(bytes: &[u8]) {
     if geometry.check().is_err() {
         return; // such a disk is never served
     }
-    let limits = Limits { geometry, max_io_bytes: 1 + input.u32() % MAX_IO_BYTES };
+    let limits = Limits::new(geometry, 1 + input.u32() % MAX_IO_BYTES);
     let descriptor: ublksrv_io_desc = from_bytes(&input.array::<24>()).expect("24 bytes");
     let decoded = Request::decode(&descriptor, &limits);
     assert_eq!(decoded, expected(&descriptor, &limits), "{descriptor:?} on {limits:?}");
     let Ok(request) = decoded else { return };
     assert_eq!(request.success().unsigned_abs(), request.data_bytes());
-    assert!(request.data_bytes() <= limits.max_io_bytes);
+    assert!(request.data_bytes() <= limits.max_io_bytes());
     assert!(request.offset + request.len_bytes <= geometry.size_bytes);
 }
 
 /// The rules, in numbers that cannot overflow.
 fn expected(descriptor: &ublksrv_io_desc, limits: &Limits) -> Result<Request, Errno> {
-    let geometry = &limits.geometry;
+    let geometry = limits.geometry();
     let [op, flags @ ..] = descriptor.op_flags.to_le_bytes();
     let flag = |bit: usize| flags[bit / 8 - 1] >> (bit % 8) & 1 == 1;
     let (operation, has_data) = match op {
@@ -61,7 +61,7 @@ fn expected(descriptor: &ublksrv_io_desc, limits: &Limits) -> Result<Request, Er
         && offset + len <= u128::from(geometry.size_bytes)
         && offset % block == 0
         && len % block == 0
-        && (!has_data || len <= u128::from(limits.max_io_bytes));
+        && (!has_data || len <= u128::from(limits.max_io_bytes()));
     let narrow = |number: u128| u64::try_from(number).ok().filter(|_| fits).ok_or(Errno::EINVAL);
     Ok(Request { operation, offset: narrow(offset)?, len_bytes: narrow(len)? })
 }

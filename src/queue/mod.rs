@@ -121,7 +121,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             plan.path,
             plan.depth,
             plan.share,
-            plan.limits.max_io_bytes,
+            plan.limits.max_io_bytes(),
             plan.operations(),
             plan.needs.regions.clone(),
         )
@@ -260,13 +260,21 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// A slot's command has completed. `false` when that cannot be.
     #[inline(always)] // into `turn`, too
     fn command_ended(&mut self, tag: u16, result: i32) -> Result<bool, QueueError> {
-        let taken = self.ring.taken();
-        let asks = self.plan.path == DataPath::GetData;
+        let is_to_fetch =
+            result == UBLK_IO_RES_NEED_GET_DATA && self.plan.path == DataPath::GetData;
+        if result == UBLK_IO_RES_OK || is_to_fetch {
+            self.came(tag, is_to_fetch)
+        } else {
+            self.came_to_nothing(tag, result)
+        }
+    }
+
+    /// A slot's command has completed without a request. `false` when that cannot be.
+    #[inline(never)]
+    fn came_to_nothing(&mut self, tag: u16, result: i32) -> Result<bool, QueueError> {
         match result {
-            UBLK_IO_RES_OK => self.came(tag, taken, false),
-            UBLK_IO_RES_NEED_GET_DATA if asks => self.came(tag, taken, true),
-            // Whatever else it says, the command is over, and the slot not ours to answer.
-            _ if !self.slots.gone(tag, taken) => Ok(false),
+            // Whatever it says, the command is over, and the slot not ours to answer.
+            _ if !self.slots.gone(tag, self.ring.taken()) => Ok(false),
             UBLK_IO_RES_ABORT => Ok(true),
             1.. => Ok(false), // other positive numbers do not exist
             refused => {
@@ -278,9 +286,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
     /// A slot's command has completed with a request. `false` when that cannot be.
     #[inline(always)] // into `turn`, too
-    fn came(&mut self, tag: u16, taken: u64, has_data_to_fetch: bool) -> Result<bool, QueueError> {
+    fn came(&mut self, tag: u16, has_data_to_fetch: bool) -> Result<bool, QueueError> {
         let fetching = self.slots.end_fetching(tag);
-        if !self.slots.take(tag, taken) {
+        if !self.slots.take(tag, self.ring.taken()) {
             return Ok(false);
         }
         match fetching {
@@ -292,6 +300,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     }
 
     /// The server owns the slot and its descriptor holds a request.
+    #[inline(always)] // into whatever tells of requests
     fn start(&mut self, tag: u16, has_data_to_fetch: bool) -> Result<(), QueueError> {
         let descriptor = self.descriptors.copy(tag);
         let decoded = Request::decode(&descriptor, &self.plan.limits);
@@ -317,8 +326,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     #[cold]
     fn decoded_again(&mut self, descriptor: &ublksrv_io_desc) -> Result<Request, Errno> {
         let size_bytes = self.plan.size_bytes.load(Ordering::Relaxed);
-        let known = &mut self.plan.limits.geometry.size_bytes;
-        *known = size_bytes.max(*known);
+        self.plan.limits.grow(size_bytes);
         Request::decode(descriptor, &self.plan.limits)
     }
 
@@ -359,6 +367,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     }
 
     /// Calls the handler: the one place where it may panic.
+    #[inline(always)] // as often as there are calls of it
     fn enter(
         &mut self,
         tag: u16,
@@ -389,17 +398,21 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 Err(Errno::EIO)
             }
         };
-        if self.slots.is_waiting(tag) {
-            self.slots.unpark(tag);
-            self.slots.settle(tag, answer);
-            self.commit_if_settled(tag)?;
-            self.note_waiting(tag);
-            return Ok(());
-        }
-        self.commit(tag, answer)
+        if self.slots.is_waiting(tag) { self.settle(tag, answer) } else { self.commit(tag, answer) }
+    }
+
+    /// Answers the request once its operations have ended.
+    #[inline(never)]
+    fn settle(&mut self, tag: u16, answer: Result<(), Errno>) -> Result<(), QueueError> {
+        self.slots.unpark(tag);
+        self.slots.settle(tag, answer);
+        self.commit_if_settled(tag)?;
+        self.note_waiting(tag);
+        Ok(())
     }
 
     /// Answers the request if its answer is settled and it does not wait for anything.
+    #[inline(never)]
     fn commit_if_settled(&mut self, tag: u16) -> Result<(), QueueError> {
         match self.slots.answer(tag) {
             Some(answer) if !self.slots.is_waiting(tag) => self.commit(tag, answer),
@@ -408,19 +421,38 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     }
 
     /// Answers the request, which waits for nothing, and offers its slot again.
-    fn commit(&mut self, tag: u16, mut answer: Result<(), Errno>) -> Result<(), QueueError> {
-        if self.slots.place(tag) != Where::Buffer {
-            if let Where::TakenBack(has_data_to_fetch) = self.slots.place(tag) {
-                return self.begin_anew(tag, has_data_to_fetch); // nobody waits for this answer
-            }
-            if self.slots.is_unfetched(tag) {
-                // The driver takes no answer to such a write before.
-                self.slots.settle(tag, answer);
-                return self.fetch_data(tag);
-            }
-            answer = answer.and_then(|()| self.complete_data(tag));
-            self.unregister_pages(tag)?;
+    #[inline(always)] // into `enter`
+    fn commit(&mut self, tag: u16, answer: Result<(), Errno>) -> Result<(), QueueError> {
+        match self.slots.place(tag) {
+            Where::Buffer => self.answer(tag, answer),
+            place => self.commit_from(tag, place, answer),
         }
+    }
+
+    /// The same of a request whose data is not in its buffer.
+    #[inline(never)]
+    fn commit_from(
+        &mut self,
+        tag: u16,
+        place: Where,
+        answer: Result<(), Errno>,
+    ) -> Result<(), QueueError> {
+        if let Where::TakenBack(has_data_to_fetch) = place {
+            return self.begin_anew(tag, has_data_to_fetch); // nobody waits for this answer
+        }
+        if self.slots.is_unfetched(tag) {
+            // The driver takes no answer to such a write before.
+            self.slots.settle(tag, answer);
+            return self.fetch_data(tag);
+        }
+        let answer = answer.and_then(|()| self.complete_data(tag));
+        self.unregister_pages(tag)?;
+        self.answer(tag, answer)
+    }
+
+    /// Tells the driver the answer, and offers the slot again.
+    #[inline(always)] // into `commit`
+    fn answer(&mut self, tag: u16, answer: Result<(), Errno>) -> Result<(), QueueError> {
         let request = self.slots.request(tag);
         self.stats.count(&request, answer);
         let result = match answer {

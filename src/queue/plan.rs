@@ -58,7 +58,7 @@ impl<F> QueuePlan<F> {
             queue: self.queue,
             thread: self.share.thread,
             depth: self.depth,
-            max_io_bytes: self.limits.max_io_bytes,
+            max_io_bytes: self.limits.max_io_bytes(),
             data_path: self.path,
             wakers: self.calls.as_ref().map_or_else(Wakers::deaf, |calls| calls.wakers.clone()),
         }
@@ -128,7 +128,7 @@ mod tests {
             share: Share::ALL,
             depth,
             descriptor_bytes: 24,
-            limits: Limits { geometry: Geometry::new(1 << 20), max_io_bytes: 4096 },
+            limits: Limits::new(Geometry::new(1 << 20), 4096),
             size_bytes: Arc::default(),
             path: DataPath::Copy,
             batches,

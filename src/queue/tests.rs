@@ -135,7 +135,7 @@ fn made_on(sim: Sim, wish: Wish) -> House {
         share: Share::ALL,
         depth,
         descriptor_bytes: info.descriptor_bytes,
-        limits: Limits { geometry, max_io_bytes: info.max_io_bytes },
+        limits: Limits::new(geometry, info.max_io_bytes),
         size_bytes: Arc::default(),
         path,
         batches,
