@@ -43,7 +43,7 @@ const EMPTIED: u8 = 9;
 
 impl Id {
     /// Bytes from the lowest: kind, index, tag (two), zeros (four).
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn encode(self) -> u64 {
         let (kind, index, tag) = match self {
             Self::Command { tag } => (COMMAND, 0, tag),
@@ -61,7 +61,7 @@ impl Id {
     }
 
     /// `None` for what [`encode`](Self::encode) never made.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn decode(user_data: u64) -> Option<Self> {
         const TAG: u64 = 0xffff << 16;
         if user_data & !TAG == COMMAND as u64 {

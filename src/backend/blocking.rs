@@ -36,7 +36,7 @@ impl<B: Backend> Target for Blocking<B> {
 }
 
 impl<B: Backend> Handler for Blocking<B> {
-    #[inline]
+    #[inline(always)] // the queue calls it in one place
     fn start(&mut self, io: &mut Io<'_>) -> Step {
         let Request { operation, offset, len_bytes } = io.request();
         let backend = &*self.0;

@@ -3,7 +3,7 @@
 use super::input::Input;
 use crate::errno::Errno;
 use crate::geometry::Geometry;
-use crate::request::{Limits, Operation, Request};
+use crate::request::{Limits, Operation, Request, success};
 use ublkit_sys::abi::from_bytes;
 use ublkit_sys::ublk::ublksrv_io_desc;
 
@@ -33,7 +33,7 @@ pub fn decode(bytes: &[u8]) {
     let decoded = Request::decode(&descriptor, &limits);
     assert_eq!(decoded, expected(&descriptor, &limits), "{descriptor:?} on {limits:?}");
     let Ok(request) = decoded else { return };
-    assert_eq!(request.success().unsigned_abs(), request.data_bytes());
+    assert_eq!(success(request.data_bytes()).unsigned_abs(), request.data_bytes());
     assert!(request.data_bytes() <= limits.max_io_bytes());
     assert!(request.offset + request.len_bytes <= geometry.size_bytes);
 }

@@ -5,6 +5,7 @@
 //! driver takes it away. All that were answered in one turn are offered by one system call, and
 //! where the driver takes that by one command.
 
+mod answer;
 mod batch;
 mod calls;
 mod deadlines;
@@ -33,7 +34,7 @@ use crate::id::Id;
 use crate::kernel::Kernel;
 use crate::needs::Access;
 use crate::request::Request;
-use crate::ring::{Cqe, FileName, Ring, RingPlan, Slot, Sqe};
+use crate::ring::{CommitAndFetch, Cqe, FileName, Ring, RingPlan, Slot, Sqe};
 use crate::slots::{Action, Ended, Next, Slots, Where};
 use batch::Batch;
 use core::marker::PhantomData;
@@ -72,6 +73,8 @@ pub(crate) struct Queue<K: Kernel, H> {
     slots: Slots,
     descriptors: Descriptors<K::Mapping>,
     char_device: FileName,
+    /// What answers a request.
+    commit: CommitAndFetch,
     /// The target's files, as SQEs name them.
     files: Box<[FileName]>,
     /// What many slots' commands are, where each does not have its own.
@@ -129,6 +132,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let mut numbers = vec![ring.kernel().number(&plan.char_device)];
         numbers.extend(plan.needs.files.iter().map(|file| file.as_raw_fd()));
         let names = ring.fix_files(&numbers);
+        let registers = plan.path == DataPath::ZeroCopy;
+        let slot = Slot { char_device: names[0], queue: plan.queue, tag: 0, registers };
         let has_table = plan.path.is_zero_copy() && ring.make_table(plan.depth);
         // A batch's completion says more than one request, a call of other threads none.
         let only_requests = plan.needs.operations == 0 && !plan.needs.wakers && !plan.batches;
@@ -142,6 +147,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             slots,
             descriptors,
             char_device: names[0],
+            commit: CommitAndFetch::new(slot),
             files: names[1..].into(),
             batch,
             has_table,
@@ -287,10 +293,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// A slot's command has completed with a request. `false` when that cannot be.
     #[inline(always)] // into `turn`, too
     fn came(&mut self, tag: u16, has_data_to_fetch: bool) -> Result<bool, QueueError> {
-        let fetching = self.slots.end_fetching(tag);
-        if !self.slots.take(tag, self.ring.taken()) {
-            return Ok(false);
-        }
+        let Some(fetching) = self.slots.came(tag, self.ring.taken()) else { return Ok(false) };
         match fetching {
             None if has_data_to_fetch && self.room.is_short() => self.start_if_worth_it(tag),
             None => self.start(tag, has_data_to_fetch),
@@ -398,84 +401,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 Err(Errno::EIO)
             }
         };
-        if self.slots.is_waiting(tag) { self.settle(tag, answer) } else { self.commit(tag, answer) }
-    }
-
-    /// Answers the request once its operations have ended.
-    #[inline(never)]
-    fn settle(&mut self, tag: u16, answer: Result<(), Errno>) -> Result<(), QueueError> {
-        self.slots.unpark(tag);
-        self.slots.settle(tag, answer);
-        self.commit_if_settled(tag)?;
-        self.note_waiting(tag);
-        Ok(())
-    }
-
-    /// Answers the request if its answer is settled and it does not wait for anything.
-    #[inline(never)]
-    fn commit_if_settled(&mut self, tag: u16) -> Result<(), QueueError> {
-        match self.slots.answer(tag) {
-            Some(answer) if !self.slots.is_waiting(tag) => self.commit(tag, answer),
-            _ => Ok(()),
+        match self.slots.done(tag) {
+            Some(asked) => self.answer(tag, asked, answer),
+            None => self.settle(tag, answer),
         }
-    }
-
-    /// Answers the request, which waits for nothing, and offers its slot again.
-    #[inline(always)] // into `enter`
-    fn commit(&mut self, tag: u16, answer: Result<(), Errno>) -> Result<(), QueueError> {
-        match self.slots.place(tag) {
-            Where::Buffer => self.answer(tag, answer),
-            place => self.commit_from(tag, place, answer),
-        }
-    }
-
-    /// The same of a request whose data is not in its buffer.
-    #[inline(never)]
-    fn commit_from(
-        &mut self,
-        tag: u16,
-        place: Where,
-        answer: Result<(), Errno>,
-    ) -> Result<(), QueueError> {
-        if let Where::TakenBack(has_data_to_fetch) = place {
-            return self.begin_anew(tag, has_data_to_fetch); // nobody waits for this answer
-        }
-        if self.slots.is_unfetched(tag) {
-            // The driver takes no answer to such a write before.
-            self.slots.settle(tag, answer);
-            return self.fetch_data(tag);
-        }
-        let answer = answer.and_then(|()| self.complete_data(tag));
-        self.unregister_pages(tag)?;
-        self.answer(tag, answer)
-    }
-
-    /// Tells the driver the answer, and offers the slot again.
-    #[inline(always)] // into `commit`
-    fn answer(&mut self, tag: u16, answer: Result<(), Errno>) -> Result<(), QueueError> {
-        let request = self.slots.request(tag);
-        self.stats.count(&request, answer);
-        let result = match answer {
-            Ok(()) => request.success(),
-            Err(errno) => -errno.number(),
-        };
-        self.offer(tag, Some(result))
-    }
-
-    /// Offers a slot to the driver, with the result of its request if it has had one.
-    #[inline(always)] // also in `commit`, which is the way of every request
-    fn offer(&mut self, tag: u16, result: Option<i32>) -> Result<(), QueueError> {
-        if let Some(batch) = &mut self.batch {
-            let buffer = self.slots.lend(tag, batch.open());
-            batch.add(tag, result.unwrap_or(0), buffer);
-            return Ok(());
-        }
-        let buffer = self.slots.lend(tag, self.ring.submissions().number());
-        let id = Id::Command { tag }.encode();
-        let command = match result {
-            None => Sqe::fetch(self.name(tag), buffer, id),
-            Some(result) => Sqe::commit_and_fetch(self.name(tag), result, buffer, id),
-        };
-        Ok(self.ring.submissions().push(command)?)
     }
 }

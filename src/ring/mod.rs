@@ -19,7 +19,7 @@ pub use error::RingError;
 pub(crate) use provided::Provided;
 pub(crate) use queues::{Cqe, Entry, SubmissionQueue};
 pub(crate) use setup::RingPlan;
-pub(crate) use sqe::{Address, Data, Elements, FileName, Slot, Sqe, Sqe128};
+pub(crate) use sqe::{Address, CommitAndFetch, Data, Elements, FileName, Slot, Sqe, Sqe128};
 #[cfg(test)]
 pub(crate) use tests::{Played, fake_submissions};
 

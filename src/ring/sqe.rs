@@ -90,6 +90,26 @@ pub(crate) struct Elements {
 #[repr(transparent)]
 pub(crate) struct Sqe(io_uring_sqe);
 
+/// What answers requests of a queue, and offers their slots again: made once, but for what differs
+/// from slot to slot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CommitAndFetch(Sqe);
+
+impl CommitAndFetch {
+    /// Of the queue of such a slot.
+    pub(crate) fn new(slot: Slot) -> Self {
+        Self(Sqe::io_command(UBLK_U_IO_COMMIT_AND_FETCH_REQ, slot, 0, Address::NONE, 0))
+    }
+
+    /// Answers a slot's request with a result.
+    #[inline(always)]
+    pub(crate) fn of(&self, slot: Slot, result: i32, buffer: Address, id: u64) -> Sqe {
+        let mut sqe = self.0.about(slot, result, buffer);
+        sqe.0.user_data = id;
+        sqe
+    }
+}
+
 impl Sqe {
     #[inline]
     fn new(opcode: u8, user_data: u64) -> Self {
@@ -112,12 +132,6 @@ impl Sqe {
     #[inline]
     pub(crate) fn fetch(slot: Slot, buffer: Address, id: u64) -> Self {
         Self::io_command(UBLK_U_IO_FETCH_REQ, slot, 0, buffer, id)
-    }
-
-    /// Answers the slot's request and offers the slot again.
-    #[inline]
-    pub(crate) fn commit_and_fetch(slot: Slot, result: i32, buffer: Address, id: u64) -> Self {
-        Self::io_command(UBLK_U_IO_COMMIT_AND_FETCH_REQ, slot, result, buffer, id)
     }
 
     /// Offers slots of a queue to the driver for the first time.
@@ -181,20 +195,26 @@ impl Sqe {
 
     #[inline]
     fn io_command(op: u32, slot: Slot, result: i32, buffer: Address, id: u64) -> Self {
-        let Slot { char_device, queue, tag, registers } = slot;
-        let mut sqe = Self::new(IORING_OP_URING_CMD, id).on(char_device);
+        let mut sqe = Self::new(IORING_OP_URING_CMD, id).on(slot.char_device);
         sqe.0.off = u64::from(op); // cmd_op; the upper half must be 0
+        sqe.about(slot, result, buffer)
+    }
+
+    /// Which slot it is about, and what is said of it.
+    #[inline(always)]
+    fn about(mut self, slot: Slot, result: i32, buffer: Address) -> Self {
+        let Slot { queue, tag, registers, .. } = slot;
         if registers {
             let place = ublk_auto_buf_reg {
                 index: tag,
                 flags: UBLK_AUTO_BUF_REG_FALLBACK,
                 ..ublk_auto_buf_reg::default()
             };
-            sqe.0.addr = place.to_sqe_addr();
+            self.0.addr = place.to_sqe_addr();
         }
         let command = ublksrv_io_cmd { q_id: queue, tag, result, addr: buffer.get() };
-        sqe.0.cmd = words(&command);
-        sqe
+        self.0.cmd = words(&command);
+        self
     }
 
     /// Reads `data` from a file, from `offset` on.
@@ -303,6 +323,7 @@ impl Sqe128 {
 }
 
 /// A payload as the words of an SQE's end.
+#[inline(always)]
 fn words<T: Abi, const N: usize>(payload: &T) -> [u64; N] {
     const { assert!(size_of::<T>() == N * 8, "the payload fills its words") };
     let bytes = as_bytes(payload);

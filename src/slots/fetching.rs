@@ -14,7 +14,9 @@ impl Slots {
         cookie: u8,
         command: u64,
     ) -> Address {
-        let slot = self.slot(tag);
+        let waste = self.waste();
+        let Self { slots, regions, .. } = self;
+        let slot = &mut slots[usize::from(tag)];
         assert!(slot.data == Where::Kernel, "the data is to be asked for");
         slot.data = match place {
             _ if slot.answer.is_some() => Where::Waste,
@@ -22,10 +24,9 @@ impl Slots {
             None => Where::Buffer,
         };
         slot.fetching = Some(cookie);
-        let is_wanted = slot.data != Where::Waste;
-        let address = if is_wanted { self.address(tag) } else { self.waste() };
-        self.hand_over(tag, command);
-        address
+        let is_first = slot.hand_over(command);
+        debug_assert!(!is_first, "it has a request");
+        if slot.data == Where::Waste { waste } else { slot.address(regions) }
     }
 
     /// Whether the slot's command is to bring a write's data.

@@ -83,6 +83,33 @@ struct Slot {
     parked: Option<u8>,
 }
 
+impl Slot {
+    /// Its command will have that number. Whether it is the first one.
+    #[inline(always)]
+    fn hand_over(&mut self, command: u64) -> bool {
+        assert!(matches!(self.state, State::New | State::Server) && self.waits == 0);
+        let is_first = self.state == State::New;
+        (self.state, self.command) = (State::Kernel, command);
+        is_first
+    }
+
+    /// Where its data is, for the kernel.
+    #[inline(always)]
+    fn address(&self, regions: &[Arc<Region>]) -> Address {
+        let place = match self.data {
+            Where::Region(region, offset) => {
+                regions[usize::from(region)].at(offset, self.data_bytes as usize)
+            }
+            _ => self.buffer,
+        };
+        // SAFETY: the slot's buffer (`Slots::new`), or inside a region; both are unmapped only when
+        // nothing is lent. References to buffers are made in `Slots::data` alone, not while the
+        // kernel has the slot; that ends with the command's completion (`came`, `gone`). To regions
+        // there are none but to atomics.
+        unsafe { Address::new(place) }
+    }
+}
+
 /// A queue's slots and their buffers.
 ///
 /// The invariant that makes the buffers sound: the kernel may use a slot's buffer only while the
@@ -186,12 +213,12 @@ impl Slots {
         usize::from(tag) < self.slots.len()
     }
 
-    #[inline]
+    #[inline(always)]
     fn get(&self, tag: u16) -> &Slot {
         &self.slots[usize::from(tag)]
     }
 
-    #[inline]
+    #[inline(always)]
     fn slot(&mut self, tag: u16) -> &mut Slot {
         &mut self.slots[usize::from(tag)]
     }
@@ -202,37 +229,12 @@ impl Slots {
     /// # Panics
     ///
     /// When the kernel has it already, or an operation is under way: a defect of the queue.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lend(&mut self, tag: u16, command: u64) -> Address {
-        self.hand_over(tag, command);
-        self.slot(tag).answer = None; // the next request has its own, also if nobody looks at it
-        if self.lends { self.address(tag) } else { Address::NONE }
-    }
-
-    #[inline]
-    fn hand_over(&mut self, tag: u16, command: u64) {
-        let slot = self.slot(tag);
-        assert!(matches!(slot.state, State::New | State::Server) && slot.waits == 0);
-        let is_new = slot.state == State::New;
-        (slot.state, slot.command) = (State::Kernel, command);
-        self.live += u16::from(is_new);
-    }
-
-    /// Where the data is, for the kernel.
-    #[inline]
-    fn address(&self, tag: u16) -> Address {
-        let slot = self.get(tag);
-        let place = match slot.data {
-            Where::Region(region, offset) => {
-                self.regions[usize::from(region)].at(offset, slot.data_bytes as usize)
-            }
-            _ => slot.buffer,
-        };
-        // SAFETY: the slot's buffer (`new`), or inside a region; both are unmapped only when
-        // nothing is lent. References to buffers are made in `data` alone, not while the
-        // kernel has the slot; that ends with the command's completion (`take`, `gone`). To regions
-        // there are none but to atomics.
-        unsafe { Address::new(place) }
+        let slot = &mut self.slots[usize::from(tag)];
+        self.live += u16::from(slot.hand_over(command));
+        slot.answer = None; // the next request has its own, also if nobody looks at it
+        if self.lends { slot.address(&self.regions) } else { Address::NONE }
     }
 
     /// Where data goes that nobody wants, for the kernel.
@@ -263,7 +265,20 @@ impl Slots {
     }
 
     /// The slot's command completed with a request: the server owns the slot again. The kernel has
-    /// `taken` so many commands; `false` when the slot's is not among them, so that this cannot be.
+    /// `taken` so many commands; `None` when the slot's is not among them, so that this cannot be.
+    /// Answers the number of the handler who waits, where the command was to bring a write's data.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) fn came(&mut self, tag: u16, taken: u64) -> Option<Option<u8>> {
+        let slot = self.slot(tag);
+        let is_taken = slot.state == State::Kernel && slot.command < taken;
+        is_taken.then(|| {
+            slot.state = State::Server;
+            slot.fetching.take()
+        })
+    }
+
+    /// The same of a command that fetches nothing; `false` when it cannot be.
     #[must_use]
     #[inline]
     pub(crate) fn take(&mut self, tag: u16, taken: u64) -> bool {
@@ -314,6 +329,23 @@ impl Slots {
     #[inline]
     pub(crate) fn request(&self, tag: u16) -> Request {
         self.get(tag).request
+    }
+
+    /// What the server is asked, and for how much data.
+    #[inline(always)]
+    pub(crate) fn asked(&self, tag: u16) -> (Asked, u32) {
+        let slot = self.get(tag);
+        (slot.request.operation, slot.data_bytes)
+    }
+
+    /// What was [asked](Self::asked), if that can be answered as it is: it waits for nothing, and
+    /// its data is in the slot's buffer.
+    #[inline(always)]
+    pub(crate) fn done(&self, tag: u16) -> Option<(Asked, u32)> {
+        let slot = self.get(tag);
+        let waits = slot.waits > 0 || slot.fetching.is_some();
+        let is_done = !waits && slot.data == Where::Buffer;
+        is_done.then_some((slot.request.operation, slot.data_bytes))
     }
 
     /// Whether the request waits: for operations, for a write's data, or for a waker.

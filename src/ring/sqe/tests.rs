@@ -11,7 +11,7 @@ fn a_commit_has_its_fields_and_zeros() {
     let buffer = Address(0x1122_3344_5566_7788);
     let slot =
         Slot { char_device: FileName::Fixed(3), queue: 0x0102, tag: 0x0304, registers: false };
-    let sqe = Sqe::commit_and_fetch(slot, -5, buffer, 0xabcd);
+    let sqe = CommitAndFetch::new(Slot { tag: 9, ..slot }).of(slot, -5, buffer, 0xabcd);
     let mut expected = [0_u8; 64];
     expected[0] = 46; // IORING_OP_URING_CMD
     expected[1] = 1; // IOSQE_FIXED_FILE
