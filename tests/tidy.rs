@@ -127,6 +127,19 @@ fn every_module_is_on_the_map() {
     none("not in docs/architecture.md", &missing);
 }
 
+/// cargo runs tests in the order of their names, up to the first that fails.
+#[test]
+fn what_needs_a_kernel_is_tested_last() {
+    let needs_a_kernel = "name = \"works\"\npath = \"tests/real/main.rs\"";
+    assert!(read("Cargo.toml").contains(needs_a_kernel), "it has another name");
+    let tests = fs::read_dir(root().join("tests")).expect("a folder").flatten();
+    let tests = tests.map(|entry| entry.path());
+    let programs = tests.filter(|path| path.is_file() || path.join("main.rs").exists());
+    let names = programs.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
+    let later: Vec<String> = names.filter(|name| name.as_str() >= "works").collect();
+    none("not run where no kernel is", &later);
+}
+
 #[test]
 fn links_of_the_documents_lead_somewhere() {
     let mut broken = Vec::new();

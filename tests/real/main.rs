@@ -4,7 +4,7 @@
 //! and reads the verdicts; where the machine itself has ublk and root, it uses that. Inside, it
 //! runs the cases, in a process of their own.
 //!
-//! `cargo test --test real -- [--full] [--kernel KERNEL]… [--seed N]… [CASE…]`, where KERNEL is a
+//! `cargo test --test works -- [--full] [--kernel KERNEL]… [--seed N]… [CASE…]`, where KERNEL is a
 //! release such as `6.12` or `6.18.5`, or `newest`, `every` or `native`
 
 #![allow(unreachable_pub, reason = "a program: nobody else sees it")]

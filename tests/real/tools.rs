@@ -202,7 +202,9 @@ fn bounded(program: &str, words: &[&str]) -> bool {
 pub fn show_stacks() {
     for pid in names("/proc").iter().filter(|name| name.parse::<u32>().is_ok()) {
         let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if !["ublkit", "fio", "real", "mount", "umount", "mkfs"].iter().any(|n| command.contains(n))
+        if !["ublkit", "fio", "works", "mount", "umount", "mkfs"]
+            .iter()
+            .any(|n| command.contains(n))
         {
             continue;
         }
