@@ -216,6 +216,7 @@ impl Handler for Files {
                 Step::Pending
             }
             Whim::WaitForNothing => Step::Pending,
+            Whim::Forget => Step::Done(Ok(())),
         }
     }
 

@@ -30,6 +30,8 @@ pub enum Whim {
     LookUnderWay,
     /// Waits for nothing.
     WaitForNothing,
+    /// Says that it has served.
+    Forget,
 }
 
 /// All of them, serving the most often.
@@ -146,6 +148,7 @@ impl Handler for Moods {
                 panic!("a whim")
             }
             Whim::WaitForNothing => Step::Pending,
+            Whim::Forget => Step::Done(Ok(())),
         }
     }
 
@@ -194,6 +197,15 @@ pub struct House {
 pub enum Store {
     Memory(Whimsical),
     File(FileDisk),
+}
+
+impl Store {
+    pub fn read(&self, offset: u64, data: &mut [u8]) {
+        match self {
+            Self::Memory(Whimsical { memory, .. }) => memory.read(offset, data).unwrap(),
+            Self::File(file) => file.read(offset, data),
+        }
+    }
 }
 
 impl fmt::Debug for House {
@@ -247,6 +259,14 @@ impl House {
     pub fn target(&self) -> Whimsical {
         let memory = Memory::new(self.geometry).unwrap();
         Whimsical { memory, access: self.access, whims: self.whims, told: None }
+    }
+
+    /// What becomes of clients' first requests on a queue, where one thread serves it. The very
+    /// first one of the first queue looks for partitions.
+    pub fn whims_of(&self, queue: u16, requests: usize) -> Vec<Whim> {
+        let first = usize::from(queue.max(1)) + 1;
+        let whims = (first..first + requests).map(|next| self.whims[next % self.whims.len()]);
+        whims.collect()
     }
 
     /// Memory, or a file where operations are to move the data.

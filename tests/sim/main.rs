@@ -16,6 +16,7 @@ mod failures;
 mod file_disk;
 mod files;
 mod house;
+mod judge;
 mod meters;
 mod properties;
 mod recovery;

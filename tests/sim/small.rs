@@ -6,6 +6,7 @@
 //! schedules that have come to the same state, one goes on.
 
 use crate::house::{House, Whim};
+use crate::judge::{self, Outcome, SECTOR};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -90,10 +91,11 @@ fn schedule(
     let process = sim.process(true);
     let (told_live, live) = channel();
     let go = Arc::new(sim.task().event().unwrap());
-    let (told, own) = (Arc::clone(&go), *house);
+    let (store, told, own) = (house.store(), Arc::clone(&go), *house);
+    let served = store.clone();
     let serve = move |kernel: Task| {
         let waits = kernel.clone();
-        let server = own.serve(kernel).unwrap();
+        let server = own.serve_store(kernel, &served).unwrap();
         told_live.send(server.id()).unwrap();
         waits.wait(&told, None);
         drop(told);
@@ -123,19 +125,26 @@ fn schedule(
     assert!(process.join(&mut thread, Duration::from_secs(600)), "{:?}", sim.failure());
     drop((process, go));
     let answer = |number| sim.answer(number).expect("P17: every request is answered");
-    let outcome = numbers.into_iter().map(answer).map(|answer| said(&answer)).collect();
+    let answers: Vec<Answer> = numbers.into_iter().map(answer).collect();
+    let mut disk = [[0; SECTOR]; 8];
+    store.read(0, disk.as_flattened_mut());
+    let ended = event != Event::Quiet;
+    let judged = Outcome { house, asks, answers: &answers, ended, disk: &disk }.judge();
     if event == Event::Kill {
         assert_eq!(sim.failure(), None);
         assert_eq!(sim.mistakes(), Vec::<String>::new());
     } else {
         sim.assert_clean();
     }
-    Played { outcome, state, choices: sim.into_choices() }
+    let outcome = answers.iter().map(said).collect();
+    Played { outcome, judged, state, choices: sim.into_choices() }
 }
 
 /// What came of a schedule.
 struct Played {
     outcome: Vec<String>,
+    /// What is wrong with it.
+    judged: Result<(), String>,
     /// When all was answered.
     state: u64,
     choices: Choices,
@@ -148,6 +157,7 @@ fn every(what: &str, house: &House, asks: &[(u16, Ask)], event: Event, which: Wh
     let mut outcomes = BTreeSet::new();
     let schedules = every_state(which.deviations(), u64::MAX, |choices| {
         let played = schedule(house, asks, event, which == Which::InTurn, choices);
+        assert_eq!(played.judged, Ok(()), "{what}, {event:?}");
         outcomes.insert(played.outcome);
         played.choices
     });
@@ -162,7 +172,6 @@ fn every(what: &str, house: &House, asks: &[(u16, Ask)], event: Event, which: Wh
     println!(
         "{what}: {tried}: {count} schedules, {states} states, {differ} outcomes, {seconds:.1} s"
     );
-    assert!(outcomes.iter().flatten().all(|said| said != "torn"), "{outcomes:?}");
     outcomes.len()
 }
 
@@ -170,8 +179,7 @@ fn every(what: &str, house: &House, asks: &[(u16, Ask)], event: Event, which: Wh
 fn said(answer: &Answer) -> String {
     match answer {
         Ok(data) if data.is_empty() => "done".into(),
-        Ok(data) if data.iter().all(|byte| *byte == data[0]) => format!("found {}", data[0]),
-        Ok(_) => "torn".into(),
+        Ok(data) => format!("found {:?}", judge::stamp(data)),
         Err(errno) => errno.to_string(),
     }
 }
@@ -252,7 +260,7 @@ fn a_wait_at_every_point() {
 /// More requests than tags, on kernels old and new.
 #[test]
 fn more_requests_than_tags() {
-    let asks = [(0, write(1, 1)), (0, write(2, 1)), (0, write(1, 2)), (0, read(1)), (0, read(2))];
+    let asks = [(0, write(1, 1)), (0, write(2, 3)), (0, write(1, 2)), (0, read(1)), (0, read(2))];
     for profile in [Profile::OLDEST, Profile::NEWEST] {
         for event in EVENTS {
             let house = House { profile, ..small(&[Whim::Serve]) };
@@ -288,6 +296,23 @@ fn two_requests_in_every_way() {
     let asks = [(0, write(1, 1)), (0, read(1))];
     for event in EVENTS {
         every("two requests", &house, &asks, event, Which::InTurn);
+    }
+}
+
+/// A write that was answered with success and is not there is noticed, whatever else happens.
+#[test]
+fn a_forgotten_write_is_noticed() {
+    let house = House { queues: 1, ..small(&[Whim::Forget]) };
+    for event in EVENTS {
+        let mut noticed = 0;
+        every_state(u32::MAX, u64::MAX, |choices| {
+            let played = schedule(&house, &one_request(), event, true, choices);
+            let succeeded = played.outcome == ["done"];
+            assert_eq!(played.judged.is_err(), succeeded, "{event:?}: {:?}", played.judged);
+            noticed += u32::from(succeeded);
+            played.choices
+        });
+        assert!(noticed > 0, "{event:?}");
     }
 }
 
