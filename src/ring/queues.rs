@@ -114,6 +114,7 @@ mod tests {
         word(memory, CQ_TAIL).store(tail.wrapping_add(1), Ordering::Release);
     }
 
+    /// P69: indices are compared as what they are, which wraps.
     #[test]
     fn completions_come_in_order_across_the_wrap() {
         let memory = indices();

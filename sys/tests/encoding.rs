@@ -78,6 +78,7 @@ const QUEUES: [u16; 7] = [0, 1, 2, 63, 2048, 4094, 4095];
 const TAGS: [u16; 10] = [0, 1, 63, 64, 65, 127, 128, 4095, 4096, 65535];
 const BYTES: [u32; 8] = [0, 1, 511, 512, 4096, 1 << 20, (1 << 25) - 512, (1 << 25) - 1];
 
+/// P9: they are added, not or-ed.
 #[test]
 fn user_copy_offsets_are_sums_and_all_different() {
     let mut seen = HashSet::new();

@@ -70,8 +70,8 @@ pub fn load(requests: u64) -> Load {
 proptest! {
     #![proptest_config(cases())]
 
-    /// P11 to P13, P17 to P28, P32, P33, P41, P42, P69 to P72, P75, P79: whatever the kernel does,
-    /// clients read what was written, every request is answered once, no command is refused.
+    /// P10 to P13, P15, P17 to P28, P32, P33, P41, P42, P69 to P72, P75, P79: whatever the kernel
+    /// does, clients read what was written, every request is answered once, no command is refused.
     #[test]
     fn clients_read_what_was_written(house in houses(), seed: u64) {
         let sim = house.sim(Choices::seed(seed));
