@@ -11,9 +11,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
-use ublkit::Errno;
 use ublkit::kernel::Kernel;
 use ublkit::sim::{Answer, Ask, Choices, Profile, Schedules, Task, every_schedule, every_state};
+use ublkit::{DataPath, Errno};
 
 /// Which schedules of a world are tried. `UBLKIT_SIM_DEVIATIONS` asks for more: for so many
 /// deviations, or, if it is `all`, for whatever is left out here (`tests/sim/every-schedule`).
@@ -273,6 +273,14 @@ fn more_requests_than_tags() {
 const FATES: [&[Whim]; 4] =
     [&[Whim::Serve], &[Whim::Fail(Errno::ENOSPC)], &[Whim::Panic], &[Whim::Delay(1)]];
 
+/// The same of all but the first.
+const LATER_FATES: [&[Whim]; 4] = [
+    &[Whim::Serve],
+    &[Whim::Fail(Errno::ENOSPC), Whim::Serve],
+    &[Whim::Panic, Whim::Serve],
+    &[Whim::Delay(1), Whim::Serve],
+];
+
 fn one_request() -> Vec<(u16, Ask)> {
     vec![(0, write(1, 1))]
 }
@@ -289,7 +297,27 @@ fn one_request_in_every_way() {
     }
 }
 
-/// The same of two requests for one sector.
+/// The same on the other data paths, and on the oldest kernel, where a disk is live only when it
+/// was read once: that is served.
+#[test]
+fn one_request_on_other_paths() {
+    const PLACES: [(Profile, DataPath); 3] = [
+        (Profile::NEWEST, DataPath::GetData),
+        (Profile::NEWEST, DataPath::UserCopy),
+        (Profile::OLDEST, DataPath::Copy),
+    ];
+    for (profile, path) in PLACES {
+        for whims in LATER_FATES {
+            for event in EVENTS {
+                let house = House { profile, path, queues: 1, ..small(whims) };
+                let what = format!("one request, {path} on {profile}, {whims:?}");
+                every(&what, &house, &one_request(), event, Which::InTurn);
+            }
+        }
+    }
+}
+
+/// Of two requests for one sector.
 #[test]
 fn two_requests_in_every_way() {
     let house = House { queues: 1, ..small(&[Whim::Serve]) };
