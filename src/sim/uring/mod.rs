@@ -12,7 +12,7 @@ pub(super) use issue::{FileCommand, Issuer, Outcome};
 
 use super::merge::and_then;
 use super::user::Pages;
-use super::world::{Chore, FileId, Kind, Named, World};
+use super::world::{Audit, Chore, FileId, Kind, Named, World};
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 use operate::Operation;
@@ -104,18 +104,19 @@ impl Ring {
         self.cq_tail.wrapping_sub(self.indices.word(CQ_HEAD).load(Ordering::Acquire))
     }
 
-    /// Posts a completion, or keeps it where there is no room.
-    pub(super) fn post(&mut self, cqe: io_uring_cqe) {
+    /// Posts a completion, or keeps it where there is no room. Whether there was.
+    fn post(&mut self, cqe: io_uring_cqe) -> bool {
         self.brought = and_then(self.brought, (cqe.user_data, cqe.res, cqe.flags));
         if !self.overflow.is_empty() || self.ready() >= self.cq_entries {
             self.overflow.push_back(cqe);
             self.indices.word(SQ_FLAGS).fetch_or(IORING_SQ_CQ_OVERFLOW, Ordering::Release);
-            return;
+            return false;
         }
         let index = (self.cq_tail & (self.cq_entries - 1)) as usize;
         self.indices.store(CQES + index * size_of::<io_uring_cqe>(), cqe);
         self.cq_tail = self.cq_tail.wrapping_add(1);
         self.indices.word(CQ_TAIL).store(self.cq_tail, Ordering::Release);
+        true
     }
 
     /// Moves what found no room into the queue, as far as there is room now.
@@ -172,8 +173,11 @@ impl World {
 
     pub(super) fn post(&mut self, id: FileId, cqe: io_uring_cqe) {
         let cqe = self.maybe_lie(cqe);
-        if let Some(ring) = self.ring(id) {
-            ring.post(cqe);
+        let had_room = self.ring(id).is_none_or(|ring| ring.post(cqe));
+        // A program that believes a lie may ask for more than there is room for.
+        if !had_room && self.audit.lies == 0 {
+            let line = format!("ring {id}: a full CQ, and {:#x} is to come", cqe.user_data);
+            Audit::note(&mut self.audit.mistakes, line);
         }
     }
 
@@ -278,5 +282,26 @@ impl World {
         for held in ring.fixed.into_iter().flatten().flatten().chain(polled) {
             self.let_go_named(held);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ring::{Ring, RingPlan, Sqe};
+    use crate::sim::{Choices, Faults, Profile, Sim, Task};
+
+    #[test]
+    fn a_cqe_without_room_is_a_mistake() {
+        let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
+        let plan = RingPlan { submissions: 2, completions: 2, one_task: true, tells: false };
+        let mut ring = Ring::<Task, Sqe>::new(sim.task(), plan).unwrap();
+        let mut complete_two = || {
+            for id in 0..2 {
+                ring.submissions().push(Sqe::cancel(9, id)).unwrap(); // there is nothing to cancel
+            }
+            ring.submit().unwrap();
+            sim.mistakes().len()
+        };
+        assert_eq!((complete_two(), complete_two()), (0, 2));
     }
 }
