@@ -20,8 +20,8 @@ use provided::Group;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use ublkit_sys::io_uring::{
-    IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_TASKRUN_FLAG, IORING_SQ_CQ_OVERFLOW,
-    IORING_SQ_TASKRUN, io_uring_cqe,
+    IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_TASKRUN_FLAG,
+    IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN, io_uring_cqe,
 };
 
 /// Where things lie in the shared page: not where a real kernel has them, for nobody may know.
@@ -172,7 +172,7 @@ impl World {
     }
 
     pub(super) fn post(&mut self, id: FileId, cqe: io_uring_cqe) {
-        let cqe = self.maybe_lie(cqe);
+        let cqe = self.maybe_lie(id, cqe);
         let had_room = self.ring(id).is_none_or(|ring| ring.post(cqe));
         // A program that believes a lie may ask for more than there is room for.
         if !had_room && self.audit.lies == 0 {
@@ -181,14 +181,18 @@ impl World {
         }
     }
 
-    /// Now and then, where that is asked for, a completion says something else.
-    fn maybe_lie(&mut self, mut cqe: io_uring_cqe) -> io_uring_cqe {
+    /// Now and then, where that is asked for, a completion says something else. Its flags mean
+    /// something where buffers are provided.
+    fn maybe_lie(&mut self, id: FileId, mut cqe: io_uring_cqe) -> io_uring_cqe {
         if self.choices.chance(self.faults.lies.into(), 256) {
             self.audit.lies += 1;
-            match self.choices.below(3) {
+            let has_flags = self.ring(id).is_some_and(|ring| !ring.groups.is_empty());
+            match self.choices.below(if has_flags { 5 } else { 3 }) {
                 0 => cqe.user_data = self.choices.word(),
                 1 => cqe.user_data ^= 1 << self.choices.below(64),
-                _ => cqe.res = [1, 2, -1, -22, -19, i32::MIN, i32::MAX, 0][self.choices.below(8)],
+                2 => cqe.res = [1, 2, -1, -22, -19, i32::MIN, i32::MAX, 0][self.choices.below(8)],
+                3 => cqe.flags ^= IORING_CQE_F_MORE,
+                _ => cqe.flags ^= 1 << self.choices.below(32), // half of them number the buffer
             }
         }
         cqe
