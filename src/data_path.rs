@@ -104,7 +104,10 @@ impl DataPath {
             return Ok(first.copied().unwrap_or(Self::Copy));
         };
         if !path.suits(access) {
-            return Err(format!("{path} cannot be: this backend wants the data in its own memory"));
+            return Err(format!(
+                "{path} cannot be: this backend wants the data in its own memory; choose another \
+                 path, or let ublkit choose"
+            ));
         }
         let lacking = path.features() - offered;
         if !lacking.is_empty() {
@@ -126,8 +129,13 @@ impl DataPath {
     ) -> Result<bool, String> {
         let (can, fits) = (offered.contains(Features::BATCH_IO), self != Self::GetData);
         match wanted {
-            Some(true) if !fits => Err(format!("batches cannot be: {self} has a command of each")),
-            Some(true) if depth < 2 => Err("batches cannot be: the queue has one slot".into()),
+            Some(true) if !fits => Err(format!(
+                "batches cannot be: {self} has a command for the data of each request; choose \
+                 another path"
+            )),
+            Some(true) if depth < 2 => {
+                Err("batches cannot be: the queue has one slot; choose a depth of 2 or more".into())
+            }
             Some(true) if !can => {
                 Err("batches cannot be: this kernel's driver lacks BATCH_IO; see \
                  'ublkit features', or let ublkit choose"

@@ -54,6 +54,7 @@ errnos! {
     EEXIST "exists already";
     ENODEV "no such device";
     ENOTDIR "not a directory";
+    EISDIR "a directory";
     EINVAL "invalid argument";
     ENFILE "too many open files in the system";
     ENOBUFS "no room for what was to be told";

@@ -136,25 +136,30 @@ impl Error {
                 Errno::EACCES | Errno::EPERM => {
                     Some("run as root, or let udev give you the control device")
                 }
-                _ => None,
+                Errno::EMFILE | Errno::ENFILE => Some(MANY_FILES),
+                _ => Some(SEE_LOG),
             },
             Self::Open { errno, .. } => match *errno {
                 Errno::ENOENT => Some("is /dev a devtmpfs, or does udev make the node?"),
                 Errno::EACCES | Errno::EPERM => Some("run as root, or as the device's owner"),
                 Errno::EBUSY => Some("another server has it open"),
-                _ => None,
+                Errno::EMFILE | Errno::ENFILE => Some(MANY_FILES),
+                _ => Some(SEE_LOG),
             },
             Self::File { errno, .. } => match *errno {
-                Errno::ENOENT => Some("with '--size' it is made"),
+                Errno::ENOENT => Some("with '--size' it is made, in a folder that is there"),
                 Errno::EACCES | Errno::EPERM | Errno::EROFS => {
                     Some("run as its owner, or serve it with '--read-only'")
                 }
                 Errno::EBUSY => Some("it is mounted, or another program has it for itself"),
                 Errno::EINVAL => Some("its file system cannot do '--direct'"),
-                _ => None,
+                Errno::EISDIR => Some("give a file, or another disk"),
+                Errno::ENOSPC | Errno::EFBIG => Some("choose a smaller size, or another place"),
+                Errno::EMFILE | Errno::ENFILE => Some(MANY_FILES),
+                _ => Some(SEE_LOG),
             },
             Self::Command { command, errno, why, .. } => {
-                why.or_else(|| command_remedy(command, *errno))
+                Some(why.unwrap_or_else(|| command_remedy(command, *errno)))
             }
             Self::Timeout { what: "ADD_DEV", .. } => {
                 Some("kernels 6.18.4, 6.18.5 and some 6.17 crash here: look at dmesg and update")
@@ -163,18 +168,17 @@ impl Error {
                 "something still holds the device: an open or mounted /dev/ublkb, or a server that \
                  does not end; it goes once they do",
             ),
-            Self::Timeout { .. } => Some("the kernel's log (dmesg) may say why"),
+            Self::Timeout { .. } | Self::Impossible(_) => Some(SEE_LOG),
             Self::Thread(_) => Some("raise the limit on processes (ulimit -u) or use fewer queues"),
-            Self::Impossible(_) => Some("the kernel's log (dmesg) may say why"),
             Self::Refused(_) | Self::Ring(_) | Self::Queue { .. } | Self::Undo { .. } => None,
         }
     }
 }
 
-fn command_remedy(command: &str, errno: Errno) -> Option<&'static str> {
-    Some(match (command, errno) {
+fn command_remedy(command: &str, errno: Errno) -> &'static str {
+    match (command, errno) {
         (_, Errno::EPERM) => "run as root: this needs CAP_SYS_ADMIN in the first user namespace",
-        ("GET_DEV_INFO", Errno::EACCES | Errno::ENOENT) => {
+        ("GET_DEV_INFO" | "GET_DEV_INFO2", Errno::EACCES | Errno::ENOENT) => {
             "the device's node is not its maker's: udev has to see to that (docs/udev); root can \
              delete the device"
         }
@@ -185,19 +189,29 @@ fn command_remedy(command: &str, errno: Errno) -> Option<&'static str> {
             "too many devices of ordinary users: see /sys/module/ublk_drv/parameters/ublks_max"
         }
         ("ADD_DEV", Errno::EINVAL) => {
-            "the driver did not like the queues, the depth or the features"
+            "the driver did not like the queues, the depth or the features: choose fewer; see \
+             'ublkit features'"
         }
-        ("SET_PARAMS", Errno::EINVAL) => "the driver did not like the sizes or limits of the disk",
+        ("SET_PARAMS", Errno::EINVAL) => {
+            "the driver did not like the sizes or limits of the disk: choose others, or a newer \
+             kernel"
+        }
         ("START_DEV" | "END_USER_RECOVERY", Errno::EINVAL) => {
             "in a PID namespace (a container) kernels 6.16 and 6.17 do not know their server: \
              serve outside of it, or boot 6.18 or newer; 'ublkit doctor' tells"
         }
-        ("START_DEV", Errno::EBUSY) => "the device was stopped while it started",
+        ("START_DEV", Errno::EBUSY) => "the device was stopped while it started: serve it again",
         (_, Errno::ENODEV) => "there is no such device: see 'ublkit list'",
         (_, Errno::EOPNOTSUPP) => "this kernel does not have the command: see 'ublkit features'",
-        _ => return None,
-    })
+        _ => SEE_LOG,
+    }
 }
+
+/// Of more open files than there may be.
+const MANY_FILES: &str = "too many files are open: raise the limit (ulimit -n)";
+
+/// Of what only the kernel knows.
+const SEE_LOG: &str = "the kernel's log (dmesg) may say why";
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -71,7 +71,11 @@ impl Geometry {
             ));
         }
         if !physical.is_power_of_two() || !(logical..=1 << 28).contains(&physical) {
-            return Err(format!("a physical block of {physical} bytes cannot be"));
+            return Err(format!(
+                "a physical block of {physical} bytes cannot be: choose a power of two from \
+                 {logical} to {}",
+                1 << 28
+            ));
         }
         if self.size_bytes == 0 {
             return Err("a disk of 0 bytes cannot be: give a size such as 512M or 1G".into());
@@ -83,15 +87,22 @@ impl Geometry {
             ));
         }
         if self.size_bytes > i64::MAX as u64 {
-            return Err(format!("a disk of {} bytes is too large", self.size_bytes));
+            return Err(format!(
+                "a disk of {} bytes is too large: choose less than 8192P",
+                self.size_bytes
+            ));
         }
         let discard = self.discard_bytes;
         if discard != 0 && !discard.is_power_of_two() {
-            return Err(format!("a discard unit of {discard} bytes cannot be"));
+            return Err(format!(
+                "a discard unit of {discard} bytes cannot be: choose a power of two"
+            ));
         }
         let align = self.data_align_bytes;
         if align != 0 && (!align.is_power_of_two() || align as usize > page) {
-            return Err(format!("an alignment of {align} bytes cannot be"));
+            return Err(format!(
+                "an alignment of {align} bytes cannot be: choose a power of two up to {page}"
+            ));
         }
         Ok(())
     }

@@ -49,6 +49,8 @@ mod region;
 pub mod replay;
 mod request;
 mod ring;
+#[cfg(all(test, feature = "sim"))]
+mod sentences;
 mod shared;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -124,7 +124,9 @@ impl FileOptions {
         let refused = |why: String| Error::Refused(format!("{}: {why}", self.path.display()));
         let found = Found::of(&file).map_err(failed_call)?;
         if !found.is_regular && !found.is_block_device {
-            return Err(refused("it is neither a regular file nor a block device".into()));
+            return Err(refused(
+                "it is neither a regular file nor a block device: give one of those".into(),
+            ));
         }
         let lock = if self.read_only {
             FlockOperation::NonBlockingLockShared
@@ -134,7 +136,11 @@ impl FileOptions {
         match self.patiently(rustix::io::Errno::WOULDBLOCK, || rustix::fs::flock(&file, lock)) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(refused("another server has it: it is locked".into()));
+                return Err(refused(
+                    "another server has it: it is locked; stop that one, or serve both with \
+                     '--read-only'"
+                        .into(),
+                ));
             }
             // A file system without locks keeps nobody from serving.
             Err(rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {}
@@ -204,8 +210,18 @@ impl FileOptions {
         let least = if self.direct { found.direct_bytes } else { found.block_bytes };
         let least = least.max(*BLOCKS.start());
         let block_bytes = self.block_bytes.unwrap_or(least);
-        if block_bytes < least || !BLOCKS.contains(&least) {
-            return Err(format!("its blocks are of {least} bytes, and cannot be of {block_bytes}"));
+        let most = *BLOCKS.end();
+        if least > most {
+            return Err(format!(
+                "its blocks are of {least} bytes, and a disk's are of {most} at the most: put a \
+                 file on it, and serve that"
+            ));
+        }
+        if block_bytes < least {
+            return Err(format!(
+                "its blocks are of {least} bytes, and cannot be of {block_bytes}: choose {least} \
+                 to {most}"
+            ));
         }
         let size_bytes = size_bytes.min(self.at_most.unwrap_or(u64::MAX));
         // What does not fill a block at the end is left out.

@@ -238,7 +238,8 @@ impl<K: Kernel> DeviceControl<'_, K> {
     pub fn update_size(mut self, size_bytes: u64) -> Result<(), Error> {
         if !size_bytes.is_multiple_of(SECTOR_BYTES) {
             return Err(Error::Refused(format!(
-                "a size of {size_bytes} bytes is no whole sectors"
+                "a size of {size_bytes} bytes is no whole sectors: choose a multiple of \
+                 {SECTOR_BYTES}"
             )));
         }
         let name = ("UPDATE_SIZE", sys::UBLK_U_CMD_UPDATE_SIZE);

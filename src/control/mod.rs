@@ -131,7 +131,8 @@ impl<K: Kernel> Control<K> {
         match error {
             SendError::Payload(errno) => failed(errno),
             SendError::Crowd(count) => Error::Refused(format!(
-                "{count} control commands were never answered, so no more are sent"
+                "{count} control commands were never answered, so no more are sent; the kernel's \
+                 log (dmesg) may say why"
             )),
             SendError::Ring(error) => {
                 self.broken = Some(error);

@@ -356,7 +356,9 @@ impl Builder {
         }
         let unserved = self.features - Features::SERVED;
         if !unserved.is_empty() {
-            return Err(format!("this version of ublkit does not serve {unserved}"));
+            return Err(format!(
+                "this version of ublkit does not serve {unserved}: leave that out"
+            ));
         }
         Ok(())
     }
@@ -392,7 +394,8 @@ pub(super) fn check_ring(
     let entries = QueuePlan::<()>::ring_entries(slots, path, needs.operations, gives_up);
     if entries > MAX_RING_ENTRIES {
         return Err(format!(
-            "{slots} slots of {} operations each cannot be: a ring has {MAX_RING_ENTRIES} entries",
+            "{slots} slots of {} operations each cannot be: a ring has {MAX_RING_ENTRIES} entries; \
+             choose a smaller depth",
             needs.operations
         ));
     }

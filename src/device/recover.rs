@@ -66,7 +66,11 @@ impl<K: Kernel> Server<K> {
         let left = self.until(deadline);
         let params = self.control.device(self.id).within(left).params()?;
         geometry.check_same(&params).map_err(|why| {
-            Error::Refused(format!("ublk device {} is another disk: {why}", self.id))
+            Error::Refused(format!(
+                "ublk device {} is another disk: {why}; serve the one that it was, or \
+                 delete the device",
+                self.id
+            ))
         })?;
         self.serve_queues(geometry, &needs, path, deadline, target)?;
         let left = self.until(deadline);
@@ -165,7 +169,10 @@ fn check(info: &DeviceInfo, plan: &Plan) -> Result<DataPath, Error> {
     check_threads(plan.manner.threads_per_queue, depth, features).map_err(Error::Refused)?;
     let path = DataPath::of(features).filter(|path| path.suits(plan.needs.access));
     let Some(path) = path else {
-        return refused(format!("moves data as this backend cannot: it has {features}"));
+        return refused(format!(
+            "moves data as this backend cannot: it has {features}; serve it with the backend that \
+             it had"
+        ));
     };
     let slots = depth.div_ceil(plan.manner.threads_per_queue);
     let gives_up = plan.manner.request_timeout.is_some();
@@ -191,7 +198,8 @@ fn take_over<K: Kernel>(
                 return match info.state {
                     DeviceState::Quiesced => Ok((info, true)),
                     state => Err(Error::Refused(format!(
-                        "ublk device {id} cannot be recovered: the driver says that it is {state}"
+                        "ublk device {id} cannot be recovered: the driver says that it is {state}; \
+                         'ublkit show {id}' tells more"
                     ))),
                 };
             }

@@ -151,13 +151,13 @@ impl<K: Kernel> Server<K> {
         let granted = DataPath::of(features).filter(|path| path.suits(needs.access));
         let path = granted.filter(|path| !insists || *path == wanted).ok_or_else(|| {
             Error::Refused(format!(
-                "{wanted} cannot be: the driver granted no more than {features}"
+                "{wanted} cannot be: the driver granted no more than {features}; let ublkit choose"
             ))
         })?;
         let refused = wish.features.contains(Features::BATCH_IO) && !self.batches();
         if refused && insists {
             return Err(Error::Refused(format!(
-                "batches cannot be: the driver granted no more than {features}"
+                "batches cannot be: the driver granted no more than {features}; let ublkit choose"
             )));
         }
         let recovery = Recovery::of(wish.features);

@@ -55,7 +55,11 @@ impl fmt::Display for QueueError {
         match self {
             Self::Ring(error) => write!(f, "{error}"),
             Self::Descriptors(errno) => {
-                write!(f, "mapping its I/O descriptors failed with {errno}")
+                write!(
+                    f,
+                    "mapping its I/O descriptors failed with {errno}; is there too little memory, \
+                     or does 'ulimit -v' set a limit?"
+                )
             }
             Self::Cpus(errno) => write!(
                 f,
@@ -69,21 +73,47 @@ impl fmt::Display for QueueError {
                      see sysctl vm.overcommit_memory"
                 )
             }
-            Self::Handler(errno) => write!(f, "the backend cannot serve it: {errno}"),
-            Self::Event(errno) => write!(f, "making its event failed with {errno}"),
+            Self::Handler(errno) => {
+                write!(f, "the backend cannot serve it: {errno}; what it needs is to be seen there")
+            }
+            Self::Event(errno) => write!(
+                f,
+                "making its event failed with {errno}; raise the limit on open files (ulimit -n) \
+                 or use fewer queues"
+            ),
             Self::Refused { tag, errno } => {
-                write!(f, "the driver refused a command for tag {tag} with {errno}")
+                write!(
+                    f,
+                    "the driver refused a command for tag {tag} with {errno}; the kernel's log \
+                     (dmesg) may say why"
+                )
             }
             Self::Batch { errno } => {
-                write!(f, "the driver refused a command for many slots with {errno}")
+                write!(
+                    f,
+                    "the driver refused a command for many slots with {errno}; the kernel's log \
+                     (dmesg) may say why"
+                )
             }
             Self::Unexpected { user_data, result } => {
-                write!(f, "a completion fits nothing: user_data {user_data:#x}, result {result}")
+                write!(
+                    f,
+                    "a completion fits nothing: user_data {user_data:#x}, result {result}; this is \
+                     a defect of ublkit or of the kernel: please report it"
+                )
             }
-            Self::Panicked => write!(f, "its thread panicked; this is a defect of ublkit"),
-            Self::Stopped => write!(f, "somebody stopped the device while it was started"),
+            Self::Panicked => {
+                write!(f, "its thread panicked; this is a defect of ublkit: please report it")
+            }
+            Self::Stopped => {
+                write!(f, "somebody stopped the device while it was started: serve it again")
+            }
             Self::Late => {
-                write!(f, "its thread did not answer in time: the backend may be stuck in a call")
+                write!(
+                    f,
+                    "its thread did not answer in time: the backend may be stuck in a call; see \
+                     what it waits for, or give it longer"
+                )
             }
         }
     }
@@ -106,6 +136,6 @@ mod tests {
         let refused = QueueError::Refused { tag: 7, errno: Errno::EBUSY }.to_string();
         assert!(refused.starts_with("the driver refused a command for tag 7 with EBUSY"));
         let odd = QueueError::Unexpected { user_data: 0xff, result: -5 }.to_string();
-        assert_eq!(odd, "a completion fits nothing: user_data 0xff, result -5");
+        assert!(odd.starts_with("a completion fits nothing: user_data 0xff, result -5; "));
     }
 }
