@@ -3,6 +3,7 @@
 //! `UBLKIT_BLESS=1 cargo test --test cli` writes the files anew; then read what changed.
 
 mod abi;
+mod state;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -54,11 +55,17 @@ const WRONG: &[&[&str]] = &[
     &["serve", "memory", "--size", "1G", "--background", "--in-background"],
     &["serve", "memory", "--size", "1G", "--background", "--trace"],
     &["serve", "memory", "--size", "1G", "--recover", "soon"],
+    &["serve", "null", "--size", "1G", "--batches", "perhaps"],
+    &["serve", "null", "--size", "1G", "--no-partition-scan", "yes"],
+    &["serve", "null", "--size", "1G", "--no-partition-scan=yes"],
+    &["serve", "null", "--size", "1G", "--spin-us", "65536"],
+    &["serve", "null", "--size", "1G", "--request-timeout", "0"],
     &["serve", "null", "--size", "1G", "--room", "2G"],
     &["serve", "memory", "--size", "2G", "--room", "1G"],
     &["serve", "memory", "--size", "1G", "--resume"],
     &["serve", "memory", "--size", "1G", "--name", "7"],
     &["serve", "memory", "--size", "1G", "--name", "../etc"],
+    &["serve", "memory", "--size", "1G", "--name", LONG],
     &["resize", "0"],
     &["resize", "0", "huge"],
     &["wait", "0"],
@@ -82,7 +89,11 @@ const WRONG: &[&[&str]] = &[
     &["stop"],
     &["stop", "0", "--timeout", "soon"],
     &["delete"],
+    &["delete", "--no-wait"],
+    &["delete", "0", "--no-wait=yes"],
+    &["delete", "0", "--no-wait", "yes"],
     &["delete", "0", "--all"],
+    &["delete", "0", "--all", "--no-wait"],
     &["delete", "disk 1"],
     &["list", "0"],
     &["stat"],
@@ -93,6 +104,9 @@ const WRONG: &[&[&str]] = &[
     &["abi", "--btf", "vmlinux"],
     &["abi", "--check", "--btf-module", "ublk_drv"],
 ];
+
+/// A name of 65 letters.
+const LONG: &str = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklm";
 
 fn run(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ublkit"))

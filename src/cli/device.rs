@@ -62,7 +62,10 @@ impl Which {
         match self {
             Self::Number(id) => Ok(*id),
             Self::Path(path) => behind(path).ok_or_else(|| {
-                not_found(format!("{} does not lead to a ublk device", path.display()))
+                not_found(format!(
+                    "{} does not lead to a ublk device: 'ublkit list' shows all that there are",
+                    path.display()
+                ))
             }),
             Self::Name(name) => named(name)?.ok_or_else(|| {
                 let place = state::place().unwrap_or_default();

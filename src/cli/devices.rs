@@ -76,20 +76,23 @@ pub(super) fn sync(id: u32, before: &str, timeout: Duration) -> Result<(), Failu
     let thread = std::thread::Builder::new().spawn(move || sync(&opened));
     let failed = |error| {
         let sentence = format!(
-            "cannot sync {name} before {before}, which would lose its dirty pages: {error}"
+            "cannot sync {name} before {before}, which would lose its dirty pages: {error}; see \
+             what its server says, and try again"
         );
         Failure::Said(ErrorKind::Failed, sentence)
     };
     thread.map_err(failed)?;
     match synced.recv_timeout(timeout) {
         Ok(synced) => synced.map_err(failed),
-        Err(_) => {
-            let seconds = timeout.as_secs();
-            let sentence = format!(
-                "the dirty pages of {name} were not written within {seconds} s: {before} would \
-                 lose them, and is not done"
-            );
-            Err(Failure::Said(ErrorKind::Timeout, sentence))
-        }
+        Err(_) => Err(Failure::Said(ErrorKind::Timeout, unsynced(&name, before, timeout))),
     }
+}
+
+/// What is told of a disk whose dirty pages were not written in time.
+pub(super) fn unsynced(name: &str, before: &str, timeout: Duration) -> String {
+    let seconds = timeout.as_secs();
+    format!(
+        "the dirty pages of {name} were not written within {seconds} s: {before} would lose them, \
+         and is not done; give them longer with '--timeout'"
+    )
 }

@@ -15,6 +15,8 @@ mod pages;
 mod recover;
 mod replay;
 mod resize;
+#[cfg(test)]
+mod sentences;
 mod serve;
 mod signals;
 mod stat;
@@ -211,7 +213,17 @@ const DELETE_EXAMPLES: &str = "Examples:
 const STAT_EXAMPLES: &str = "Examples:
   ublkit stat 0 --watch
   ublkit stat 0 --interval 10 --json | jq .all.latency_ns
-  ublkit stat --prometheus";
+  ublkit stat --prometheus > /var/lib/node_exporter/ublkit.prom
+
+What --prometheus prints is text, for node_exporter's textfile collector or whatever else serves it:
+ublkit itself listens nowhere. Of each device and queue, since its server began:
+  ublkit_requests_total           requests answered with success: read, write, other
+  ublkit_bytes_total              bytes of those that read and write
+  ublkit_errors_total             requests answered with an error
+  ublkit_panics_total             of those: because the backend panicked
+  ublkit_timeouts_total           of those: because they had waited for too long
+  ublkit_in_flight                requests not answered yet
+  ublkit_sampled_latency_seconds  time in the server, of a sample of requests: a histogram";
 
 const DOCTOR_EXAMPLES: &str = "Examples:
   sudo ublkit doctor
@@ -331,7 +343,10 @@ struct Serve {
     /// with code 7, so that with --recover another one can go on.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
     request_timeout: Option<u16>,
-    /// Do not count and time requests for 'ublkit stat'
+    /// Do not count and time requests for 'ublkit stat', nor see which are stuck
+    ///
+    /// The server says nothing of requests that wait for long then, and 'ublkit show' tells of
+    /// none. With --request-timeout they are counted all the same.
     #[arg(long)]
     no_meter: bool,
     /// What the device shall be called: 'by-name/NAME' in the state directory leads to its disk
@@ -417,11 +432,25 @@ pub(crate) fn run() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use super::Cli;
-    use clap::CommandFactory;
+    use super::{Cli, Command};
+    use clap::{CommandFactory, Parser};
 
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_what_they_say() {
+        let read = |words: &str| Cli::try_parse_from(words.split(' ')).expect("words").command;
+        let waits = |words| match read(words) {
+            Command::Delete { no_wait, force: false, .. } => !no_wait,
+            other => panic!("{other:?}"),
+        };
+        assert!(waits("ublkit delete 7") && waits("ublkit delete --all"));
+        assert!(!waits("ublkit delete 7 --no-wait") && !waits("ublkit delete --all --no-wait"));
+        let scans = |words| matches!(read(words), Command::Serve(it) if !it.no_partition_scan);
+        assert!(scans("ublkit serve null --size 1G"));
+        assert!(!scans("ublkit serve null --size 1G --no-partition-scan"));
     }
 }

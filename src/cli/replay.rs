@@ -24,8 +24,11 @@ pub(super) fn run(
     size_bytes: Option<u64>,
 ) -> Result<(), Failure> {
     let named = path.display();
-    let bytes = std::fs::read(path)
-        .map_err(|error| Failure::Said(ErrorKind::Failed, format!("{named}: {error}")))?;
+    let bytes = std::fs::read(path).map_err(|error| {
+        let sentence =
+            format!("cannot read {named}: {error}; give what 'ublkit serve --trace=FILE' wrote");
+        Failure::Said(ErrorKind::Failed, sentence)
+    })?;
     let refused = |error: Malformed| {
         let sentence = format!("{named} cannot be replayed: {error}");
         Failure::Said(ErrorKind::Usage, sentence)

@@ -92,7 +92,8 @@ impl Tracing {
 }
 
 fn unwritten(place: &str, error: &std::io::Error) -> Failure {
-    let sentence = format!("cannot write the trace to {place}: {error}");
+    let sentence =
+        format!("cannot write the trace to {place}: {error}; name a file that can be written");
     Failure::Said(ublkit::ErrorKind::Failed, sentence)
 }
 
@@ -109,11 +110,21 @@ impl Trace {
         match ending.error {
             // Where nobody reads the trace, nobody would read this, but we would wait.
             Some(error) if self.is_mixed && error.kind() == ErrorKind::TimedOut => {}
-            Some(error) => say(&format!("the trace is not whole, {lost} lines were lost: {error}")),
-            None if lost > 0 => {
-                say(&format!("the trace is not whole: {lost} lines came too fast to be written"));
-            }
-            None => {}
+            error => not_whole(lost, error.as_ref()).iter().for_each(|sentence| say(sentence)),
         }
+    }
+}
+
+/// What a trace lacks, if it lacks anything.
+pub(super) fn not_whole(lost: u64, error: Option<&std::io::Error>) -> Option<String> {
+    match error {
+        Some(error) => Some(format!(
+            "the trace is not whole, {lost} lines were lost: {error}; give it a place with room"
+        )),
+        None if lost > 0 => Some(format!(
+            "the trace is not whole: {lost} lines came too fast to be written; give it a faster \
+             place, or ask for less at a time"
+        )),
+        None => None,
     }
 }

@@ -42,12 +42,7 @@ pub(super) fn begin(
             }
             told = !all.is_empty();
             if let Some(lost) = all.iter().find(|stuck| is_lost(stuck, request_timeout)) {
-                let sentence = format!(
-                    "the backend of queue {} of {path} does not return: this server gives up; \
-                     with '--recover' another one can go on",
-                    lost.queue
-                );
-                exit::say(&sentence);
+                exit::say(&given_up(&path, lost.queue));
                 std::process::exit(exit::LATE);
             }
             *shared.lock().unwrap_or_else(PoisonError::into_inner) = all;
@@ -66,8 +61,16 @@ fn is_lost(stuck: &Stuck, request_timeout: Option<Duration>) -> bool {
     stuck.tag.is_none() && request_timeout.is_some_and(|most| stuck.time >= most * PATIENCE)
 }
 
+/// What is told at the end.
+pub(super) fn given_up(path: &str, queue: u16) -> String {
+    format!(
+        "the backend of queue {queue} of {path} does not return: this server gives up; with \
+         '--recover' another one can go on"
+    )
+}
+
 /// What is told of some that are stuck.
-fn sentence(path: &str, all: &[Stuck], request_timeout: Option<Duration>) -> String {
+pub(super) fn sentence(path: &str, all: &[Stuck], request_timeout: Option<Duration>) -> String {
     let longest = all.iter().map(|stuck| stuck.time.as_secs()).max().unwrap_or(0);
     let (what, then) = match (all.iter().find(|stuck| stuck.tag.is_none()), all.len()) {
         (Some(Stuck { queue, .. }), _) => {

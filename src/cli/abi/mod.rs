@@ -173,9 +173,10 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
     match outcome {
         Err(error) if error.kind() == IoErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(format!("cannot read {}: {error}", path.display()))),
-        Ok(len) if len as u64 > MAX_BYTES => {
-            Err(failed(format!("{} is too large to be BTF", path.display())))
-        }
+        Ok(len) if len as u64 > MAX_BYTES => Err(failed(format!(
+            "{} is too large to be BTF: give a copy of what is in /sys/kernel/btf",
+            path.display()
+        ))),
         Ok(_) => Ok(Some(bytes)),
     }
 }

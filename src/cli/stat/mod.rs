@@ -144,9 +144,7 @@ impl Source {
             Some(tag) => socket::ask(tag).and_then(|text| Snapshot::parse(id, &text)),
             None => snapshot::of_disk(id, server).ok_or_else(|| "it has no disk any more".into()),
         };
-        looked.map_err(|why| {
-            Failure::Said(ErrorKind::Failed, format!("ublk device {id} tells no more: {why}"))
-        })
+        looked.map_err(|why| no_more(id, &why))
     }
 
     /// Whether the device is there, and has or will have a server.
@@ -154,6 +152,13 @@ impl Source {
         let asked = devices::control().and_then(|mut control| devices::info(&mut control, self.id));
         asked.is_ok_and(|info| info.state != DeviceState::Dead)
     }
+}
+
+/// A device that told something before.
+fn no_more(id: u32, why: &str) -> Failure {
+    let sentence =
+        format!("ublk device {id} tells no more: {why}; 'ublkit show {id}' tells what it is");
+    Failure::Said(ErrorKind::Failed, sentence)
 }
 
 /// A device that neither its server nor the kernel has numbers of.

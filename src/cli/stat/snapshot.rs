@@ -98,7 +98,10 @@ impl Snapshot {
         };
         let version = number(&all, "version")?;
         if version != VERSION {
-            return Err(format!("its server is another version of ublkit ({version})"));
+            return Err(format!(
+                "its server is another version of ublkit ({version}), which 'ublkit upgrade' \
+                 replaces"
+            ));
         }
         let queue = |queue: &Value| -> Result<Reading, String> {
             let stats = QueueStats {

@@ -7,7 +7,7 @@ use super::view::{Lines, Live, bytes, count, table, time};
 use core::time::Duration;
 use std::fs;
 use std::path::Path;
-use ublkit::{Latencies, QueueStats, Reading, Stuck};
+use ublkit::{DeviceInfo, DeviceState, Latencies, QueueStats, Reading, Stuck};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -83,12 +83,16 @@ fn what_is_shown() {
     block("json", &format!("{:#}", rates.json()));
     block("json, of another's server", &format!("{:#}", foreign.json()));
     block("prometheus", &prometheus::text(&[moment(2), disk(3)]));
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/stat.txt");
+    compare("stat.txt", &found);
+}
+
+fn compare(name: &str, found: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("UBLKIT_BLESS").is_some() {
         return fs::write(path, found).expect("the repository can be written");
     }
     let golden = fs::read_to_string(path).expect("the file is committed");
-    assert!(golden == found, "tests/golden/stat.txt differs; it should say:\n{found}");
+    assert!(golden == found, "tests/golden/{name} differs; it should say:\n{found}");
 }
 
 #[test]
@@ -167,6 +171,38 @@ fn numbers_of_people() {
         assert_eq!(time(Some(Duration::from_nanos(nanoseconds))), said);
     }
     assert_eq!(time(None), "-");
+}
+
+/// What is said of servers that tell nothing, or nonsense, in `tests/golden/stat-errors.txt`.
+#[test]
+fn what_is_not_told_is_explained() {
+    let good = snapshot::text(&moment(1).queues, &[]);
+    assert!(Snapshot::parse(7, &good).is_ok());
+    let half = |text: &str| Snapshot::parse(7, text).expect_err("it is no snapshot");
+    let without = |name: &str| half(&good.replace(&format!("\"{name}\""), "\"it\""));
+    let newer = good.replace("\"version\":", "\"version\":9");
+    let odd = good.replace("\"latencies_ns\":[[", "\"latencies_ns\":[[\"soon\",1],[");
+    assert!(newer != good && odd != good, "{good}");
+    let mut halves = vec![half(""), half("{}"), half(&newer), half(&odd)];
+    halves.extend(["reads", "in_flight", "stuck", "queues", "pid", "time_ns"].map(without));
+    let mut info = DeviceInfo::wish(1, 1, 4096);
+    let mut said: Vec<String> =
+        halves.iter().map(|why| super::no_more(7, why).sentence()).collect();
+    for state in [DeviceState::Dead, DeviceState::Quiesced, DeviceState::FailIo] {
+        info.state = state;
+        said.push(super::no_numbers(&info, 7, "no server of ublkit's runs here").sentence());
+    }
+    compare("stat-errors.txt", &(said.join("\n") + "\n"));
+}
+
+/// Whoever looks for the names of numbers finds them in the help and in the man page.
+#[test]
+fn the_help_names_all_numbers() {
+    let text = prometheus::text(&[moment(1)]);
+    let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let missing: Vec<&str> =
+        names.filter(|name| !crate::cli::STAT_EXAMPLES.contains(name)).collect();
+    assert_eq!(missing, Vec::<&str>::new());
 }
 
 #[test]

@@ -86,11 +86,8 @@ impl Directory {
             Err(error) => return Err(failed("open", &path, error)),
         };
         let stat = rustix::fs::fstat(&fd).map_err(|error| failed("look at", &path, error))?;
-        trusted(&stat, FileType::Directory, Mode::RWXG | Mode::RWXO).map_err(|why| {
-            let remedy = "make it yours with mode 0700, or remove it";
-            let sentence = format!("{} is not to be believed: {why}; {remedy}", path.display());
-            Failure::Said(ErrorKind::Permission, sentence)
-        })?;
+        trusted(&stat, FileType::Directory, Mode::RWXG | Mode::RWXO)
+            .map_err(|why| Failure::Said(ErrorKind::Permission, unbelieved(&path, &why)))?;
         Ok(Some(Self { fd, path }))
     }
 
@@ -297,11 +294,28 @@ fn trusted(stat: &Stat, kind: FileType, forbidden: Mode) -> Result<(), String> {
     Ok(())
 }
 
+/// What is told of a directory that others may have filled.
+fn unbelieved(path: &Path, why: &str) -> String {
+    let remedy = "make it yours with mode 0700, or remove it";
+    format!("{} is not to be believed: {why}; {remedy}", path.display())
+}
+
 fn failed(what: &str, path: &Path, error: Errno) -> Failure {
     let errno = ublkit::Errno::from(error);
     let remedy = match error {
-        Errno::LOOP | Errno::NOTDIR => "; it must be no symbolic link: remove it",
+        Errno::LOOP | Errno::NOTDIR => {
+            "; no symbolic link is followed here, and nothing else will do: remove it"
+        }
         Errno::NOENT => "; the folder that it is to be in must be there",
+        Errno::ACCESS | Errno::PERM => {
+            "; it must be yours: see 'ls -ld', or name another in UBLKIT_STATE_DIR"
+        }
+        Errno::ROFS | Errno::NOSPC => {
+            "; it must be where files can be written: name another in UBLKIT_STATE_DIR"
+        }
+        Errno::WOULDBLOCK => {
+            "; another command has it: wait for that, or give it longer with '--timeout'"
+        }
         _ => "",
     };
     let kind = match error {

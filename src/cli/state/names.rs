@@ -43,7 +43,10 @@ impl Names {
         let _ = std::fs::remove_file(&draft);
         let made = std::os::unix::fs::symlink(disk, &draft);
         made.and_then(|()| std::fs::rename(&draft, &link)).map_err(|error| {
-            let sentence = format!("cannot make the link {}: {error}", link.display());
+            let sentence = format!(
+                "cannot make the link {}: {error}; its disk is {disk} all the same",
+                link.display()
+            );
             Failure::Said(ErrorKind::Failed, sentence)
         })
     }

@@ -9,6 +9,8 @@ mod other;
 
 pub(super) use apart::Apart;
 pub(super) use background::{is_about_background, let_go};
+#[cfg(test)]
+pub(super) use memory::{unlocked, unset};
 #[cfg(all(any(test, fuzzing), feature = "sim"))]
 pub(super) use mounts::exercise;
 pub(super) use notify::{Notify, VARIABLE as NOTIFY_VARIABLE};

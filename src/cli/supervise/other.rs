@@ -33,7 +33,10 @@ impl Other {
     /// Waits until it is gone; how it `ended`, for one that said nothing.
     pub(super) fn gone(&mut self, ended: &str) -> Failure {
         match self.0.wait() {
-            Ok(status) => Failure::Said(ErrorKind::Failed, format!("{ended} ({status})")),
+            Ok(status) => {
+                let remedy = "the kernel's log (dmesg) may say why";
+                Failure::Said(ErrorKind::Failed, format!("{ended} ({status}): {remedy}"))
+            }
             Err(error) => failed("wait for", error),
         }
     }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::cli::state::Process;
+use crate::cli::state::names::Names;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 /// A folder of the test's own, empty.
@@ -139,4 +140,67 @@ fn troubles_are_told() {
     let told = troubles();
     assert!(told.len() == 1 && told[0].contains("others may use it (mode 0777)"), "{told:?}");
     std::fs::remove_dir_all(place.parent().unwrap()).unwrap();
+}
+
+/// What is said of directories and records that are no use, in `tests/golden/state.txt`.
+///
+/// `UBLKIT_BLESS=1 cargo test --bin ublkit directory` writes the file anew; then read what changed.
+#[test]
+fn sentences_are_as_committed() {
+    let home = folder("said");
+    let own = rustix::process::geteuid().as_raw();
+    let place = home.join("ublkit");
+    let directory = Directory::open_at(place.clone()).unwrap();
+    directory.write(&record(1)).unwrap();
+    let text = std::fs::read_to_string(place.join(file_name(1))).unwrap();
+    let mut said = Vec::new();
+    let mut tag = 1;
+    let mut spoilt = |text: String| {
+        tag += 1;
+        std::fs::write(place.join(file_name(tag)), text).unwrap();
+        said.push(why(directory.read(tag)).replace(&file_name(tag), "TAG.json"));
+    };
+    for (right, wrong) in [
+        ("\"version\": 1", "\"version\": 2"),
+        ("\"version\": 1", "\"version\": \"new\""),
+        ("\"tag\": \"0000000000000001\"", "\"tag\": \"soon\""),
+        ("\"arguments\"", "\"words\""),
+        ("\"folder\"", "\"place\""),
+        ("\"pid\"", "\"who\""),
+        ("\"granted\": null", "\"granted\": {}"),
+        ("\"file\": null", "\"file\": 7"),
+    ] {
+        assert!(text.contains(right), "{right} in {text}");
+        spoilt(text.replace(right, wrong));
+    }
+    spoilt(text.clone());
+    spoilt("no record".into());
+    spoilt(text[..text.len() / 2].into());
+    std::fs::set_permissions(place.join(file_name(1)), PermissionsExt::from_mode(0o620)).unwrap();
+    said.push(why(directory.read(1)).replace(&file_name(1), "TAG.json"));
+    let held = directory.lock(Duration::ZERO).unwrap();
+    said.push(why(Directory::open_at(place.clone()).unwrap().lock(Duration::ZERO)));
+    drop(held);
+    let names = Names::open(&directory).unwrap();
+    std::fs::create_dir(place.join("by-name/scratch")).unwrap();
+    said.push(why(names.point("scratch", "/dev/ublkb7")));
+    // Of others, as far as one can say without being root.
+    let mut stat = rustix::fs::stat(&place).unwrap();
+    stat.st_uid = own + 1;
+    let kind = FileType::Directory;
+    said.push(unbelieved(&place, &trusted(&stat, kind, Mode::empty()).unwrap_err()));
+    said.extend([Errno::ACCESS, Errno::ROFS].map(|error| match failed("make", &place, error) {
+        Failure::Said(_, sentence) => sentence,
+        other => panic!("{other:?}"),
+    }));
+    let found: String = said.iter().map(|sentence| format!("{sentence}\n")).collect();
+    let found = found.replace(&home.display().to_string(), "/run");
+    let found = found.replace(&format!("uid {}, not {own}", own + 1), "uid 7, not 0");
+    std::fs::remove_dir_all(home).unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/state.txt");
+    if std::env::var_os("UBLKIT_BLESS").is_some() {
+        return std::fs::write(path, found).unwrap();
+    }
+    let golden = std::fs::read_to_string(path).unwrap();
+    assert!(golden == found, "state.txt differs; the program says:\n{found}");
 }

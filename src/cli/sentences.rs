@@ -1,0 +1,84 @@
+//! Sentences of the command line's own that no call without a kernel can cause, in
+//! `tests/golden/sentences.txt`.
+//!
+//! `UBLKIT_BLESS=1 cargo test --bin ublkit sentences` writes the file anew; then read what changed.
+
+use super::exit::{self, Failure};
+use super::state::{FileName, Record};
+use super::{devices, recover, supervise, trace, upgrade, watch};
+use core::time::Duration;
+use std::path::Path;
+use ublkit::{DeviceInfo, Errno, Features, Stuck};
+
+/// A name that no process and no device has.
+const ID: u32 = u32::MAX;
+
+fn why<T>(result: Result<T, Failure>) -> String {
+    match result {
+        Ok(_) => panic!("it cannot be"),
+        Err(failure) => failure.sentence(),
+    }
+}
+
+fn record(arguments: &str) -> Record {
+    let arguments = arguments.split(' ').map(String::from).collect();
+    let file = Some(FileName { device: 3, inode: 4 });
+    Record { arguments, file, ..super::state::new_record(None).expect("a record") }
+}
+
+/// What is wrong with a device, its server or its record.
+fn of_devices() -> Vec<String> {
+    let mut dead = DeviceInfo::wish(1, 1, 4096);
+    dead.id = Some(ID);
+    let mut told = vec![why(recover::known(&dead, Duration::ZERO))];
+    dead.features = Features::USER_RECOVERY;
+    told.push(why(recover::known(&dead, Duration::ZERO)));
+    let of_a_newer_one = record("file disk.img --shiny");
+    let other = FileName { device: 3, inode: 5 };
+    told.extend([
+        why(recover::said(ID, &of_a_newer_one)),
+        why(of_a_newer_one.check_file(Some(other))),
+        why::<()>(Err(upgrade::not_ours(ID, 4321))),
+        why(devices::sync(ID, "the stop", Duration::from_secs(60))),
+        devices::unsynced("/dev/ublkb7", "a smaller size", Duration::from_secs(30)),
+    ]);
+    told
+}
+
+/// What a server cannot have, or says of itself.
+fn of_servers() -> Vec<String> {
+    let stuck = |tag, secs| Stuck { queue: 1, tag, time: Duration::from_secs(secs) };
+    let (one, two, all) = (stuck(Some(3), 31), stuck(Some(4), 40), stuck(None, 30));
+    let said = |all: &[Stuck], most: Option<u64>| {
+        watch::sentence("/dev/ublkb7", all, most.map(Duration::from_secs))
+    };
+    let full = std::io::Error::from_raw_os_error(28);
+    let whole = [trace::not_whole(3, Some(&full)), trace::not_whole(3, None)];
+    let mut told = vec![
+        supervise::unlocked(Errno::EPERM).sentence(),
+        supervise::unlocked(Errno::ENOMEM).sentence(),
+        supervise::unset(-1000, Errno::EACCES).sentence(),
+        supervise::unset(0, Errno::ENOENT).sentence(),
+        said(&[one], None),
+        said(&[one, two], Some(50)),
+        said(&[one, all], Some(50)),
+        said(&[all], None),
+        watch::given_up("/dev/ublkb7", 1),
+        Failure::Told(exit::LATE.try_into().expect("a code")).sentence(),
+    ];
+    told.extend(whole.map(|sentence| sentence.expect("it lacks lines")));
+    assert_eq!(trace::not_whole(0, None), None);
+    told
+}
+
+#[test]
+fn sentences_are_as_committed() {
+    let part = |title: &str, told: Vec<String>| format!("# {title}\n{}\n", told.join("\n"));
+    let found = [part("devices", of_devices()), part("servers", of_servers())].join("\n");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sentences.txt");
+    if std::env::var_os("UBLKIT_BLESS").is_some() {
+        return std::fs::write(path, found).expect("the repository can be written");
+    }
+    let golden = std::fs::read_to_string(path).expect("the file is committed");
+    assert!(golden == found, "sentences.txt differs; the program says:\n{found}");
+}
