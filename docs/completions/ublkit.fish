@@ -66,7 +66,7 @@ complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l pin-queues -d 'K
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l read-only -d 'Refuse writes'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l no-partition-scan -d 'Do not look for partitions when the disk appears; needs Linux 7.0'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l unprivileged -d 'Make a device that needs no privileges'
-complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l no-meter -d 'Do not count and time requests for \'ublkit stat\''
+complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l no-meter -d 'Do not count and time requests for \'ublkit stat\', nor see which are stuck'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l resume -d 'If a device with that name waits for its next server, be that, as \'ublkit recover\' would'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l background -d 'Return once the disk is live, and serve on in the background'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l in-background -d 'The server that \'--background\' has started'

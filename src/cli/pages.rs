@@ -11,6 +11,55 @@ use std::path::{Path, PathBuf};
 /// A file and what belongs into it.
 type Page = (PathBuf, Vec<u8>);
 
+/// Commands that know nothing of devices.
+const WITHOUT_DEVICES: [&str; 3] = ["ublkit-abi", "ublkit-features", "ublkit-replay"];
+
+/// What the definition of the command line does not say: the surroundings of a command.
+const SURROUNDINGS: &str = r"
+.SH ENVIRONMENT
+.TP
+\fBUBLKIT_STATE_DIR\fR
+The state directory, in place of the usual one (see FILES). It must be the user's own, with mode
+0700, and no symbolic link; it is made where its parent is there. All commands about a device have
+to be told of the same one.
+.TP
+\fBXDG_RUNTIME_DIR\fR
+Where the state directory of users other than root is.
+.SH FILES
+.TP
+\fI/run/ublkit\fR, \fI$XDG_RUNTIME_DIR/ublkit\fR
+The state directory, of root and of others.
+.TP
+\fITAG.json\fR
+There: the record of a device, for \fBublkit recover\fR and \fBublkit upgrade\fR. TAG is the word by
+which the kernel knows the device.
+.TP
+\fITAG.sock\fR
+There: where the device's server tells \fBublkit stat\fR and \fBublkit show\fR what it does.
+.TP
+\fIby\-name/NAME\fR
+There: a link to the disk of the device with that name (\fBublkit serve \-\-name\fR).
+.TP
+\fI/dev/ublkbN\fR, \fI/dev/ublkcN\fR, \fI/dev/ublk\-control\fR
+The disk, the node by which its server serves it, and the driver's own.
+";
+
+/// Commands that serve, and the whole,
+const SERVERS: [&str; 4] = ["ublkit", "ublkit-serve", "ublkit-recover", "ublkit-upgrade"];
+
+/// and what stands before their files.
+const NOTIFY: &str = r"
+.TP
+\fBNOTIFY_SOCKET\fR
+Whom a server tells that its disk is live, and that it stops: a service manager, which sets it.";
+
+/// The surroundings of the command with this page.
+fn surroundings(name: &str) -> String {
+    let files = "\n.SH FILES";
+    let notify = if SERVERS.contains(&name) { NOTIFY } else { "" };
+    SURROUNDINGS.trim_start().replace(files, &[notify, files].concat())
+}
+
 /// All pages, by their places in `docs`.
 fn pages() -> Vec<Page> {
     let mut command = Cli::command();
@@ -27,6 +76,9 @@ fn pages() -> Vec<Page> {
         let man =
             Man::new(command).date("").source(format!("ublkit {}", env!("CARGO_PKG_VERSION")));
         man.render(&mut page).expect("memory can be written");
+        if !WITHOUT_DEVICES.contains(&name.as_str()) {
+            page.extend_from_slice(surroundings(&name).as_bytes());
+        }
         pages.push((format!("man/{name}.1").into(), page));
     }
     for (shell, file) in
@@ -75,6 +127,11 @@ fn pages_say_all() {
         assert!(serve.contains(part), "{part} in {serve}");
     }
     assert!(page("ublkit.1").contains("Exit codes:"));
+    for part in ["UBLKIT_STATE_DIR", "NOTIFY_SOCKET", "FILES", "/run/ublkit"] {
+        assert!(serve.contains(part) && page("ublkit.1").contains(part), "{part}");
+        assert!(!page("ublkit-abi.1").contains(part), "{part}");
+    }
+    assert!(!page("ublkit-stop.1").contains("NOTIFY_SOCKET"));
     assert!(!serve.contains("in-background"), "what is hidden is hidden");
     assert!(page("ublkit.bash").contains("--shared-mounts"));
     assert_eq!(pages.len(), 3 + 1 + Cli::command().get_subcommands().count());
