@@ -296,6 +296,11 @@ fn others() -> Vec<Error> {
         again(Geometry { data_align_bytes: 1024, ..known }, &new),
         again(known, &new.clone().threads_per_queue(1000)),
     ];
+    let (sim, server) = begun(&lasting);
+    let mut control = Control::open(sim.task()).expect("the driver is there");
+    control.device(server.id()).stop().expect("it stops");
+    all.push(new.recover_on(sim.task(), server.id(), null(known)).expect_err("it was stopped"));
+    drop(server);
     let (sim, mut server) = begun(&Builder::new().queues(1));
     all.push(server.hand_over().expect_err("it was made without"));
     all.push(server.grow(1000).expect_err("no whole blocks"));
@@ -306,6 +311,28 @@ fn others() -> Vec<Error> {
     server.stop().expect("it stops");
     all.push(control.device(id).info().expect_err("it is gone"));
     all
+}
+
+/// What the driver would say of features, if it said anything.
+fn conflicts() -> Vec<&'static str> {
+    let reissue = Features::USER_RECOVERY_REISSUE;
+    let all = [
+        (Features::empty(), false),
+        (reissue | Features::USER_RECOVERY_FAIL_IO, true),
+        (reissue, true),
+        (Features::USER_RECOVERY_FAIL_IO, true),
+        (Features::QUIESCE, true),
+        (Features::UNPRIVILEGED_DEV | Features::USER_COPY, false),
+        (Features::INTEGRITY, true),
+        (Features::ZONED, true),
+    ];
+    all.into_iter().map(|(features, root)| features.conflict(root).expect("they do")).collect()
+}
+
+/// What the numbers mean.
+fn numbers() -> String {
+    let errors = (1..4096).filter_map(Errno::new).map(|errno| errno.to_string());
+    errors.filter(|said| !said.starts_with("errno ")).map(|said| said + "\n").collect()
 }
 
 #[test]
@@ -323,7 +350,12 @@ fn sentences_are_as_committed() {
     part("promises that are not kept", &broken_promises());
     part("devices that are there", &others());
     part("devices of another path", &[other_path()]);
-    writeln!(found, "# files that cannot be disks\n{}", files().join("\n")).expect("memory");
+    let lists = [
+        ("files that cannot be disks", files().join("\n") + "\n"),
+        ("features that cannot be together", conflicts().join("\n") + "\n"),
+        ("what the numbers mean", numbers()),
+    ];
+    found += &lists.map(|(title, lines)| format!("# {title}\n{lines}")).join("\n");
     for line in found.lines().filter(|line| !line.starts_with('#')) {
         assert!(!line.contains(['\t', '\r']) && line.len() < 400, "{line}");
     }

@@ -14,7 +14,7 @@ use ublkit::{
     Operation, Recovery, Request, Target, Task, Tasks,
 };
 
-fn compare(name: &str, found: &str) {
+pub(super) fn compare(name: &str, found: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("UBLKIT_BLESS").is_some() {
         return std::fs::write(path, found).expect("the repository can be written");

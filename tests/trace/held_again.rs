@@ -1,6 +1,6 @@
 //! Recordings, held again; and files that are none.
 
-use super::{Disk, Slow, busy, json, memory, serve, short_life};
+use super::{Disk, Slow, busy, conversation, json, memory, serve, short_life};
 use std::process::Command;
 use ublkit::replay::{Recording, Report, replay, replay_traced};
 use ublkit::sim::{Choices, Faults, Load, Profile, Sim};
@@ -138,6 +138,7 @@ fn what_is_no_recording_is_refused_by_its_line() {
         let expected = format!("line {}: ", line + 1);
         said.strip_prefix(&expected).unwrap_or_else(|| panic!("{said} ({expected})")).to_string()
     };
+    let lost = "{\"at_ns\":0,\"task\":\"trace\",\"what\":\"end\",\"lost\":3}\n";
     let request = ["\"request\"", "\"WRITE\""];
     assert_eq!(edited(&request, "\"tag\":0", "\"tag\":2"), "the device has no tag 2 of queue 0");
     assert_eq!(edited(&request, "\"WRITE\"", "\"WRIET\""), "'op' is 'WRIET', which nobody knows");
@@ -159,10 +160,31 @@ fn what_is_no_recording_is_refused_by_its_line() {
         edited(&["\"commit\""], "\"result\":", "\"tluser\":"),
         "'result' is missing or no number that a kernel sends"
     );
+    let kept = [
+        edited(&request, "\"queue\":0", "\"queue\":7"),
+        edited(&request, "\"device\":0", "\"device\":3"),
+        edited(&request, "\"WRITE\"", "\"WRIET\""),
+        edited(&request, "\"offset\":0", "\"offset\":7"),
+        edited(&request, "*8\"", "*7\""),
+        edited(&request, "\"len_bytes\":4096", "\"len_bytes\":1048576"),
+        edited(&["\"commit\""], "\"result\":", "\"tluser\":"),
+        edited(&["\"commit\""], "\"tag\":0", "\"tag\":1"),
+        edited(&["\"READ\"", "\"tag\":1", "8192"], "\"tag\":1", "\"tag\":0"),
+        edited(&request, "\"tag\":0", "\"tag\":-1"),
+        edited(&request, "*8\"", "*soon\""),
+        edited(&request, "\"len_bytes\":4096", "\"len_bytes\":4398046511104"),
+        edited(&["\"answer\"", "\"ADD_DEV\""], "\"queues\":1", "\"queues\":0"),
+        error("what\n"),
+        error("{}\n[]\n"),
+        error(""),
+        error(&good.replace("\"SET_PARAMS\"", "\"GET_PARAMS\"")),
+        error(&good.replace("\"answer\"", "\"anwser\"")),
+        error(&(good.clone() + lost)),
+    ];
+    conversation::compare("recordings.txt", &(kept.join("\n") + "\n"));
     // Not all memory can be read on all machines: what a write brings may be unknown.
     let unknown = good.replace("\"sums\"", "\"data\"");
     assert!(replayed(&unknown, Disk::new()).differences.is_empty());
-    let lost = "{\"at_ns\":0,\"task\":\"trace\",\"what\":\"end\",\"lost\":3}\n";
     assert!(error(&(good.clone() + lost)).contains("3 events were lost"));
     // The last line of a server that was killed is cut.
     let cut = &good[..good.len() - 20];
