@@ -345,8 +345,8 @@ struct Serve {
     request_timeout: Option<u16>,
     /// Do not count and time requests for 'ublkit stat', nor see which are stuck
     ///
-    /// The server says nothing of requests that wait for long then, and 'ublkit show' tells of
-    /// none. With --request-timeout they are counted all the same.
+    /// The server says nothing of requests that wait for long then, and to 'ublkit show' they are
+    /// unknown. With --request-timeout they are counted all the same.
     #[arg(long)]
     no_meter: bool,
     /// What the device shall be called: 'by-name/NAME' in the state directory leads to its disk
