@@ -61,7 +61,8 @@ impl Wanted {
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1).peekable();
-    let roles = ["inside", "cases", "demo", "stops-itself", "lies-once", "hog", "sticks", "dies"];
+    let roles =
+        ["inside", "cases", "demo", "stops-itself", "lies-once", "hog", "sticks", "dies", "fails"];
     let role = words.next_if(|word| roles.contains(&word.as_str()));
     let mut wanted = Wanted {
         depth: Depth::Slice,
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         Some("cases") => inside::cases(&wanted),
         Some("hog") => cases::supervise::hog(),
         Some("dies") => cases::kill::recover_and_die(&wanted.names),
+        Some("fails") => cases::fails::serve_and_fail(&wanted.names),
         Some("sticks") => cases::deadlines::serve_and_stick(),
         Some("lies-once") => cases::recovery::serve_and_lie(),
         Some("stops-itself") => cases::kill::serve_and_stop_itself(),

@@ -8,6 +8,7 @@ mod data;
 pub mod deadlines;
 mod doctor;
 mod errors;
+pub mod fails;
 mod fs;
 pub mod kill;
 mod life;
@@ -97,6 +98,7 @@ pub const CASES: &[Case] = &[
     Case { name: "life: every call fails once", needs: NOTHING, run: life::every_call_fails },
     Case { name: "life: stop under load", needs: NOTHING, run: life::stop_under_load },
     Case { name: "life: a late stop", needs: NOTHING, run: life::late_stop },
+    Case { name: "life: a queue fails", needs: NOTHING, run: fails::goes_down },
     Case { name: "life: kill -9", needs: NOTHING, run: kill::serving },
     Case { name: "life: kill -9 while stopping", needs: NOTHING, run: kill::stopping },
     Case { name: "life: a dropped server", needs: NOTHING, run: life::dropped },
@@ -105,6 +107,8 @@ pub const CASES: &[Case] = &[
     Case { name: "recovery: a crash loop", needs: NOTHING, run: recovery::crash_loop },
     Case { name: "recovery: a lie is noticed", needs: NOTHING, run: recovery::lying },
     Case { name: "recovery: upgrades", needs: NOTHING, run: recovery::upgrade },
+    // Before 6.15 the driver loses requests there: nothing removes the device (docs/protocol.md).
+    Case { name: "recovery: a queue fails", needs: Features::UPDATE_SIZE, run: fails::waits },
     Case { name: "recovery: killed at any step", needs: NOTHING, run: recovery::any_step },
     Case { name: "recovery: refused", needs: NOTHING, run: recovery::refused },
     Case { name: "recovery: dirty pages at a stop", needs: NOTHING, run: recovery::dirty_pages },

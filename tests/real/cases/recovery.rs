@@ -27,21 +27,21 @@ const BLOCKS: usize = 1024;
 const WRITERS: usize = 8;
 
 /// A file for a disk, removed in the end.
-struct Image(PathBuf);
+pub(super) struct Image(PathBuf);
 
 impl Image {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path = PathBuf::from(format!("/tmp/ublkit-{name}.img"));
         let _ = std::fs::remove_file(&path);
         Self(path)
     }
 
-    fn serve(&self, size: &str, words: &[&str]) -> Serving {
+    pub(super) fn serve(&self, size: &str, words: &[&str]) -> Serving {
         let file = ["file", self.path(), "--size", size, "--queues", "2", "--depth", DEPTH];
         Serving::start(&[&file[..], words].concat())
     }
 
-    fn path(&self) -> &str {
+    pub(super) fn path(&self) -> &str {
         self.0.to_str().expect("as we named it")
     }
 }
@@ -53,14 +53,14 @@ impl Drop for Image {
 }
 
 /// Kills a server, and waits until it is gone.
-fn kill(serving: Serving) -> String {
+pub(super) fn kill(serving: Serving) -> String {
     let id = serving.id().to_string();
     serving.signal(Signal::KILL);
     assert_eq!(serving.end(SOON).0, -9);
     id
 }
 
-fn recover(id: &str) -> Serving {
+pub(super) fn recover(id: &str) -> Serving {
     Serving::started(Command::new(UBLKIT).args(["recover", id]))
 }
 
@@ -330,7 +330,7 @@ pub fn any_step(context: Context) {
 }
 
 /// Records that are left, but for those of servers that died before they had a device.
-fn records() -> Vec<String> {
+pub(super) fn records() -> Vec<String> {
     let serving = Serving::start(&["null", "--size", "1M"]); // forgets what is gone
     serving.stop();
     tools::names("/run/ublkit").into_iter().filter(|name| name.ends_with(".json")).collect()

@@ -1,0 +1,110 @@
+//! Servers one of whose queues fails while clients use the disk.
+
+use super::Context;
+use super::recovery::Image;
+use crate::disk;
+use crate::oracle::{Oracle, Writers};
+use crate::spy::Spy;
+use crate::tools::{self, Serving, UBLKIT, eventually, run};
+use std::fs::File;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use ublkit::{Builder, Errno, Error, ErrorKind, FileOptions, QueueError, Recovery, RingError};
+
+const SOON: Duration = Duration::from_secs(60);
+/// How long a client may wait for an error.
+const BOUND: Duration = Duration::from_secs(10);
+
+const BLOCKS: usize = 1024;
+const WRITERS: usize = 8;
+const DISK_BYTES: u64 = 4 << 20;
+
+/// The call that fails: long after the disk is live, when only queues call the kernel.
+const FAILS_AT: u64 = 2000;
+/// Writes that were acknowledged by then, at the least.
+const WRITES: u64 = 100;
+
+/// What such a server ends with, as `ublkit serve` does where the kind of an error is no other.
+const FAILED: u8 = 1;
+
+/// A server that will fail, with clients.
+fn served(image: &Image, recovery: Recovery) -> (Serving, Arc<Oracle>, Writers) {
+    let program = std::env::current_exe().expect("a program");
+    let mut command = Command::new(program);
+    let serving = Serving::started(command.args(["fails", image.path(), recovery.name()]));
+    let oracle = Arc::new(Oracle::new(BLOCKS));
+    let writers = Writers::start(&oracle, &serving.path, WRITERS);
+    (serving, oracle, writers)
+}
+
+/// The process ends, and says which queue failed and why.
+fn ends_in_an_error(serving: Serving) {
+    let (code, said) = serving.end(SOON);
+    assert_eq!(code, i32::from(FAILED), "{said}");
+    assert!(said.contains("failed with EIO"), "{said}");
+}
+
+/// Without recovery clients get errors at once, and the device goes with its server.
+pub fn goes_down(_: Context) {
+    let image = Image::new("fails");
+    let (serving, oracle, writers) = served(&image, Recovery::None);
+    eventually("a write fails", SOON, || oracle.counts().1 > 0);
+    let begun = Instant::now();
+    writers.finish();
+    let took = begun.elapsed();
+    println!("  measured: {} ms until all were answered", took.as_millis());
+    assert!(took < BOUND, "{took:?}");
+    ends_in_an_error(serving);
+    assert_eq!(tools::devices(), Vec::<String>::new());
+    let (sure, _) = oracle.counts();
+    assert!(sure > WRITES, "it failed after {sure} writes");
+    oracle.verify(&File::open(image.path()).unwrap()).unwrap();
+}
+
+/// With recovery the device waits, and the next server goes on: nothing is lost, and with 'reissue'
+/// nobody sees an error.
+pub fn waits(_: Context) {
+    for recovery in [Recovery::Wait, Recovery::Reissue] {
+        let image = Image::new("fails");
+        let (serving, oracle, writers) = served(&image, recovery);
+        let id = serving.id();
+        ends_in_an_error(serving);
+        let quiesced = || run(UBLKIT, &["show", &id.to_string()]).contains("quiesced");
+        eventually("the driver has noticed", SOON, quiesced);
+        let before = oracle.counts().0;
+        assert!(before > WRITES, "{recovery}: it failed after {before} writes");
+        let file = FileOptions::new(image.path()).patience(SOON).open().expect("the same file");
+        let next = Builder::new().timeout(SOON).recover(id, file).expect("a next server");
+        eventually("writers write", SOON, || oracle.counts().0 > before + WRITES);
+        writers.finish();
+        let (sure, failed) = oracle.counts();
+        println!("  {recovery}: {sure} writes acknowledged, {failed} failed");
+        let most = if recovery == Recovery::Reissue { 0 } else { WRITERS as u64 };
+        assert!(failed <= most, "{recovery}: {failed} writes failed");
+        oracle.verify(&disk::open(&next.block_path(), 0)).unwrap();
+        next.stop().unwrap();
+    }
+}
+
+/// The role: serves a file, as `ublkit serve` does, and one call of a queue fails.
+pub fn serve_and_fail(words: &[String]) -> ExitCode {
+    let [path, recovery] = words else { panic!("a file and a recovery, not {words:?}") };
+    let recovery: Recovery = recovery.parse().expect("a recovery");
+    let spy = Spy { fails_at: Some(FAILS_AT), ..Spy::default() };
+    let file = FileOptions::new(path).size_bytes(DISK_BYTES).open().expect("a file");
+    let builder = Builder::new().queues(2).depth(32).recovery(recovery);
+    let mut server = builder.serve_on(spy, file).expect("a device");
+    println!("{}", server.block_path());
+    server.wait();
+    let end = match recovery {
+        Recovery::None => server.stop(),
+        _ => server.hand_over(),
+    };
+    let error = end.expect_err("a queue has failed");
+    let why = RingError::Enter(Errno::EIO);
+    let is_it = matches!(error, Error::Queue { error: QueueError::Ring(ring), .. } if ring == why);
+    assert!(is_it && error.kind() == ErrorKind::Failed, "{error:?}");
+    eprintln!("{error}");
+    ExitCode::from(FAILED)
+}
