@@ -2,6 +2,7 @@
 
 mod abi;
 mod adapters;
+mod below;
 mod boots;
 mod control;
 mod data;
@@ -115,6 +116,8 @@ pub const CASES: &[Case] = &[
     Case { name: "recovery: by name, in the background", needs: NOTHING, run: names::whole_life },
     Case { name: "deadlines: a frozen file", needs: NOTHING, run: deadlines::frozen },
     Case { name: "deadlines: a stuck backend", needs: NOTHING, run: deadlines::gives_up },
+    Case { name: "below: no space", needs: NOTHING, run: below::no_space },
+    Case { name: "below: errors", needs: NOTHING, run: below::broken },
     Case { name: "power: cuts", needs: NOTHING, run: power::cut },
     Case { name: "power: overwrites of a file", needs: NOTHING, run: power::overwrites },
     Case { name: "power: control: a forgetful server", needs: NOTHING, run: power::forgetful },

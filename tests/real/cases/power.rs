@@ -23,7 +23,7 @@ const TOGETHER: u64 = 4;
 
 /// A disk whose cache is lost when the power is cut.
 #[derive(Clone, Debug)]
-struct Lossy(Arc<Mutex<Inner>>);
+pub(super) struct Lossy(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
@@ -37,7 +37,7 @@ struct Inner {
 }
 
 impl Lossy {
-    fn new(blocks: usize) -> Self {
+    pub(super) fn new(blocks: usize) -> Self {
         let zeros = vec![0; blocks * BLOCK];
         let inner =
             Inner { now: zeros.clone(), durable: zeros, cached: Vec::new(), has_power: true };
@@ -50,7 +50,7 @@ impl Lossy {
     }
 
     /// Of what was not flushed, some is there and some is not, in any order. Answers what is left.
-    fn cut(&self, dice: &mut Dice) -> Vec<u8> {
+    pub(super) fn cut(&self, dice: &mut Dice) -> Vec<u8> {
         let mut inner = self.0.lock().expect("no panic");
         inner.has_power = false;
         while !inner.cached.is_empty() {
@@ -182,7 +182,7 @@ fn cut_under(path: &str, below: &Lossy, dice: &mut Dice) -> Result<u64, String> 
     verify(&left, &told)
 }
 
-fn serve_below(lossy: &Lossy) -> Server {
+pub(super) fn serve_below(lossy: &Lossy) -> Server {
     Builder::new().serve(Blocking::new(lossy.clone())).expect("a device")
 }
 
@@ -215,7 +215,7 @@ pub fn cut(context: Context) {
 }
 
 /// Blocks of the disk that is to have a file system.
-const DISK_BLOCKS: usize = 4096;
+pub(super) const DISK_BLOCKS: usize = 4096;
 /// Of the file in it.
 const FILE_BLOCKS: usize = 64;
 
