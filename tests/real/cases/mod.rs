@@ -28,6 +28,7 @@ mod system;
 mod threads;
 mod tight;
 mod trace;
+mod upgrade;
 mod witness;
 
 use crate::Depth;
@@ -110,6 +111,7 @@ pub const CASES: &[Case] = &[
     Case { name: "recovery: upgrades", needs: NOTHING, run: recovery::upgrade },
     // Before 6.15 the driver loses requests there: nothing removes the device (docs/protocol.md).
     Case { name: "recovery: a queue fails", needs: Features::UPDATE_SIZE, run: fails::waits },
+    Case { name: "recovery: a stopped server", needs: NOTHING, run: upgrade::of_a_stopped_server },
     Case { name: "recovery: killed at any step", needs: NOTHING, run: recovery::any_step },
     Case { name: "recovery: refused", needs: NOTHING, run: recovery::refused },
     Case { name: "recovery: dirty pages at a stop", needs: NOTHING, run: recovery::dirty_pages },

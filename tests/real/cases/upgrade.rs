@@ -1,0 +1,117 @@
+//! `ublkit upgrade` of a server that does not let go: it is stopped, and hears no signal but KILL.
+
+use super::Context;
+use super::recovery::{Image, recover};
+use crate::disk;
+use crate::oracle::{Oracle, Writers};
+use crate::tools::{self, Serving, UBLKIT, eventually, run};
+use rustix::process::Signal;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use ublkit::Features;
+
+const SOON: Duration = Duration::from_secs(60);
+
+const BLOCKS: usize = 1024;
+const WRITERS: usize = 8;
+
+/// Clients of a disk, who remember what they were told.
+struct Clients {
+    oracle: Arc<Oracle>,
+    writers: Writers,
+}
+
+impl Clients {
+    fn write(&self) {
+        let before = self.oracle.counts().0;
+        eventually("writers write", SOON, || self.oracle.counts().0 > before + 100);
+    }
+
+    /// Has them go on with the next server, and stops that; how many writes failed, and what it
+    /// said.
+    fn go_on(self, next: Serving) -> (u64, String) {
+        self.write();
+        let Self { oracle, writers } = self;
+        writers.finish();
+        oracle.verify(&disk::open(&next.path, 0)).unwrap();
+        next.signal(Signal::INT);
+        let (code, said) = next.end(SOON);
+        assert_eq!(code, 0, "{said}");
+        (oracle.counts().1, said)
+    }
+}
+
+/// A server that is stopped while clients write.
+fn stopped(image: &Image, mode: &str) -> (Serving, Clients) {
+    let serving = image.serve("4M", &["--recover", mode]);
+    let oracle = Arc::new(Oracle::new(BLOCKS));
+    let writers = Writers::start(&oracle, &serving.path, WRITERS);
+    let clients = Clients { oracle, writers };
+    clients.write();
+    serving.signal(Signal::STOP);
+    (serving, clients)
+}
+
+pub fn of_a_stopped_server(context: Context) {
+    let quiesces = context.features.contains(Features::QUIESCE);
+    if quiesces {
+        for signal in [Signal::CONT, Signal::KILL] {
+            is_late(signal);
+        }
+    }
+    asks_again(quiesces);
+}
+
+/// With 'wait' the upgrade gives up in time, and the server is as it was: it lets go once it goes
+/// on, or is killed, as the sentence says.
+fn is_late(signal: Signal) {
+    let image = Image::new("stopped");
+    let (serving, clients) = stopped(&image, "wait");
+    let (id, path) = (serving.id().to_string(), serving.path.clone());
+    let begun = Instant::now();
+    let late = tools::output(UBLKIT, &["upgrade", &id, "--timeout", "1"]);
+    let took = begun.elapsed();
+    println!("  measured: {} ms until the upgrade gave up", took.as_millis());
+    let sentence = format!(
+        "ublkit: the server of ublk device {id} did not end within 1 s; clients wait, for it or \
+         for the next: kill it, so that the requests that it has fail, and 'ublkit recover {id}'\n"
+    );
+    assert_eq!(String::from_utf8_lossy(&late.stderr), sentence);
+    assert_eq!((late.status.code(), late.stdout.len()), (Some(7), 0));
+    assert!((Duration::from_secs(1)..Duration::from_secs(10)).contains(&took), "{took:?}");
+    let shown = run(UBLKIT, &["show", &id]);
+    assert!(shown.contains("live"), "{shown}");
+    let before = clients.oracle.counts();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(clients.oracle.counts(), before, "clients wait");
+
+    serving.signal(signal);
+    let end = serving.end(SOON);
+    if signal == Signal::CONT {
+        assert_eq!(end, (0, format!("ublkit: {path} was handed over\n")));
+    } else {
+        assert_eq!(end.0, -9, "{}", end.1);
+    }
+    let (failed, said) = clients.go_on(recover(&id));
+    println!("  {signal:?}: {failed} writes failed");
+    let most = if signal == Signal::CONT { 0 } else { WRITERS as u64 };
+    assert!(failed <= most, "{signal:?}: {failed} writes failed");
+    assert_eq!(said, "");
+}
+
+/// With 'reissue' the server is killed, and no client sees an error.
+fn asks_again(quiesces: bool) {
+    let image = Image::new("stopped");
+    let (serving, clients) = stopped(&image, "reissue");
+    let (id, path) = (serving.id().to_string(), serving.path.clone());
+    let mut command = Command::new(UBLKIT);
+    let next = Serving::started(command.args(["upgrade", &id, "--timeout", "2"]));
+    assert_eq!(next.path, path);
+    assert_eq!(serving.end(SOON), (-9, String::new()));
+    let (failed, said) = clients.go_on(next);
+    assert_eq!(failed, 0, "a client saw an error");
+    let sentence = "ublkit: the old server does not end, so it is killed; what it was asked is \
+                    asked again\n";
+    assert_eq!(said, if quiesces { sentence } else { "" });
+}
