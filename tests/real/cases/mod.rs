@@ -23,6 +23,7 @@ mod resize;
 mod speed;
 mod spin;
 mod stat;
+mod storm;
 pub mod supervise;
 mod system;
 mod threads;
@@ -100,6 +101,8 @@ pub const CASES: &[Case] = &[
     Case { name: "life: every call fails once", needs: NOTHING, run: life::every_call_fails },
     Case { name: "life: stop under load", needs: NOTHING, run: life::stop_under_load },
     Case { name: "life: a late stop", needs: NOTHING, run: life::late_stop },
+    Case { name: "life: a storm of signals", needs: NOTHING, run: storm::signals },
+    Case { name: "life: nobody to hand over to", needs: NOTHING, run: storm::hand_over },
     Case { name: "life: a queue fails", needs: NOTHING, run: fails::goes_down },
     Case { name: "life: kill -9", needs: NOTHING, run: kill::serving },
     Case { name: "life: kill -9 while stopping", needs: NOTHING, run: kill::stopping },
