@@ -18,6 +18,7 @@ mod ops;
 mod ordinary;
 mod paths;
 mod power;
+mod races;
 pub mod recovery;
 mod resize;
 mod speed;
@@ -115,6 +116,7 @@ pub const CASES: &[Case] = &[
     // Before 6.15 the driver loses requests there: nothing removes the device (docs/protocol.md).
     Case { name: "recovery: a queue fails", needs: Features::UPDATE_SIZE, run: fails::waits },
     Case { name: "recovery: a stopped server", needs: NOTHING, run: upgrade::of_a_stopped_server },
+    Case { name: "recovery: two commands at once", needs: NOTHING, run: races::pairs },
     Case { name: "recovery: killed at any step", needs: NOTHING, run: recovery::any_step },
     Case { name: "recovery: refused", needs: NOTHING, run: recovery::refused },
     Case { name: "recovery: dirty pages at a stop", needs: NOTHING, run: recovery::dirty_pages },
