@@ -123,7 +123,10 @@ fn answer(directory: &Directory, tag: u64, timeout: Duration) -> Result<(), Fail
             return Err(Failure::Said(ErrorKind::Failed, why.into()));
         }
         if begun.elapsed() > timeout {
-            let sentence = format!("the server did not answer within {} s", timeout.as_secs());
+            let sentence = format!(
+                "the server did not answer within {} s: 'ublkit show' tells what it does",
+                timeout.as_secs()
+            );
             return Err(Failure::Said(ErrorKind::Timeout, sentence));
         }
         std::thread::sleep(PAUSE);
@@ -135,7 +138,10 @@ fn answer(directory: &Directory, tag: u64, timeout: Duration) -> Result<(), Fail
 fn grow_file(record: &Record, path: &Path, size: u64) -> Result<(), Failure> {
     record.check_file(FileName::of(path))?;
     let failed = |error: std::io::Error| {
-        let sentence = format!("cannot make {} larger: {error}", path.display());
+        let sentence = format!(
+            "cannot make {} larger: {error}; make it so large yourself, and try again",
+            path.display()
+        );
         Failure::Said(ErrorKind::Failed, sentence)
     };
     let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
@@ -144,7 +150,10 @@ fn grow_file(record: &Record, path: &Path, size: u64) -> Result<(), Failure> {
         return Ok(());
     }
     if !file.metadata().map_err(failed)?.is_file() {
-        return Err(refused(format!("{} has {now} bytes, not {size}", path.display())));
+        return Err(refused(format!(
+            "{} has {now} bytes, not {size}: it must be so large before",
+            path.display()
+        )));
     }
     file.set_len(size).map_err(failed)
 }

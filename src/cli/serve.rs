@@ -146,7 +146,8 @@ fn record_of(serve: &Serve, file: Option<FileName>) -> Result<Record, Failure> {
             Ok(word) => arguments.push(word),
             Err(word) if must_be_known(serve) => {
                 return Err(refused(format!(
-                    "{} is no UTF-8, which a record of it would have to be",
+                    "{} is no UTF-8, which a record of it would have to be: use another \
+                     name, or leave '--name' and '--recover' out",
                     word.display()
                 )));
             }
@@ -316,8 +317,12 @@ fn refused(sentence: String) -> Failure {
 pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let queues = u16::try_from(cpus.min(DEFAULT_QUEUES)).unwrap_or(1);
-    let max_io_bytes = u32::try_from(serve.max_io)
-        .map_err(|_| refused(format!("requests of {} bytes are too large", serve.max_io)))?;
+    let max_io_bytes = u32::try_from(serve.max_io).map_err(|_| {
+        refused(format!(
+            "requests of {} bytes are too large: choose 4096 to 33554432",
+            serve.max_io
+        ))
+    })?;
     let builder = Builder::new()
         .queues(serve.queues.unwrap_or(queues))
         .depth(serve.depth)
@@ -373,7 +378,9 @@ pub(super) fn geometry(serve: &Serve) -> Result<Geometry, Failure> {
 fn block_bytes(serve: &Serve) -> Result<Option<u32>, Failure> {
     let fits = |size| u32::try_from(size).map_err(|_| size);
     let block_bytes = serve.block_size.map(fits).transpose();
-    block_bytes.map_err(|size| refused(format!("a block of {size} bytes cannot be")))
+    block_bytes.map_err(|size| {
+        refused(format!("a block of {size} bytes cannot be: choose 512, 1024, 2048 or 4096"))
+    })
 }
 
 /// A disk in a file, whose lock is waited for.
@@ -398,7 +405,8 @@ pub(super) fn memory_of(geometry: Geometry, room_bytes: Option<u64>) -> Result<M
     let room_bytes = room_bytes.unwrap_or(geometry.size_bytes);
     if room_bytes < geometry.size_bytes {
         return Err(refused(format!(
-            "a disk of {} bytes needs more room than {room_bytes} bytes",
+            "a disk of {} bytes needs more room than {room_bytes} bytes: give '--room' at the least \
+             its size",
             geometry.size_bytes
         )));
     }
