@@ -5,6 +5,7 @@ mod delete;
 mod device;
 mod devices;
 mod doctor;
+mod examples;
 mod exit;
 #[cfg(all(any(test, fuzzing), feature = "sim"))]
 pub(crate) mod fuzz;
@@ -51,7 +52,7 @@ enum Command {
     /// requests are answered, dirty pages are written, the device is deleted. A second signal ends
     /// the server at once, and the kernel fails what is left. SIGUSR1, which 'ublkit upgrade'
     /// sends, has it leave a device with --recover to the next server.
-    #[command(after_help = SERVE_EXAMPLES)]
+    #[command(after_help = examples::SERVE_EXAMPLES)]
     Serve(Serve),
     /// Lists the ublk devices of this machine, whoever serves them
     #[command(after_help = "Example:\n  ublkit list --json | jq '.[].path'")]
@@ -85,7 +86,7 @@ enum Command {
     /// The device was made by 'ublkit serve --recover', and its server has died. The backend is
     /// what it was, told from the record in the state directory. Runs in the foreground, as 'ublkit
     /// serve' does, unless '--background' is said again.
-    #[command(after_help = RECOVER_EXAMPLES)]
+    #[command(after_help = examples::RECOVER_EXAMPLES)]
     Recover(recover::Recover),
     /// Replaces the server of a device by this program, while clients go on
     ///
@@ -93,12 +94,12 @@ enum Command {
     /// takes the device over. Meanwhile clients wait, and see no error. Runs in the foreground,
     /// unless '--background' is said again. Needs a device made by 'ublkit serve --recover', and
     /// Linux 6.16 or '--recover reissue'.
-    #[command(after_help = UPGRADE_EXAMPLES)]
+    #[command(after_help = examples::UPGRADE_EXAMPLES)]
     Upgrade(upgrade::Upgrade),
     /// Deletes a device that is not served any more
     ///
     /// A device that a process still serves is left alone, except with --force.
-    #[command(after_help = DELETE_EXAMPLES)]
+    #[command(after_help = examples::DELETE_EXAMPLES)]
     Delete {
         /// The number N in /dev/ublkbN, that path, or the name that '--name' gave
         #[arg(value_name = "DEVICE", value_parser = Which::parse)]
@@ -129,14 +130,14 @@ enum Command {
         ublkit resize 0 10G --shrink")]
     Resize(resize::Resize),
     /// Waits until a device is live, or gone
-    #[command(after_help = WAIT_EXAMPLES)]
+    #[command(after_help = examples::WAIT_EXAMPLES)]
     Wait(wait::Wait),
     /// Holds a recorded conversation again with a backend: no kernel, no root
     ///
     /// FILE is what 'ublkit serve --trace=FILE --trace-format json' wrote. Its requests go to the
     /// backend in their recorded order and concurrency, over a simulated kernel. An answer that is
     /// not the recorded one, or a read that brings other data, is reported, and the exit code is 1.
-    #[command(after_help = REPLAY_EXAMPLES)]
+    #[command(after_help = examples::REPLAY_EXAMPLES)]
     Replay {
         /// The recording
         #[arg(value_name = "FILE")]
@@ -158,7 +159,7 @@ enum Command {
     /// Looks at the kernel, the driver, permissions, limits and devices that were left behind.
     /// Changes nothing. The exit code is 0 if devices can be served, perhaps with notes, 3 if only
     /// permissions are lacking, and 4 otherwise.
-    #[command(after_help = DOCTOR_EXAMPLES)]
+    #[command(after_help = examples::DOCTOR_EXAMPLES)]
     Doctor(Output),
     /// Shows what a device's queues do: requests, data, latencies and errors
     ///
@@ -166,7 +167,7 @@ enum Command {
     /// reach. Latencies are the server's part, from when it was told of a request until it had
     /// answered, of a sample, exact to 6.25 %. Of devices that other programs serve, what the
     /// kernel counts is shown.
-    #[command(after_help = STAT_EXAMPLES)]
+    #[command(after_help = examples::STAT_EXAMPLES)]
     Stat(stat::Stat),
     /// Lists the driver's features: which this kernel has and which this ublkit can serve
     #[command(after_help = "Example:\n  ublkit features")]
@@ -175,69 +176,9 @@ enum Command {
     ///
     /// With --check they are compared with what the running kernel says of its own types (BTF) and
     /// of its features. That needs no root, but without it the features are left out.
-    #[command(after_help = ABI_EXAMPLES)]
+    #[command(after_help = examples::ABI_EXAMPLES)]
     Abi(abi::Abi),
 }
-
-const SERVE_EXAMPLES: &str = "Examples:
-  ublkit serve memory --size 1G
-  ublkit serve memory --size 1T --queues 4 --depth 64 --id 7
-  ublkit serve null --size 250G --block-size 4096
-  ublkit serve file disk.img --size 10G
-  ublkit serve file /dev/sdb --direct
-  ublkit serve file disk.img --recover reissue --name scratch --resume
-  ublkit serve file disk.img --background
-  ublkit serve memory --size 1G --trace
-  ublkit serve memory --size 1G --trace=talk.jsonl --trace-format json";
-
-const REPLAY_EXAMPLES: &str = "Example:
-  ublkit replay talk.jsonl memory";
-
-const WAIT_EXAMPLES: &str = "Examples:
-  ublkit wait 0 --live && mount /dev/ublkb0 /mnt
-  ublkit wait 0 --gone --timeout 60";
-
-const RECOVER_EXAMPLES: &str = "Example:
-  ublkit serve file disk.img --recover reissue
-  ublkit recover 0     # after its server has died
-  ublkit recover scratch --background";
-
-const UPGRADE_EXAMPLES: &str = "Examples:
-  ublkit upgrade 0
-  ublkit upgrade scratch --background";
-
-const DELETE_EXAMPLES: &str = "Examples:
-  ublkit delete 0
-  ublkit delete --all";
-
-const STAT_EXAMPLES: &str = "Examples:
-  ublkit stat 0 --watch
-  ublkit stat 0 --interval 10 --json | jq .all.latency_ns
-  ublkit stat --prometheus > /var/lib/node_exporter/ublkit.prom
-
-What --prometheus prints is text, for node_exporter's textfile collector or whatever else serves it:
-ublkit itself listens nowhere. Of each device and queue, since its server began:
-  ublkit_requests_total           requests answered with success: read, write, other
-  ublkit_bytes_total              bytes of those that read and write
-  ublkit_errors_total             requests answered with an error
-  ublkit_panics_total             of those: because the backend panicked
-  ublkit_timeouts_total           of those: because they had waited for too long
-  ublkit_in_flight                requests not answered yet
-  ublkit_sampled_latency_seconds  time in the server, of a sample of requests: a histogram";
-
-const DOCTOR_EXAMPLES: &str = "Examples:
-  sudo ublkit doctor
-  ublkit doctor --json | jq '.findings[] | select(.verdict != \"ok\")'";
-
-const ABI_EXAMPLES: &str = "Examples:
-  ublkit abi ublksrv_io UBLK_F
-  ublkit abi --check
-
-The check says of each thing:
-  differs  the two sides do not fit together; the exit code is 1
-  lacks    ublkit knows it, this kernel does not
-  beyond   this kernel knows it, ublkit does not
-  renamed  the same bytes, with another name";
 
 /// How a listing is printed.
 #[derive(Args, Clone, Copy, Debug)]

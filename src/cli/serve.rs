@@ -405,8 +405,8 @@ pub(super) fn memory_of(geometry: Geometry, room_bytes: Option<u64>) -> Result<M
     let room_bytes = room_bytes.unwrap_or(geometry.size_bytes);
     if room_bytes < geometry.size_bytes {
         return Err(refused(format!(
-            "a disk of {} bytes needs more room than {room_bytes} bytes: give '--room' at the least \
-             its size",
+            "a disk of {} bytes needs more room than {room_bytes} bytes: give '--room' at \
+             the least its size",
             geometry.size_bytes
         )));
     }

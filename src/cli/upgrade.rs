@@ -41,8 +41,8 @@ pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
     let (mut record, mut serve) = known(&info, patience)?;
     if serve.backend == BackendName::Memory {
         return Err(refused(format!(
-            "the data of ublk device {id} is in its server's memory, and would be gone with it: copy \
-             it to a disk that is served from a file"
+            "the data of ublk device {id} is in its server's memory, and would be gone with it: \
+             copy it to a disk that is served from a file"
         )));
     }
     if let Some(pid) = devices::server(&info) {

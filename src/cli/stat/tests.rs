@@ -201,7 +201,7 @@ fn the_help_names_all_numbers() {
     let text = prometheus::text(&[moment(1)]);
     let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let missing: Vec<&str> =
-        names.filter(|name| !crate::cli::STAT_EXAMPLES.contains(name)).collect();
+        names.filter(|name| !crate::cli::examples::STAT_EXAMPLES.contains(name)).collect();
     assert_eq!(missing, Vec::<&str>::new());
 }
 
