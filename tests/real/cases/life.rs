@@ -111,6 +111,7 @@ pub fn stopped_by_another(_: Context) {
 pub fn stopped_in_time(_: Context) {
     let serving = Serving::start(&["memory", "--size", "64M"]);
     let id = serving.id().to_string();
+    let client = disk::open(&serving.path, 0); // whoever closes a disk as the last writes its pages
     load::dirty(&serving.path, 4);
     serving.signal(Signal::STOP);
     let begun = Instant::now();
@@ -120,6 +121,7 @@ pub fn stopped_in_time(_: Context) {
     assert_eq!(stop.status.code(), Some(7), "{said}");
     assert!(took < Duration::from_secs(8), "it took {took:?}: {said}");
     serving.signal(Signal::CONT);
+    drop(client);
     assert_eq!(serving.end(SOON).0, 0);
     assert_eq!(devices(), Vec::<String>::new());
 }

@@ -312,12 +312,10 @@ impl Backend for Forgetful {
 /// alone; both are noticed.
 pub fn forgetful(_: Context) {
     let mut dice = Dice::new("power cuts");
-    for (drops_fua, direct) in [(false, true), (false, false), (true, true), (true, false)] {
+    for drops_fua in [false, true] {
         let lossy = Lossy::new(if drops_fua { DISK_BLOCKS } else { BLOCKS });
         let below = serve_below(&lossy);
-        let path = below.block_path();
-        let buffered = || File::options().read(true).write(true).open(&path).expect("a disk");
-        let file = if direct { disk::open(&path, 0) } else { buffered() };
+        let file = disk::open(&below.block_path(), 0);
         let above = Forgetful { file, geometry: lossy.geometry(), drops_fua };
         let above = Builder::new().serve(Blocking::new(above)).expect("a device");
         let cut = if drops_fua { cut_under_file } else { cut_under };
