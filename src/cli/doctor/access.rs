@@ -119,8 +119,11 @@ pub(super) fn capabilities(machine: &Machine) -> Vec<Finding> {
     findings
 }
 
-/// Whether somebody gives ordinary users the nodes of devices that they make, or why not.
+/// Whether whoever asks is given the nodes of devices that he makes, or why not.
 fn who_gives_nodes(machine: &Machine) -> Result<(), &'static str> {
+    if machine.status("Uid").split_whitespace().nth(1) == Some("0") {
+        return Ok(()); // they are root's before anybody gives them away
+    }
     if !machine.exists("run/udev/control") {
         return Err("no udev runs");
     }

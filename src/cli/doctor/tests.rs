@@ -122,8 +122,12 @@ const BAD: &[Bad] = &[
     ("an ordinary user", |made| {
         made.write("proc/self/status", "CapEff:\t0000000000000000\n");
     }),
+    ("root without capabilities, and no udev", |made| {
+        made.write("proc/self/status", "Uid:\t0\t0\t0\t0\nCapEff:\t0000000000000000\n");
+        made.remove("run/udev/control");
+    }),
     ("an ordinary user, and no udev", |made| {
-        made.write("proc/self/status", "CapEff:\t0000000000000000\n");
+        made.write("proc/self/status", "Uid:\t1000\t1000\t0\t0\nCapEff:\t0000000000000000\n");
         made.remove("run/udev/control");
     }),
     ("an ordinary user whom udev gives nothing", |made| {
