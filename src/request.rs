@@ -51,7 +51,7 @@ pub(crate) struct Limits {
     /// The same in the unit of descriptors: the disk's size,
     size_sectors: u64,
     /// the most that a read or a write has,
-    max_sectors: u32,
+    max_sectors: u64,
     /// and the bits that are zero in the number of a block's first sector.
     block_mask: u64,
 }
@@ -63,7 +63,7 @@ impl Limits {
             geometry,
             max_io_bytes,
             size_sectors: geometry.size_bytes / SECTOR_BYTES,
-            max_sectors: u32::try_from(u64::from(max_io_bytes) / SECTOR_BYTES).unwrap_or(u32::MAX),
+            max_sectors: u64::from(max_io_bytes) / SECTOR_BYTES,
             // A power of two, and a sector at least.
             block_mask: u64::from(geometry.logical_block_bytes) / SECTOR_BYTES - 1,
         }
@@ -133,17 +133,16 @@ impl Request {
         if limits.geometry.read_only && operation != Operation::Read {
             return Err(Errno::EROFS);
         }
-        let ublksrv_io_desc { start_sector: start, nr_sectors: count, .. } = *descriptor;
+        let (start, count) = (descriptor.start_sector, u64::from(descriptor.nr_sectors));
         let has_data = matches!(operation, Operation::Read | Operation::Write { .. });
-        let is_in_disk = start <= limits.size_sectors
-            && u64::from(count) <= limits.size_sectors - start
-            && count != 0;
-        let is_whole = (start | u64::from(count)) & limits.block_mask == 0;
+        let is_in_disk =
+            start <= limits.size_sectors && count <= limits.size_sectors - start && count != 0;
+        let is_whole = (start | count) & limits.block_mask == 0;
         if !is_in_disk || !is_whole || has_data && count > limits.max_sectors {
             return Err(Errno::EINVAL);
         }
         // No overflow: the disk's size is a number of bytes.
-        let (offset, len_bytes) = (start * SECTOR_BYTES, u64::from(count) * SECTOR_BYTES);
+        let (offset, len_bytes) = (start * SECTOR_BYTES, count * SECTOR_BYTES);
         Ok(Self { operation, offset, len_bytes })
     }
 

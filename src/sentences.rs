@@ -1,4 +1,4 @@
-//! All sentences of the library's errors, in `tests/golden/library.txt`: what a person is told
+//! The sentences of the library's errors, in `tests/golden/library.txt`: what a person is told
 //! where no test without a kernel, or none at all, can cause the error.
 //!
 //! `UBLKIT_BLESS=1 cargo test --lib sentences` writes the file anew; then read what changed.

@@ -51,7 +51,12 @@ pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
         record.check_file(serve.path.as_deref().and_then(FileName::of))?;
         tracing.check()?;
         old.end(id, &info, patience)?;
-        (record, serve) = known(&info, patience)?; // until then the disk could become larger
+        let left = |failure| {
+            say(&format!("ublk device {id} has no server now: 'ublkit recover {id}' is one"));
+            failure
+        };
+        // Until then the disk could become larger.
+        (record, serve) = known(&info, patience).map_err(left)?;
     }
     (serve.patience.timeout, serve.tracing) = (timeout, tracing.clone());
     serve.supervision.background = background;

@@ -104,8 +104,8 @@ impl Slot {
         };
         // SAFETY: the slot's buffer (`Slots::new`), or inside a region; both are unmapped only when
         // nothing is lent. References to buffers are made in `Slots::data` alone, not while the
-        // kernel has the slot; that ends with the command's completion (`came`, `gone`). To regions
-        // there are none but to atomics.
+        // kernel has the slot; that ends with the command's completion (`came`, `take`, `gone`). To
+        // regions there are none but to atomics.
         unsafe { Address::new(place) }
     }
 }
@@ -270,7 +270,7 @@ impl Slots {
     #[must_use]
     #[inline(always)]
     pub(crate) fn came(&mut self, tag: u16, taken: u64) -> Option<Option<u8>> {
-        let slot = self.slot(tag);
+        let slot = self.slot(tag); // looked up once, for the way of every request
         let is_taken = slot.state == State::Kernel && slot.command < taken;
         is_taken.then(|| {
             slot.state = State::Server;
@@ -342,7 +342,7 @@ impl Slots {
     /// its data is in the slot's buffer.
     #[inline(always)]
     pub(crate) fn done(&self, tag: u16) -> Option<(Asked, u32)> {
-        let slot = self.get(tag);
+        let slot = self.get(tag); // once, too
         let waits = slot.waits > 0 || slot.fetching.is_some();
         let is_done = !waits && slot.data == Where::Buffer;
         is_done.then_some((slot.request.operation, slot.data_bytes))

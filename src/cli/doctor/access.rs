@@ -11,8 +11,13 @@ const CAP_SYS_ADMIN: u32 = 21;
 const CAP_SYS_RESOURCE: u32 = 24;
 
 /// Where udev has its rules (udev(7)).
-const RULES: [&str; 4] =
-    ["etc/udev/rules.d", "run/udev/rules.d", "usr/local/lib/udev/rules.d", "usr/lib/udev/rules.d"];
+const RULES: [&str; 5] = [
+    "etc/udev/rules.d",
+    "run/udev/rules.d",
+    "usr/local/lib/udev/rules.d",
+    "usr/lib/udev/rules.d",
+    "lib/udev/rules.d",
+];
 
 /// The node through which all commands go.
 pub(super) fn control_device(machine: &Machine) -> Vec<Finding> {
@@ -121,19 +126,23 @@ pub(super) fn capabilities(machine: &Machine) -> Vec<Finding> {
 
 /// Whether whoever asks is given the nodes of devices that he makes, or why not.
 fn who_gives_nodes(machine: &Machine) -> Result<(), &'static str> {
-    if machine.status("Uid").split_whitespace().nth(1) == Some("0") {
+    let is_root = machine.status("Uid").split_whitespace().nth(1) == Some("0");
+    if is_root && machine.is_first_user_namespace() {
         return Ok(()); // they are root's before anybody gives them away
     }
     if !machine.exists("run/udev/control") {
         return Err("no udev runs");
     }
     let is_rule = |name: &String| name.ends_with(".rules");
+    let gives = |line: &str| {
+        let words = ["ublkc", "OWNER"];
+        !line.starts_with('#') && words.iter().all(|word| line.contains(word))
+    };
     let speaks_of_us = |folder: &&str| {
         let rules = machine.names(folder).into_iter().filter(is_rule);
-        rules
-            .map(|name| machine.text(&format!("{folder}/{name}")))
-            .any(|rule| rule.contains("ublkc"))
+        let mut rules = rules.map(|name| machine.text(&format!("{folder}/{name}")));
+        rules.any(|rule| rule.lines().any(gives))
     };
     let is_there = RULES.iter().any(speaks_of_us);
-    if is_there { Ok(()) } else { Err("no rule of udev's is about ublk devices") }
+    if is_there { Ok(()) } else { Err("no rule of udev's gives ublk devices away") }
 }

@@ -21,7 +21,7 @@ const GOOD: &[(&str, &str)] = &[
     ),
     ("proc/self/mounts", "udev /dev devtmpfs rw,nosuid 0 0\n"),
     ("run/udev/control", ""),
-    ("etc/udev/rules.d/60-ublkit.rules", "KERNEL==\"ublkc*|ublkb*\", MODE=\"0600\"\n"),
+    ("etc/udev/rules.d/60-ublkit.rules", "KERNEL==\"ublkc*|ublkb*\", OWNER=\"%c{1}\"\n"),
     ("sys/module/ublk_drv/parameters/ublks_max", "64\n"),
     ("dev/ublk-control", ""),
     ("lib/modules/7.3.4+deb13-amd64/modules.dep", "kernel/drivers/block/ublk_drv.ko.xz:\n"),
@@ -132,11 +132,16 @@ const BAD: &[Bad] = &[
     }),
     ("an ordinary user whom udev gives nothing", |made| {
         made.write("proc/self/status", "CapEff:\t0000000000000000\n");
-        made.write("etc/udev/rules.d/60-ublkit.rules", "KERNEL==\"sd*\"\n");
+        made.write("etc/udev/rules.d/60-ublkit.rules", "# OWNER of ublkc\nKERNEL==\"sd*\"\n");
     }),
     ("an ordinary user who may not even ask", |made| {
         made.write("proc/self/status", "CapEff:\t0000000000000000\n");
         made.remove("dev/ublk-control");
+    }),
+    ("root of a container, and no udev", |made| {
+        made.write("proc/self/status", "Uid:\t0\t0\t0\t0\nCapEff:\t000001ffffffffff\n");
+        made.write("proc/self/uid_map", "         0     100000      65536\n");
+        made.remove("run/udev/control");
     }),
     ("root of a container", |made| {
         made.write("proc/self/uid_map", "         0     100000      65536\n");

@@ -5,7 +5,7 @@
 //! it went, and nobody waits for its end.
 
 use super::other::Other;
-use crate::cli::exit::{Failure, LATE};
+use crate::cli::exit::Failure;
 use rustix::process::Signal;
 
 const APART: &str = "--apart";
@@ -46,9 +46,10 @@ impl Apart {
         let Ok(code) = said.parse() else {
             return Err(other.gone("the process that did it ended before it had"));
         };
-        if i32::from(code) != LATE {
-            other.gone(""); // which is now, and leaves nothing in use
+        if code != 0 {
+            return Err(Failure::Told(code)); // the kernel may have a command of it still
         }
-        if code == 0 { Ok(()) } else { Err(Failure::Told(code)) }
+        other.wait(); // which has nothing left to do, and so leaves nothing in use
+        Ok(())
     }
 }

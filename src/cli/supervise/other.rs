@@ -30,7 +30,12 @@ impl Other {
         }
     }
 
-    /// Waits until it is gone; how it `ended`, for one that said nothing.
+    /// Waits until it is gone, whatever it ends with.
+    pub(super) fn wait(&mut self) {
+        let _ = self.0.wait();
+    }
+
+    /// The same of one that said nothing: how it `ended`.
     pub(super) fn gone(&mut self, ended: &str) -> Failure {
         match self.0.wait() {
             Ok(status) => {
