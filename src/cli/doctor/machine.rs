@@ -90,6 +90,14 @@ impl Machine {
         effective >> capability & 1 == 1 && self.is_first_user_namespace()
     }
 
+    /// Whether this process is the user who owns the nodes: 0, and in a user namespace the 0 of
+    /// the one around it.
+    pub(super) fn is_root(&self) -> bool {
+        let map = self.text("proc/self/uid_map");
+        let is_same = map.is_empty() || map.split_whitespace().take(2).eq(["0", "0"]);
+        is_same && self.status("Uid").split_whitespace().nth(1) == Some("0")
+    }
+
     /// Only the first user namespace maps all of itself onto itself.
     pub(super) fn is_first_user_namespace(&self) -> bool {
         let map = self.text("proc/self/uid_map");
