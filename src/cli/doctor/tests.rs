@@ -69,6 +69,11 @@ impl Made {
         self.machine.devices.push(Device { id, state, is_served });
     }
 
+    fn without_capabilities(&self, uid: u32) {
+        let status = format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\nCapEff:\t0000000000000000\n");
+        self.write("proc/self/status", &status);
+    }
+
     fn no_driver(&self) {
         fs::remove_dir_all(self.root.join("sys/module/ublk_drv")).expect("it was there");
         self.remove("dev/ublk-control");
@@ -120,22 +125,22 @@ const BAD: &[Bad] = &[
     ("io_uring forbidden", |made| made.machine.ring = Err(Errno::EPERM)),
     ("too many files", |made| made.machine.ring = Err(Errno::EMFILE)),
     ("an ordinary user", |made| {
-        made.write("proc/self/status", "CapEff:\t0000000000000000\n");
+        made.without_capabilities(1000);
     }),
     ("root without capabilities, and no udev", |made| {
-        made.write("proc/self/status", "Uid:\t0\t0\t0\t0\nCapEff:\t0000000000000000\n");
+        made.without_capabilities(0);
         made.remove("run/udev/control");
     }),
     ("an ordinary user, and no udev", |made| {
-        made.write("proc/self/status", "Uid:\t1000\t1000\t0\t0\nCapEff:\t0000000000000000\n");
+        made.without_capabilities(1000);
         made.remove("run/udev/control");
     }),
     ("an ordinary user whom udev gives nothing", |made| {
-        made.write("proc/self/status", "CapEff:\t0000000000000000\n");
+        made.without_capabilities(1000);
         made.write("etc/udev/rules.d/60-ublkit.rules", "# OWNER of ublkc\nKERNEL==\"sd*\"\n");
     }),
     ("an ordinary user who may not even ask", |made| {
-        made.write("proc/self/status", "CapEff:\t0000000000000000\n");
+        made.without_capabilities(1000);
         made.remove("dev/ublk-control");
     }),
     ("root of a container, and no udev", |made| {

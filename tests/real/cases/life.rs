@@ -114,12 +114,14 @@ pub fn stopped_in_time(_: Context) {
     let client = disk::open(&serving.path, 0); // whoever closes a disk as the last writes its pages
     load::dirty(&serving.path, 4);
     serving.signal(Signal::STOP);
-    let begun = Instant::now();
-    let stop = tools::output(UBLKIT, &["stop", &id, "--timeout", "2"]);
-    let took = begun.elapsed();
-    let said = String::from_utf8_lossy(&stop.stderr).into_owned();
-    assert_eq!(stop.status.code(), Some(7), "{said}");
-    assert!(took < Duration::from_secs(8), "it took {took:?}: {said}");
+    for words in [&["stop", &id][..], &["delete", "--force", &id]] {
+        let begun = Instant::now();
+        let output = tools::output(UBLKIT, &[words, &["--timeout", "2"]].concat());
+        let took = begun.elapsed();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(7), "{words:?}: {said}");
+        assert!(took < Duration::from_secs(8), "{words:?} took {took:?}: {said}");
+    }
     serving.signal(Signal::CONT);
     drop(client);
     assert_eq!(serving.end(SOON).0, 0);
