@@ -15,11 +15,22 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// What a worker tells the server's owner.
 #[derive(Debug)]
-enum Report {
+enum Report<F> {
     /// All slots were offered to the driver.
     Ready,
     /// The thread is about to end, with nothing of the device left in its hands.
-    Ended { worker: usize, end: Result<QueueStats, QueueError> },
+    Ended(End<F>),
+}
+
+/// How a worker ended.
+#[derive(Debug)]
+struct End<F> {
+    worker: usize,
+    what: Result<QueueStats, QueueError>,
+    /// Its ring, if the device is the next server's, to be closed when the thread is no more.
+    /// Before 6.15 what was on its way to a living thread whose ring is closed never ends; an
+    /// ending one fails it.
+    ring: Option<Arc<F>>,
 }
 
 /// The threads of a device's queues.
@@ -31,10 +42,10 @@ pub(super) struct Workers<K: Kernel> {
     shared: Arc<Shared<K>>,
     /// Queue after queue, each thread until it was joined; none where it could not be made.
     threads: Vec<Option<K::Thread>>,
-    reports: Receiver<Report>,
-    sender: Sender<Report>,
+    reports: Receiver<Report<K::File>>,
+    sender: Sender<Report<K::File>>,
     /// Ends that were reported.
-    ends: Vec<(usize, Result<QueueStats, QueueError>)>,
+    ends: Vec<End<K::File>>,
 }
 
 /// What a worker needs to tell the others.
@@ -58,7 +69,7 @@ struct Shared<K: Kernel> {
 }
 
 impl<K: Kernel> Shared<K> {
-    fn report(&self, sender: &Sender<Report>, report: Report) {
+    fn report(&self, sender: &Sender<Report<K::File>>, report: Report<K::File>) {
         let _ = sender.send(report); // an owner who does not listen any more
         self.kernel.signal(&self.reported);
     }
@@ -176,7 +187,8 @@ impl<K: Kernel> Workers<K> {
     ) -> Result<(), Error> {
         let last_word = LastWord {
             worker: self.threads.len(),
-            end: Ok(QueueStats::default()), // of a thread that never was, nothing is to be told
+            what: Ok(QueueStats::default()), // of a thread that never was, nothing is to be told
+            ring: None,
             sender: self.sender.clone(),
             shared: Arc::clone(&self.shared),
         };
@@ -201,9 +213,11 @@ impl<K: Kernel> Workers<K> {
         for worker in 0..self.threads.len() {
             match self.next(deadline) {
                 Some(Report::Ready) => {}
-                Some(Report::Ended { worker, end }) => {
-                    self.ends.push((worker, end));
-                    return Err(self.error(worker, end.err().unwrap_or(QueueError::Stopped)));
+                Some(Report::Ended(end)) => {
+                    let error = end.what.err().unwrap_or(QueueError::Stopped);
+                    let error = self.error(end.worker, error);
+                    self.ends.push(end);
+                    return Err(error);
                 }
                 None => return Err(self.error(worker, QueueError::Late)),
             }
@@ -225,15 +239,15 @@ impl<K: Kernel> Workers<K> {
         let last = self.shared.kernel.now().saturating_add(grace);
         self.collect(last);
         for index in 0..self.ends.len() {
-            self.join(self.ends[index].0, last);
+            self.join(index, last);
         }
         if let Some(late) = self.threads.iter().position(Option::is_some) {
             return Err(self.error(late, QueueError::Late));
         }
-        self.ends.sort_by_key(|(worker, _)| *worker);
+        self.ends.sort_by_key(|end| end.worker);
         let mut queues = Vec::new();
-        for (worker, end) in &self.ends {
-            let stats = end.map_err(|error| self.error(*worker, error))?;
+        for End { worker, what, .. } in &self.ends {
+            let stats = what.map_err(|error| self.error(*worker, error))?;
             queues.resize(usize::from(self.queue(*worker)) + 1, QueueStats::default());
             queues[usize::from(self.queue(*worker))] += stats;
         }
@@ -245,7 +259,12 @@ impl<K: Kernel> Workers<K> {
     fn join(&mut self, index: usize, deadline: Duration) {
         let kernel = &self.shared.kernel;
         let left = deadline.saturating_sub(kernel.now());
-        self.threads[index].take_if(|thread| kernel.join(thread, left));
+        let end = &mut self.ends[index];
+        let thread = &mut self.threads[end.worker];
+        thread.take_if(|thread| kernel.join(thread, left));
+        if thread.is_none() {
+            end.ring = None;
+        }
     }
 
     /// Collects reports until all threads have ended; whether they have.
@@ -253,7 +272,7 @@ impl<K: Kernel> Workers<K> {
         while self.ends.len() < self.threads.len() {
             match self.next(deadline) {
                 Some(Report::Ready) => {}
-                Some(Report::Ended { worker, end }) => self.ends.push((worker, end)),
+                Some(Report::Ended(end)) => self.ends.push(end),
                 None => return false,
             }
         }
@@ -261,7 +280,7 @@ impl<K: Kernel> Workers<K> {
     }
 
     /// The next report until `deadline`.
-    fn next(&self, deadline: Duration) -> Option<Report> {
+    fn next(&self, deadline: Duration) -> Option<Report<K::File>> {
         let Shared { kernel, reported, .. } = &*self.shared;
         loop {
             if let Ok(report) = self.reports.try_recv() {
@@ -296,18 +315,20 @@ fn name(device: u32, queue: u16, share: Share) -> String {
 /// What a worker says when it ends, however it ends: a panic included.
 struct LastWord<K: Kernel> {
     worker: usize,
-    end: Result<QueueStats, QueueError>,
-    sender: Sender<Report>,
+    what: Result<QueueStats, QueueError>,
+    ring: Option<Arc<K::File>>,
+    sender: Sender<Report<K::File>>,
     shared: Arc<Shared<K>>,
 }
 
 impl<K: Kernel> Drop for LastWord<K> {
     fn drop(&mut self) {
-        let Self { worker, end, ref sender, ref shared } = *self;
-        if end.is_err() {
+        let Self { worker, what, ref mut ring, ref sender, ref shared } = *self;
+        if what.is_err() {
             shared.wake_all(); // a device does not limp along with a dead queue
         }
-        shared.report(sender, Report::Ended { worker, end });
+        let ring = ring.take().filter(|_| shared.leaves_device.load(Ordering::Relaxed));
+        shared.report(sender, Report::Ended(End { worker, what, ring }));
         shared.kernel.signal(&shared.ended);
     }
 }
@@ -319,12 +340,11 @@ fn work<K: Kernel, T: Target>(
     target: Arc<T>,
     mut last_word: LastWord<K>,
 ) {
-    last_word.end = Err(QueueError::Panicked);
-    let (sender, shared) = (last_word.sender.clone(), Arc::clone(&last_word.shared));
+    last_word.what = Err(QueueError::Panicked);
     // Handlers are caught where the queue calls them; this is for our own defects, and for a target
     // that panics when it makes a handler.
-    let serving = || serve(kernel, &shared, plan, &*target, &sender);
-    let (end, handler) = match catch_unwind(AssertUnwindSafe(serving)) {
+    let serving = || serve(kernel, plan, &*target, &mut last_word);
+    let (what, handler) = match catch_unwind(AssertUnwindSafe(serving)) {
         Ok(Ok((end, handler))) => (end, Some(handler)),
         Ok(Err(error)) => (Err(error), None),
         Err(panic) => {
@@ -332,7 +352,7 @@ fn work<K: Kernel, T: Target>(
             (Err(QueueError::Panicked), None)
         }
     };
-    last_word.end = end;
+    last_word.what = what;
     drop(last_word);
     // The driver has all back, and the owner knows. What a backend does when it is dropped is its
     // own affair; the owner waits a little for it.
@@ -342,14 +362,14 @@ fn work<K: Kernel, T: Target>(
 }
 
 /// Serves one queue, or its share of it, until its end, and leaves the handler. Nothing of the
-/// device is held after that.
+/// device is held after that, but its ring by the last word.
 fn serve<K: Kernel, T: Target>(
     kernel: K,
-    shared: &Shared<K>,
     plan: QueuePlan<K::File>,
     target: &T,
-    reports: &Sender<Report>,
+    last_word: &mut LastWord<K>,
 ) -> Result<(Result<QueueStats, QueueError>, T::Handler), QueueError> {
+    let LastWord { ring, sender, shared, .. } = last_word;
     kernel.serves_a_disk();
     // Before any memory is touched, which then is near.
     if !plan.cpus.is_empty() {
@@ -357,8 +377,9 @@ fn serve<K: Kernel, T: Target>(
     }
     let handler = target.handler(&plan.info()).map_err(QueueError::Handler)?;
     let mut queue = Queue::new(kernel, plan, handler)?;
+    *ring = Some(queue.ring_file());
     queue.offer_all()?;
-    shared.report(reports, Report::Ready);
+    shared.report(sender, Report::Ready);
     let end = loop {
         match queue.turn() {
             Ok(Turn::Live) => {}

@@ -48,6 +48,7 @@ use spin::Spin;
 use static_assertions::assert_not_impl_any;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use ublkit_sys::ublk::{
     UBLK_IO_RES_ABORT, UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK, ublksrv_io_desc,
@@ -248,6 +249,11 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             }
             Id::Command { .. } | Id::Operation { .. } | Id::Wake => Ok(false),
         }
+    }
+
+    /// Its ring, which stays open for as long as somebody has this.
+    pub(crate) fn ring_file(&self) -> Arc<K::File> {
+        self.ring.file()
     }
 
     /// Gives the driver and the ring back, and leaves the handler.

@@ -27,6 +27,7 @@ use crate::kernel::{Kernel, Registration, RingName};
 use core::sync::atomic::AtomicU32;
 use mapped::Mapped;
 use queues::CompletionQueue;
+use std::sync::Arc;
 
 /// A ring of one task; `S` says how long its SQEs are.
 #[derive(Debug)]
@@ -39,13 +40,18 @@ pub(crate) struct Ring<K: Kernel, S: Entry> {
     /// The registered index, where the kernel gave one.
     registered: Option<u32>,
     /// Closed last: the mappings above hold no reference of their own that matters.
-    file: K::File,
+    file: Arc<K::File>,
 }
 
 impl<K: Kernel, S: Entry> Ring<K, S> {
     /// The kernel, as the ring's task sees it.
     pub(crate) fn kernel(&self) -> &K {
         &self.kernel
+    }
+
+    /// Its file: whoever has that keeps the ring open, though nobody uses it any more.
+    pub(crate) fn file(&self) -> Arc<K::File> {
+        Arc::clone(&self.file)
     }
 
     /// Where SQEs are queued; [`wait`](Self::wait) submits them.

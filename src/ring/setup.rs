@@ -73,7 +73,7 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
         } else {
             None
         };
-        Ok(Self { kernel, sq, cq, work, registered, file })
+        Ok(Self { kernel, sq, cq, work, registered, file: Arc::new(file) })
     }
 }
 

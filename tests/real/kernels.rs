@@ -45,7 +45,7 @@ pub const SERIES: &[Series] = &[
             .union(Features::AUTO_BUF_REG)
             .union(NEWER),
         quirks: &[Quirk::AnyOpener],
-        cases: 125,
+        cases: 127,
     },
     Series {
         name: "6.16",

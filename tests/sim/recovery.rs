@@ -215,6 +215,31 @@ fn orphan(house: &House, sim: &Sim, store: &Store) -> usize {
     clients
 }
 
+/// A queue that fails leaves its ring open until its thread is no more and the server lets go:
+/// before 6.15 the driver loses what is on its way to a living thread whose ring is closed.
+#[test]
+fn a_ring_outlives_its_thread() {
+    for profile in [Profile::OLDEST, Profile::NEWEST] {
+        let house = House { profile, queues: 1, recovery: Recovery::Reissue, ..House::new() };
+        let (sim, store) = (house.sim(Choices::first()), house.store());
+        let mut server = house.serve_store(sim.process(true), &store).unwrap();
+        let failing = Faults { fail_call: Some((sim.calls() + 9, Errno::EIO)), ..house.faults };
+        sim.set_faults(failing);
+        sim.load(server.id(), load(40));
+        server.wait();
+        sim.until_quiet(); // the thread has ended
+        let next = sim.process(true);
+        let open = || next.open(c"/dev/ublkc0").map(drop);
+        assert_eq!(open(), Err(Errno::EBUSY), "{profile}");
+        server.hand_over().unwrap_err();
+        drop(server);
+        sim.until_quiet(); // the kernel's worker has torn the ring down
+        assert_eq!(open(), Ok(()), "{profile}");
+        house.recover(next, 0, &store).unwrap().stop().unwrap();
+        sim.assert_clean();
+    }
+}
+
 /// P40, P48, P55: every call of a recovery fails once, with each of some errnos: it succeeds all
 /// the same, or ends with an error and leaves a device that the next server recovers, and nobody
 /// sees an error.

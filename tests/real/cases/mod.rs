@@ -113,8 +113,8 @@ pub const CASES: &[Case] = &[
     Case { name: "recovery: a crash loop", needs: NOTHING, run: recovery::crash_loop },
     Case { name: "recovery: a lie is noticed", needs: NOTHING, run: recovery::lying },
     Case { name: "recovery: upgrades", needs: NOTHING, run: recovery::upgrade },
-    // Before 6.15 the driver loses requests there: nothing removes the device (docs/protocol.md).
-    Case { name: "recovery: a queue fails", needs: Features::UPDATE_SIZE, run: fails::waits },
+    Case { name: "recovery: a queue fails", needs: NOTHING, run: fails::waits },
+    Case { name: "recovery: left under load", needs: NOTHING, run: fails::leaves },
     Case { name: "recovery: a stopped server", needs: NOTHING, run: upgrade::of_a_stopped_server },
     Case { name: "recovery: two commands at once", needs: NOTHING, run: races::pairs },
     Case { name: "recovery: killed at any step", needs: NOTHING, run: recovery::any_step },
