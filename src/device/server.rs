@@ -336,8 +336,10 @@ impl<K: Kernel> Server<K> {
         let stopped = self.ours(|device| device.within(limit).stop());
         let now = self.control.kernel().now();
         let patience = match stopped {
-            Ok(()) if self.started => deadline,
-            Ok(()) => now.saturating_add(GRACE.min(timeout)),
+            Ok(true) if self.started => deadline,
+            // Nothing keeps the threads: there were no clients, or whoever deleted the device has
+            // stopped it before.
+            Ok(_) => now.saturating_add(GRACE.min(timeout)),
             Err(_) => now,
         };
         let ended = match &mut self.workers {
@@ -353,15 +355,16 @@ impl<K: Kernel> Server<K> {
             // For an unprivileged device the driver has no command that does not wait.
             if late && !unprivileged { device.delete_async() } else { device.delete() }
         });
-        and(and(ended, stopped), deleted)
+        and(and(ended, stopped.map(drop)), deleted.map(drop))
     }
 
     /// Does something about our device, if it is still there, and still ours: once we let go of it,
-    /// somebody may have deleted it, and somebody else have taken its number.
+    /// somebody may have deleted it, and somebody else have taken its number. Answers whether it
+    /// was done.
     fn ours(
         &mut self,
         command: impl Fn(DeviceControl<'_, K>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let result = self.ours_once(&command);
         if self.control.is_broken() { self.ours_once(&command) } else { result }
     }
@@ -369,15 +372,15 @@ impl<K: Kernel> Server<K> {
     fn ours_once(
         &mut self,
         command: impl Fn(DeviceControl<'_, K>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         if self.control.is_broken() || self.control.given_up() > 0 {
             // The device must go all the same; and on old kernels a START_DEV that waits holds it
             // until its ring is closed.
             self.control = Control::open(self.control.kernel().task())?;
         }
         match self.commands().info() {
-            Ok(info) if info.server_word != self.info.server_word => Ok(()),
-            _ => gone_is_fine(command(self.commands())),
+            Ok(info) if info.server_word != self.info.server_word => Ok(false),
+            _ => was_there(command(self.commands())),
         }
     }
 }
@@ -401,11 +404,12 @@ pub(super) fn reason(first: Error, queue: Error) -> Error {
     if matches!(first, Error::Timeout { .. }) && !follows { queue } else { first }
 }
 
-/// Somebody else deleted the device: that is what we wanted.
-fn gone_is_fine(result: Result<(), Error>) -> Result<(), Error> {
+/// Whether the device was there to be stopped or deleted. If somebody else deleted it, that is what
+/// we wanted.
+fn was_there(result: Result<(), Error>) -> Result<bool, Error> {
     match result {
-        Err(Error::Command { errno: Errno::ENODEV, .. }) => Ok(()),
-        other => other,
+        Err(Error::Command { errno: Errno::ENODEV, .. }) => Ok(false),
+        other => other.map(|()| true),
     }
 }
 

@@ -39,6 +39,9 @@ pub struct Faults {
     pub preempt: u8,
     /// The call with this number, counted from 0, fails once with this errno.
     pub fail_call: Option<(u64, Errno)>,
+    /// The control command with this number, in the order in which the driver begins them and
+    /// counted from 0, is answered with this errno in place of being carried out.
+    pub fail_command: Option<(u64, Errno)>,
     /// This control command (`UBLK_U_CMD_*`) is never answered, as by a kernel that crashed in it.
     pub never_answers: Option<u32>,
     /// An operation on a file, or user copy, moves less than it was asked: whole sectors, one at
@@ -93,6 +96,7 @@ impl Faults {
             refuse: 0,
             unknown_setup_flags: 0,
             fail_call: None,
+            fail_command: None,
             never_answers: None,
             lies: 0,
         }

@@ -335,6 +335,11 @@ impl Sim {
         self.shared.lock().calls
     }
 
+    /// Control commands that the driver has begun so far, whoever sent them.
+    pub fn commands(&self) -> u64 {
+        self.shared.lock().devices.begun()
+    }
+
     /// The choices, with what was chosen: for [`every_schedule`] and [`every_state`].
     pub fn into_choices(self) -> Choices {
         std::mem::replace(&mut self.shared.lock().choices, Choices::first())

@@ -138,6 +138,8 @@ pub struct Audit {
     /// Commands for slots that the driver refused: a driver under test that obeys the protocol has
     /// none.
     pub refused: Vec<String>,
+    /// The control command that failed for [`Faults::fail_command`], without its prefix.
+    pub failed_command: Option<String>,
     /// What the program said that no server should, though a kernel takes it: a short write, say.
     pub mistakes: Vec<String>,
     /// What was asked that this simulation does not play.

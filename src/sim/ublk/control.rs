@@ -96,6 +96,11 @@ impl super::Devices {
         self.controls.len()
     }
 
+    /// Control commands that were begun so far.
+    pub(in crate::sim) fn begun(&self) -> u64 {
+        self.begun
+    }
+
     /// Whether a worker of this process is inside a command.
     pub(in crate::sim) fn has_control_of(&self, process: usize) -> bool {
         self.controls.iter().any(|control| control.op != 0 && control.process == process)
@@ -234,6 +239,12 @@ impl World {
 
     /// The checks that all commands share, then the command.
     fn begin(&mut self, control: &mut Control) -> Step {
+        let number = self.devices.begun;
+        self.devices.begun += 1;
+        if let Some((_, errno)) = self.faults.fail_command.filter(|(nth, _)| *nth == number) {
+            self.audit.failed_command = Some(name(control.op));
+            return Err(errno);
+        }
         let kind = control.op >> 8 & 0xff;
         if kind != u32::from(b'u') && kind != 0 {
             return Err(Errno::EOPNOTSUPP);

@@ -33,6 +33,8 @@ pub(super) struct Devices {
     all: Vec<Device>,
     controls: Vec<Control>,
     next_control: u64,
+    /// Control commands that were begun.
+    begun: u64,
 }
 
 impl Devices {
