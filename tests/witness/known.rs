@@ -1,45 +1,144 @@
-//! What the simulation does not play, line by line: counted, and printed with its reason.
+//! What the simulation does not play, step by step: counted, and printed with its reason.
+//!
+//! A step is exempt with its answers, the kernel's and the simulation's, so that nothing else may
+//! be said there; and a step that agrees is a failure as well.
 
-/// Lines that may differ.
+/// Steps of a script that differ.
 #[derive(Debug)]
 pub struct NotModelled {
-    /// Of one series of kernels, or of all.
-    pub series: Option<&'static str>,
-    /// What the script's name begins with.
+    /// Of which kernels.
+    pub series: &'static [&'static str],
     pub script: &'static str,
-    /// What the kernel's line contains.
-    pub line: &'static str,
     pub reason: &'static str,
+    /// The step's number, the kernel's line, and what the simulation answers in its place.
+    pub lines: &'static [(usize, &'static str, &'static str)],
 }
 
-impl NotModelled {
-    pub fn is(&self, series: &str, script: &str, line: &str) -> bool {
-        self.series.is_none_or(|only| only == series)
-            && script.starts_with(self.script)
-            && line.contains(self.line)
-    }
+/// Where a difference is in the lists: which list, which line.
+pub fn find(
+    series: &str,
+    script: &str,
+    (step, kernel, simulation): &(usize, String, String),
+) -> Option<(usize, usize)> {
+    let answer = simulation.split_once(" => ")?.1;
+    let is_it = |line: &(usize, &str, &str)| *line == (*step, kernel.as_str(), answer);
+    let lists = NOT_MODELLED.iter().enumerate();
+    let mut lists = lists.filter(|(_, l)| l.series.contains(&series) && l.script == script);
+    lists.find_map(|(place, list)| {
+        let line = list.lines.iter().position(is_it)?;
+        Some((place, line))
+    })
 }
 
-const fn of(script: &'static str, line: &'static str, reason: &'static str) -> NotModelled {
-    NotModelled { series: None, script, line, reason }
-}
+const PART: &str = "which sectors are looked at for partitions: only the first";
 
-const UNUSED: &str = "a way of io_uring that no server of this library takes";
+const UNUSED: &str = "IOPOLL, CQE32, entries of mixed sizes and SQ_REWIND: no server of this \
+                      library sets up such a ring";
 
-/// All of it.
+const DRAIN: &str = "IOSQE_IO_DRAIN is not played; the verdict says so";
+
+const SHARED: &str = "REG_BUF and UNREG_BUF are not played; the verdict says so";
+
+/// All of them.
 pub const NOT_MODELLED: &[NotModelled] = &[
-    of("ring: setup flags", "flags 0x1 =>", UNUSED),
-    of("ring: setup flags", "flags 0x800 =>", UNUSED),
-    of("ring: setup flags", "flags 0xc00 =>", UNUSED),
-    of("ring: setup flags", "flags 0x40000 =>", UNUSED),
-    of("ring: setup flags", "flags 0x80000 =>", UNUSED),
-    of("ring: setup flags", "flags 0x110000 =>", UNUSED),
-    of("ring: setup flags", "flags 0x20001 =>", UNUSED),
-    of(
-        "control: START_DEV looks for partitions",
-        "",
-        "which sectors are looked at: only the first",
-    ),
-    of("ring: SQEs that are refused", "nop flags=2 =>", "IOSQE_IO_DRAIN"),
-    of("shared memory: ", "", "REG_BUF and UNREG_BUF; the verdict says so"),
+    NotModelled {
+        series: &["6.12", "7.3"],
+        script: "control: START_DEV looks for partitions",
+        reason: PART,
+        lines: &[
+            (8, "r1: commit 0.0 res=4096 b0 => 1 | #7=0 read 24+8 b0", "1 | #7=EBUSY"),
+            (14, "end => #12=0 | #13=0 | #8=ENODEV", "#12=0 | #13=0 | #6=ENODEV"),
+        ],
+    },
+    NotModelled {
+        series: &["6.12"],
+        script: "control: START_DEV looks for partitions",
+        reason: PART,
+        lines: &[
+            (7, "r1: commit 0.0 res=4096 b0 => 1 | #6=0 read 8+8 b0", "1 | #4=0"),
+            (9, "r1: commit 0.0 res=4096 b0 => 1 | #4=0", "1 | #8=EBUSY"),
+        ],
+    },
+    NotModelled {
+        series: &["7.3"],
+        script: "control: START_DEV looks for partitions",
+        reason: PART,
+        lines: &[
+            (7, "r1: commit 0.0 res=4096 b0 => 1 | #6=0 read 8+8 b0", "1"),
+            (9, "r1: commit 0.0 res=4096 b0 => 1", "1 | #8=EBUSY"),
+        ],
+    },
+    NotModelled {
+        series: &["6.12", "7.3"],
+        script: "ring: setup flags",
+        reason: UNUSED,
+        lines: &[
+            (0, "t1 makes r1, 4 entries, flags 0x1 => ok", "EINVAL"),
+            (16, "t1 makes r1, 4 entries, flags 0x800 => ok", "EINVAL"),
+            (72, "t1 makes r1, 4 entries, flags 0xc00 => ok", "EINVAL"),
+        ],
+    },
+    NotModelled {
+        series: &["7.3"],
+        script: "ring: setup flags",
+        reason: UNUSED,
+        lines: &[
+            (26, "t1 makes r1, 4 entries, flags 0x40000 => ok", "EINVAL"),
+            (28, "t1 makes r1, 4 entries, flags 0x80000 => ok", "EINVAL"),
+            (74, "t1 makes r1, 4 entries, flags 0x110000 => ok", "EINVAL"),
+            (76, "t1 makes r1, 4 entries, flags 0x20001 => ok", "EINVAL"),
+        ],
+    },
+    NotModelled {
+        series: &["6.12", "7.3"],
+        script: "ring: SQEs that are refused",
+        reason: DRAIN,
+        lines: &[(11, "r1: nop flags=2 => 1 | #11=EOPNOTSUPP", "1 | #11=0")],
+    },
+    NotModelled {
+        series: &["7.3"],
+        script: "shared memory: REG_BUF and UNREG_BUF",
+        reason: SHARED,
+        lines: &[
+            (3, "r0: info d1 op=0xc0207518 unmapped size=24 => 1 | #5=EFAULT", "1 | #5=EOPNOTSUPP"),
+            (
+                4,
+                "r0: info d1 op=0xc0207518 a crooked address size=24 => 1 | #6=EINVAL",
+                "1 | #6=EOPNOTSUPP",
+            ),
+            (
+                5,
+                "r0: info d1 op=0xc0207518 a crooked length size=24 => 1 | #7=EINVAL",
+                "1 | #7=EOPNOTSUPP",
+            ),
+            (
+                6,
+                "r0: info d1 op=0xc0207518 no length size=24 => 1 | #8=EINVAL",
+                "1 | #8=EOPNOTSUPP",
+            ),
+            (7, "r0: info d1 op=0xc0207518 too long size=24 => 1 | #9=EINVAL", "1 | #9=EOPNOTSUPP"),
+            (
+                8,
+                "r0: info d1 op=0xc0207518 an unknown flag size=24 => 1 | #10=EINVAL",
+                "1 | #10=EOPNOTSUPP",
+            ),
+            (
+                9,
+                "r0: info d1 op=0xc0207518 a reserved word size=24 => 1 | #11=EINVAL",
+                "1 | #11=EOPNOTSUPP",
+            ),
+            (10, "r0: info d1 op=0xc0207518 nowhere => 1 | #12=EFAULT", "1 | #12=EOPNOTSUPP"),
+            (11, "r0: start d1 Number(0) op=0xc0207519 => 1 | #13=ENOENT", "1 | #13=EOPNOTSUPP"),
+            (
+                12,
+                "r0: start d1 Number(65535) op=0xc0207519 => 1 | #14=ENOENT",
+                "1 | #14=EOPNOTSUPP",
+            ),
+            (
+                13,
+                "r0: start d1 Number(65536) op=0xc0207519 => 1 | #15=EINVAL",
+                "1 | #15=EOPNOTSUPP",
+            ),
+        ],
+    },
 ];
