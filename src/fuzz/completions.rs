@@ -18,11 +18,12 @@ use core::time::Duration;
 use std::sync::Arc;
 use ublkit_sys::ublk as sys;
 
-/// Of the first byte: whether the kernel is listened to, asks where a write's data goes, and is
-/// looked at before the queue sleeps.
+/// Of the first byte: whether the kernel is listened to, asks where a write's data goes, is looked
+/// at before the queue sleeps, and takes commands for many slots (without their data, if it asks).
 const TRACED: u8 = 0x80;
 const ASKS: u8 = 0x40;
 const SPINS: u8 = 0x20;
+const BATCHES: u8 = 0x10;
 
 /// The queue ends as what it was told says, commits only what it was given, with the answer that
 /// its handler gave, and keeps its accounts.
@@ -47,11 +48,16 @@ fn run(bytes: &[u8]) -> Option<End> {
         max_io_bytes,
         asks: first & ASKS != 0,
         waste: None,
+        batches: first & BATCHES != 0,
         spins: first & SPINS != 0,
         due: None,
         told: QueueStats::default(),
     };
     let kernel = Scripted::new(part, input);
+    if first & BATCHES != 0 {
+        let mut machine = kernel.lock();
+        (machine.batches, machine.lied) = (true, true); // what is said in batches is not judged
+    }
     let handler = Player { kernel: kernel.clone(), plays };
     if is_traced {
         let traced = Traced::new(kernel.clone(), Detail::ALL, Log::of_last(10));
@@ -63,7 +69,7 @@ fn run(bytes: &[u8]) -> Option<End> {
 
 /// Runs a queue on `kernel`, which is `truth`, perhaps listened to.
 fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Option<End> {
-    let Slots { descriptor_bytes, max_io_bytes, asks, spins, .. } = truth.lock().part;
+    let Slots { descriptor_bytes, max_io_bytes, asks, batches, spins, .. } = truth.lock().part;
     let depth = truth.lock().part.depth();
     let geometry = Geometry { discard_bytes: 4096, write_zeroes: true, ..Geometry::new(1 << 20) };
     let plan = QueuePlan {
@@ -74,8 +80,12 @@ fn run_on<K: Kernel>(kernel: K, truth: &Scripted<Slots>, handler: Player) -> Opt
         descriptor_bytes,
         limits: Limits::new(geometry, max_io_bytes),
         size_bytes: Arc::default(),
-        path: if asks { DataPath::GetData } else { DataPath::Copy },
-        batches: false,
+        path: match (asks, batches) {
+            (true, false) => DataPath::GetData,
+            (true, true) => DataPath::UserCopy,
+            (false, _) => DataPath::Copy,
+        },
+        batches,
         needs: Needs { operations: 1, ..Needs::default() },
         char_device: Arc::new(kernel.open(c"/dev/ublkc0").ok()?),
         cpus: Vec::new(),
@@ -243,6 +253,14 @@ mod tests {
         [0, 1, op, sectors - 1, 8]
     }
 
+    /// In batches: the offer of all slots, the timer, the command that brings tags and the poll are
+    /// under way.
+    fn batches(first: u8, plays: &[u8], script: &[&[u8]]) -> Vec<u8> {
+        let len = u8::try_from(plays.len()).expect("few");
+        let ring: &[u8] = &[0, 0xfe, 0xff, 0xff, 0xff, 1, 1, 1, 6, 0];
+        [&[BATCHES | first | 1, 0, 1, len], plays, ring, &script.concat()].concat()
+    }
+
     const DONE: u8 = 0xff;
 
     #[test]
@@ -293,7 +311,41 @@ mod tests {
             ),
             ("tail", seed(&[DONE], &[&[3, 9, 0, 0, 0, 0]]), "Err(Ring(CompletionsOverrun"),
         ];
-        for (name, bytes, end) in seeds {
+        let brought: &[&[u8]] = &[&[0, 2, 1], &[0, 1, 7, 8], &[1, 0, 7, 8]]; // a write, a read
+        let again: &[&[u8]] = &[&[0, 2, 1], &[0, 1, 7, 8], &[0, 0, 7, 8]];
+        let (offered, brought, again) = (&[0, 1][..], brought.concat(), again.concat());
+        let lies = |result: u8, flags: [u8; 4]| {
+            let lie: [u8; 12] = [0x80, 2, 0, 0, 1, 7, 8, result, 0, 0, 0, flags[0]];
+            [&two, offered, &lie, &flags[1..]].concat()
+        };
+        let minus = |errno: i32| (-errno).to_le_bytes();
+        let [full, gone] = [minus(libc::ENOBUFS), minus(libc::EINVAL)];
+        let batch = |script: &[&[u8]]| batches(0, &[DONE; 4], script);
+        let in_batches: &[(&str, Vec<u8>, &str)] = &[
+            ("batch", batch(&[&two, offered, &brought, &one, &[0, 3]]), stopped),
+            ("batch-short", batch(&[&two, offered, &brought, &one, &[3, 3, 2]]), stopped),
+            // There was no room for what was brought again and, it was said, not taken before.
+            (
+                "batch-both",
+                batch(&[&two, offered, &brought, &two, &brought, &[3, 3, 2]]),
+                "Err(Unexpected",
+            ),
+            ("batch-most", batch(&[&two, offered, &brought, &one, &[5, 3, 7, 0, 0, 0]]), "Err("),
+            ("batch-early", batch(&[&one, &[0, 3, 0, 0, 1, 7, 8]]), stopped),
+            ("batch-twice", batch(&[&two, offered, &again]), "Err(Unexpected"),
+            ("batch-no-tag", batch(&[&two, offered, &[0, 2, 0, 0xff, 9, 0]]), "Err(Unexpected"),
+            ("batch-refused", batch(&[&one, &[5, 1], &gone]), "Err(Batch"),
+            ("batch-full", batch(&[&one, &[5, 3], &full, &two, offered, &[0, 2]]), stopped),
+            ("batch-no-fetch", batch(&[&one, &[5, 3], &gone]), "Err(Batch"),
+            ("batch-last", batch(&[&lies(2, [0, 0, 0, 0])]), "Err(Unexpected"),
+            ("batch-odd", batch(&[&lies(3, [3, 0, 0, 0])]), "Err(Unexpected"),
+            ("batch-other", batch(&[&lies(2, [3, 0, 9, 0])]), "Err(Unexpected"),
+            ("batch-delays", batches(0, &[0, 0, DONE, DONE], &[&two, offered, &brought]), stopped),
+            ("batch-outside", batches(ASKS, &[DONE; 2], &[&two, offered, &brought]), stopped),
+            ("batch-traced", batches(TRACED, &[DONE; 2], &[&two, offered, &brought]), stopped),
+        ];
+        let seeds = [seeds, in_batches].concat();
+        for (name, bytes, end) in &seeds {
             let found = run(bytes).map_or_else(String::new, |end| format!("{end:?}"));
             assert!(found.starts_with(end), "{name}: {found}");
         }

@@ -4,6 +4,8 @@
 //! which commands it took and has not completed. A [`Part`] judges what is asked. What no program
 //! can defend itself against it does not do: it touches memory only for a command that it has.
 
+mod batch;
+
 use super::input::Input;
 use super::scripted::File;
 use crate::errno::Errno;
@@ -13,6 +15,7 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::sync::Arc;
 use ublkit_sys::io_uring::*;
+use ublkit_sys::ublk as sys;
 
 /// What is behind a ring: it sees each command taken, and has its say when one completes.
 pub(super) trait Part: Debug + Send + 'static {
@@ -29,6 +32,11 @@ pub(super) trait Part: Debug + Send + 'static {
 
     /// The result of a command when all ends; none if it stays.
     fn last_result(&self, sqe: &io_uring_sqe128) -> Option<i32>;
+
+    /// A tag that a command for many slots brings.
+    fn brings(&mut self, _: &mut Input) -> u16 {
+        0
+    }
 
     /// The memory of the char device.
     fn char_device(&self) -> Option<Arc<Pages>>;
@@ -60,6 +68,12 @@ pub(super) struct Machine<P> {
     sqes: Option<Arc<Pages>>,
     sq_head: u32,
     cq_tail: u32,
+    /// The group of provided buffers, how many there are, and how many were ever filled.
+    provided: Option<Arc<Pages>>,
+    pub(super) buffers: u16,
+    filled: u16,
+    /// Whether commands may be for many slots.
+    pub(super) batches: bool,
     /// Taken and not completed.
     under_way: Vec<io_uring_sqe128>,
     /// How often `io_uring_enter` still answers EAGAIN.
@@ -85,6 +99,10 @@ impl<P: Part> Machine<P> {
             sqes: None,
             sq_head: 0,
             cq_tail: 0,
+            provided: None,
+            buffers: 0,
+            filled: 0,
+            batches: false,
             under_way: Vec::new(),
             stubborn: 0,
             lied: false,
@@ -143,7 +161,7 @@ impl<P: Part> Machine<P> {
     }
 
     /// Posts a completion, if there is room.
-    fn post(&mut self, user_data: u64, result: i32) -> bool {
+    fn post(&mut self, user_data: u64, result: i32, flags: u32) -> bool {
         let used = self.cq_tail.wrapping_sub(self.load(self.params.cq_off.head));
         assert!(self.lied || used <= self.params.cq_entries, "more taken than was posted");
         if used >= self.params.cq_entries {
@@ -155,7 +173,7 @@ impl<P: Part> Machine<P> {
         if offset + size_of::<io_uring_cqe>() > pages.len_bytes() || !offset.is_multiple_of(8) {
             return false;
         }
-        pages.store(offset, io_uring_cqe { user_data, res: result, flags: 0 });
+        pages.store(offset, io_uring_cqe { user_data, res: result, flags });
         self.cq_tail = self.cq_tail.wrapping_add(1);
         self.store(self.params.cq_off.tail, self.cq_tail);
         true
@@ -173,7 +191,7 @@ impl<P: Part> Machine<P> {
         }
         let sqe = self.under_way.remove(index);
         self.part.completes(&sqe, result, &mut self.script, !self.lied);
-        self.post(sqe.head.user_data, result);
+        self.post(sqe.head.user_data, result, 0);
         self.part.posted(sqe.head.user_data, result, Some(&sqe));
     }
 
@@ -186,7 +204,7 @@ impl<P: Part> Machine<P> {
             .any(|sqe| sqe.head.user_data == user_data);
         match self.under_way.iter().position(|sqe| sqe.head.user_data == user_data) {
             Some(index) => self.complete(index, result),
-            None if self.post(user_data, result) => self.part.posted(user_data, result, None),
+            None if self.post(user_data, result, 0) => self.part.posted(user_data, result, None),
             None => {}
         }
     }
@@ -198,6 +216,12 @@ impl<P: Part> Machine<P> {
         let chosen =
             (!self.under_way.is_empty()).then(|| usize::from(choice) % self.under_way.len().max(1));
         match (kind % 8, chosen) {
+            (0..4, Some(index)) if self.is(index, sys::UBLK_U_IO_FETCH_IO_CMDS) => {
+                self.bring(index, kind & 0x80 != 0);
+            }
+            (0..4, Some(index)) if self.is(index, sys::UBLK_U_IO_COMMIT_IO_CMDS) => {
+                self.take_elements(index, kind % 8 == 3);
+            }
             (0..4, Some(index)) => self.complete(index, 0),
             (4, Some(index)) => self.complete(index, -libc::ENODEV),
             (5, Some(index)) => {
@@ -383,6 +407,9 @@ impl<P: Part> Machine<P> {
             }
             (File::Ring, IORING_OFF_SQES) => {
                 Arc::clone(self.sqes.insert(Arc::new(Pages::new(len_bytes))))
+            }
+            (File::Ring, IORING_OFF_PBUF_RING) => {
+                Arc::clone(self.provided.insert(Arc::new(Pages::new(len_bytes))))
             }
             (File::Char, 0) => self.part.char_device().ok_or(Errno::ENODEV)?,
             _ => return Err(Errno::EINVAL),

@@ -110,8 +110,12 @@ unsafe impl<P: Part> Kernel for Scripted<P> {
         self.lock().enter(to_submit, min_complete > 0, timeout)
     }
 
-    fn ring_register(&self, _: &File, _: Registration<'_>) -> Result<u32, Errno> {
-        match self.lock().script.byte() % 4 {
+    fn ring_register(&self, _: &File, what: Registration<'_>) -> Result<u32, Errno> {
+        let mut machine = self.lock();
+        if let Registration::BufferRing { entries, .. } = what {
+            machine.buffers = entries;
+        }
+        match machine.script.byte() % 4 {
             0 => Err(Errno::EINVAL),
             _ => Ok(0),
         }

@@ -45,6 +45,8 @@ pub(super) struct Slots {
     pub(super) asks: bool,
     /// Where data goes that the server does not want, once it was.
     pub(super) waste: Option<u64>,
+    /// Whether commands are for many slots: then it judges nothing but that all ends.
+    pub(super) batches: bool,
     /// Whether the queue looks before it sleeps.
     pub(super) spins: bool,
     /// How the queue must end, by what it was told first.
@@ -61,6 +63,13 @@ fn id(user_data: u64) -> (u8, u8, u16) {
 
 fn is_get_data(sqe: &io_uring_sqe128) -> bool {
     sqe.head.off == u64::from(sys::UBLK_U_IO_NEED_GET_DATA)
+}
+
+/// How long the elements of a command are.
+pub(super) fn elements_bytes(sqe: &io_uring_sqe128) -> i32 {
+    let [words, _] = sqe.head.cmd;
+    let [.., low, high, each_bytes, _] = words.to_le_bytes();
+    i32::from(u16::from_le_bytes([low, high])) * i32::from(each_bytes)
 }
 
 /// What the data of a request looks like.
@@ -159,7 +168,7 @@ impl Slots {
 
     /// Puts a write's data where the server has it put.
     fn copy(&self, tag: u16, request: &ublksrv_io_desc, addr: u64) {
-        if sys::op(request.op_flags) == sys::UBLK_IO_OP_WRITE {
+        if sys::op(request.op_flags) == sys::UBLK_IO_OP_WRITE && !self.batches {
             let len = self.max_io_bytes.min(request.nr_sectors.saturating_mul(512));
             user::write(addr, &vec![pattern(tag); len as usize]).expect("a mapped buffer");
         }
@@ -184,6 +193,9 @@ impl Slots {
 
 impl Part for Slots {
     fn taken(&mut self, sqe: &io_uring_sqe128, trusts: bool) {
+        if self.batches {
+            return;
+        }
         let (kind, _, tag) = id(sqe.head.user_data);
         match sqe.head.opcode {
             IORING_OP_URING_CMD => self.command(sqe, trusts),
@@ -200,7 +212,7 @@ impl Part for Slots {
     fn completes(&mut self, sqe: &io_uring_sqe128, result: i32, script: &mut Input, _: bool) {
         let (_, _, tag) = id(sqe.head.user_data);
         let known = usize::from(tag) < self.slots.len();
-        if sqe.head.opcode != IORING_OP_URING_CMD || !known {
+        if sqe.head.opcode != IORING_OP_URING_CMD || !known || self.batches {
             return;
         }
         let owner = match result {
@@ -234,10 +246,25 @@ impl Part for Slots {
 
     fn last_result(&self, sqe: &io_uring_sqe128) -> Option<i32> {
         match sqe.head.opcode {
+            IORING_OP_URING_CMD if self.batches => match u32::try_from(sqe.head.off) {
+                Ok(sys::UBLK_U_IO_PREP_IO_CMDS) => Some(0),
+                Ok(sys::UBLK_U_IO_COMMIT_IO_CMDS) => Some(elements_bytes(sqe)),
+                _ => Some(sys::UBLK_IO_RES_ABORT),
+            },
             IORING_OP_URING_CMD => Some(sys::UBLK_IO_RES_ABORT),
             IORING_OP_TIMEOUT => Some(-libc::ETIME),
             _ => None,
         }
+    }
+
+    fn brings(&mut self, script: &mut Input) -> u16 {
+        let choice = script.byte();
+        if choice >= 0xf0 {
+            return script.u16();
+        }
+        let tag = u16::from(choice) % self.depth();
+        self.describe(tag, Owner::Server, script);
+        tag
     }
 
     fn char_device(&self) -> Option<Arc<Pages>> {

@@ -233,10 +233,13 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         };
         let Some(left) = batch.elements.end(bytes) else { return Ok(false) };
         for index in left {
-            let tag = batch.elements.add_again(index);
+            let tag = batch.elements.tag_left(index);
+            // Of a slot whose request came it was taken, whatever the kernel says now: there may be
+            // another one for it, and no room for both.
             if !self.slots.lend_again(tag, batch.open - 1, batch.open) {
                 return Ok(false);
             }
+            batch.elements.add_again(index);
         }
         Ok(true)
     }

@@ -138,21 +138,31 @@ impl Elements {
         self.lent = None;
     }
 
-    /// Puts an element that the last command did not take into the open half, once more; answers
-    /// its tag.
-    pub(crate) fn add_again(&mut self, index: u16) -> u16 {
+    /// The tag of an element that the last command did not take.
+    pub(crate) fn tag_left(&self, index: u16) -> u16 {
+        self.head_left(index).tag
+    }
+
+    fn head_left(&self, index: u16) -> ublk_elem_header {
         assert!(self.lent.is_none(), "the half is ours again");
-        let half = self.open ^ 1;
-        let first = self.at(half, index, 0);
+        let first = self.at(self.open ^ 1, index, 0);
         // SAFETY: inside the mapping and aligned, as in `add`, which wrote it (or it is zeros). The
         // kernel does not read it any more, and never writes.
-        let head = unsafe { first.cast::<ublk_elem_header>().read() };
+        unsafe { first.cast().read() }
+    }
+
+    /// Puts such an element into the open half, once more.
+    ///
+    /// # Panics
+    ///
+    /// As of [`add`](Self::add).
+    pub(crate) fn add_again(&mut self, index: u16) {
+        let (half, head) = (self.open ^ 1, self.head_left(index));
         let second = self.has_address.then(|| self.at(half, index, 1));
         // SAFETY: as above.
         let buffer = second.map(|second| unsafe { second.cast::<Address>().read() });
         let buffer = buffer.unwrap_or(Address::NONE);
         self.add(head.tag, head.buf_index, head.result, buffer);
-        head.tag
     }
 }
 
@@ -193,7 +203,8 @@ mod tests {
         elements.add(1, 8, -5, Address::NONE);
         assert_eq!(elements.lend().unwrap().count, 2);
         assert_eq!(elements.end(8), Some(1..2));
-        assert_eq!(elements.add_again(1), 1);
+        assert_eq!(elements.tag_left(1), 1);
+        elements.add_again(1);
         assert_eq!(elements.lend().unwrap().count, 1);
         assert_eq!(elements.end(8), Some(1..1));
         let told = elements.at(1, 0, 0).cast::<ublk_elem_header>();
@@ -251,7 +262,8 @@ mod tests {
             let half = elements.open;
             assert!(elements.lend().is_some());
             assert_eq!(elements.end(16), Some(1..3));
-            assert_eq!([1, 2].map(|index| elements.add_again(index)), [1, 2]);
+            assert_eq!([1, 2].map(|index| elements.tag_left(index)), [1, 2]);
+            (1..3).for_each(|index| elements.add_again(index));
             // SAFETY: inside the mapping, and nobody writes it.
             let words =
                 |half, index| unsafe { elements.at(half, index, 0).cast::<[u64; 2]>().read() };
