@@ -9,7 +9,7 @@ use crate::id::Id;
 use crate::kernel::{Destination, Source};
 use crate::request::{Operation as Asked, Request};
 use crate::ring::{self, FileName, Sqe, SubmissionQueue};
-use crate::slots::{Action, Operation, Slots, Transfer, Where};
+use crate::slots::{Action, Begun, Operation, Slots, Transfer, Where};
 use core::fmt;
 use core::ops::Range;
 use core::time::Duration;
@@ -117,23 +117,40 @@ pub(crate) trait Mover {
 pub struct Io<'a> {
     pub(crate) slots: &'a mut Slots,
     pub(crate) submissions: &'a mut SubmissionQueue<Sqe>,
-    pub(crate) slot: ring::Slot,
-    pub(crate) files: &'a [FileName],
-    pub(crate) path: DataPath,
+    pub(crate) tag: u16,
+    pub(crate) common: &'a Common,
     pub(crate) mover: &'a dyn Mover,
+}
+
+/// What is the same for all requests of a queue.
+#[derive(Debug)]
+pub(crate) struct Common {
+    /// Its slots, as commands name them, but for the tag.
+    pub(crate) slot: ring::Slot,
+    /// The target's files, as SQEs name them.
+    pub(crate) files: Box<[FileName]>,
+    pub(crate) path: DataPath,
+}
+
+impl Common {
+    /// A slot, as its commands name it.
+    #[inline]
+    pub(crate) fn name(&self, tag: u16) -> ring::Slot {
+        ring::Slot { tag, ..self.slot }
+    }
 }
 
 impl Io<'_> {
     /// What the client asks.
     #[inline]
     pub fn request(&self) -> Request {
-        self.slots.request(self.slot.tag)
+        self.slots.request(self.tag)
     }
 
     /// The request's number in its queue, below the depth. No two requests at one time share it.
     #[inline]
     pub fn tag(&self) -> u16 {
-        self.slot.tag
+        self.tag
     }
 
     /// The request's data: what a write brings, or what a read is to fill, which holds anything
@@ -145,7 +162,7 @@ impl Io<'_> {
     /// ask for [`Slices`](crate::Access::Slices). Either costs the request an `EIO`.
     #[inline]
     pub fn data(&mut self) -> &mut [u8] {
-        self.slots.data(self.slot.tag)
+        self.slots.data(self.tag)
     }
 
     /// Reads `part` of the request's data from a file, from `offset` on. Short transfers and
@@ -232,7 +249,7 @@ impl Io<'_> {
     /// while the handler was. It stays parked while it is resumed for other reasons. Without
     /// [`Needs::wakers`](crate::Needs::wakers) nobody ever calls.
     pub fn park(&mut self, cookie: u8) {
-        self.slots.park(self.slot.tag, cookie);
+        self.slots.park(self.tag, cookie);
     }
 
     /// Answers a read with what a region holds from `offset` on, without a copy in between where
@@ -244,12 +261,12 @@ impl Io<'_> {
     }
 
     fn loaded(&mut self, region: RegionIndex, offset: u64) -> Result<(), Errno> {
-        let tag = self.slot.tag;
+        let tag = self.tag;
         if self.request().operation != Asked::Read {
             return Err(Errno::EINVAL);
         }
         let range = self.slots.range(tag, region.0, offset)?;
-        match (self.path, self.slots.place(tag)) {
+        match (self.common.path, self.slots.place(tag)) {
             (_, Where::Buffer | Where::Copy) => self.slots.load(tag, region.0, range.start),
             (DataPath::GetData, _) => {
                 self.slots.set_place(tag, Where::Region(region.0, range.start));
@@ -280,12 +297,12 @@ impl Io<'_> {
     }
 
     fn stored(&mut self, region: RegionIndex, offset: u64, cookie: u8) -> Result<Step, Errno> {
-        let tag = self.slot.tag;
+        let tag = self.tag;
         if !matches!(self.request().operation, Asked::Write { .. }) {
             return Err(Errno::EINVAL);
         }
         let range = self.slots.range(tag, region.0, offset)?;
-        match (self.path, self.slots.place(tag)) {
+        match (self.common.path, self.slots.place(tag)) {
             (_, Where::Buffer | Where::Copy) => self.slots.store(tag, region.0, range.start),
             (DataPath::GetData, Where::Kernel) => {
                 if self.slots.is_waiting(tag) {
@@ -306,11 +323,13 @@ impl Io<'_> {
         place: Option<(u16, usize)>,
         cookie: u8,
     ) -> Result<(), Errno> {
-        let tag = self.slot.tag;
+        let tag = self.tag;
         let address = self.slots.fetch_data(tag, place, cookie, self.submissions.number());
         let id = Id::Command { tag }.encode();
         // A ring that is too small ends its queue at the next push.
-        self.submissions.push(Sqe::get_data(self.slot, address, id)).map_err(|_| Errno::ENOSPC)
+        self.submissions
+            .push(Sqe::get_data(self.common.name(tag), address, id))
+            .map_err(|_| Errno::ENOSPC)
     }
 
     fn transfer(&self, file: FileIndex, offset: u64, part: Range<u32>) -> Result<Transfer, Errno> {
@@ -324,10 +343,11 @@ impl Io<'_> {
     }
 
     /// Asks the ring for an operation, or for what is left of one.
+    #[inline(always)] // what it is is known to whoever asks: a fifth of a file's instructions
     pub(crate) fn begin(&mut self, operation: Operation) -> Result<(), Errno> {
-        let tag = self.slot.tag;
+        let tag = self.tag;
         let file = match operation.action.file() {
-            Some(file) => *self.files.get(usize::from(file)).ok_or(Errno::EBADF)?,
+            Some(file) => *self.common.files.get(usize::from(file)).ok_or(Errno::EBADF)?,
             None => FileName::Number(-1),
         };
         let place = self.slots.place(tag);
@@ -335,7 +355,7 @@ impl Io<'_> {
         if operation.action.transfer().is_some() && !is_reachable {
             return Err(Errno::EOPNOTSUPP);
         }
-        let index = self.slots.begin(tag, operation, self.submissions.number())?;
+        let Begun { index, part } = self.slots.begin(tag, operation, self.submissions.number())?;
         let id = Id::Operation { tag, index }.encode();
         let data = |transfer: &Transfer| match place {
             Where::Table => ring::Data::Table {
@@ -343,7 +363,7 @@ impl Io<'_> {
                 start: transfer.start,
                 len_bytes: transfer.len_bytes,
             },
-            _ => ring::Data::Memory(self.slots.part(tag, index), transfer.len_bytes),
+            _ => ring::Data::Memory(part, transfer.len_bytes),
         };
         let sqe = match operation.action {
             Action::Read(transfer) => Sqe::read(file, transfer.offset, data(&transfer), id),
@@ -357,7 +377,7 @@ impl Io<'_> {
             },
             Action::Readable { .. } => Sqe::poll_readable(file, id),
             Action::Delay(time) => Sqe::timeout(self.slots.delay(tag, index, time), id),
-            Action::Register => Sqe::register_pages(self.slot, id),
+            Action::Register => Sqe::register_pages(self.common.name(tag), id),
         };
         self.submissions.push(sqe).map_err(|_| {
             // The ring is too small, which its queue will see for itself at the commit.

@@ -80,10 +80,13 @@ impl Limits {
         self.max_io_bytes
     }
 
-    /// The disk has become so large, if it was smaller.
-    pub(crate) fn grow(&mut self, size_bytes: u64) {
-        let size_bytes = size_bytes.max(self.geometry.size_bytes);
-        *self = Self::new(Geometry { size_bytes, ..self.geometry }, self.max_io_bytes);
+    /// The disk has become so large, if it was smaller. Whether it was.
+    pub(crate) fn grow(&mut self, size_bytes: u64) -> bool {
+        let grows = size_bytes > self.geometry.size_bytes;
+        if grows {
+            *self = Self::new(Geometry { size_bytes, ..self.geometry }, self.max_io_bytes);
+        }
+        grows
     }
 }
 
@@ -94,46 +97,52 @@ impl Request {
     /// have or that nobody knows, `EROFS` for a change to a read-only disk (the kernel only warns
     /// about those and sends them on), `EINVAL` for a range that cannot be.
     #[inline(always)]
-    pub(crate) fn decode(descriptor: &ublksrv_io_desc, limits: &Limits) -> Result<Self, Errno> {
-        match sys::op(descriptor.op_flags) {
-            sys::UBLK_IO_OP_READ => Self::of_range(Operation::Read, descriptor, limits),
+    pub(crate) fn decode(descriptor: ublksrv_io_desc, limits: &Limits) -> Result<Self, Errno> {
+        let ublksrv_io_desc { op_flags, start_sector: start, nr_sectors: count, .. } = descriptor;
+        match sys::op(op_flags) {
+            sys::UBLK_IO_OP_READ => Self::of_range(Operation::Read, start, count, limits),
             sys::UBLK_IO_OP_WRITE => {
-                let fua = sys::flags(descriptor.op_flags) & sys::UBLK_IO_F_FUA != 0;
-                Self::of_range(Operation::Write { fua }, descriptor, limits)
+                let fua = sys::flags(op_flags) & sys::UBLK_IO_F_FUA != 0;
+                Self::of_range(Operation::Write { fua }, start, count, limits)
             }
-            _ => Self::decode_other(descriptor, limits),
+            _ => {
+                let other = Self::decode_other(op_flags, start, count, limits)?;
+                let Self { operation, offset, len_bytes } = other;
+                Ok(Self { operation, offset, len_bytes })
+            }
         }
     }
 
     /// Decodes what is neither a read nor a write.
     #[inline(never)]
-    fn decode_other(descriptor: &ublksrv_io_desc, limits: &Limits) -> Result<Self, Errno> {
+    fn decode_other(op_flags: u32, start: u64, count: u32, limits: &Limits) -> Result<Self, Errno> {
         let geometry = &limits.geometry;
-        let operation = match sys::op(descriptor.op_flags) {
+        let operation = match sys::op(op_flags) {
             // A flush's sector is all ones and its count 0: neither means anything.
             sys::UBLK_IO_OP_FLUSH => {
                 return Ok(Self { operation: Operation::Flush, offset: 0, len_bytes: 0 });
             }
             sys::UBLK_IO_OP_DISCARD if geometry.discard_bytes != 0 => Operation::Discard,
             sys::UBLK_IO_OP_WRITE_ZEROES if geometry.write_zeroes => {
-                let flags = sys::flags(descriptor.op_flags);
+                let flags = sys::flags(op_flags);
                 Operation::WriteZeroes { may_unmap: flags & sys::UBLK_IO_F_NOUNMAP == 0 }
             }
             _ => return Err(Errno::EOPNOTSUPP),
         };
-        Self::of_range(operation, descriptor, limits)
+        Self::of_range(operation, start, count, limits)
     }
 
     #[inline(always)]
     fn of_range(
         operation: Operation,
-        descriptor: &ublksrv_io_desc,
+        start: u64,
+        count: u32,
         limits: &Limits,
     ) -> Result<Self, Errno> {
         if limits.geometry.read_only && operation != Operation::Read {
             return Err(Errno::EROFS);
         }
-        let (start, count) = (descriptor.start_sector, u64::from(descriptor.nr_sectors));
+        let count = u64::from(count);
         let has_data = matches!(operation, Operation::Read | Operation::Write { .. });
         let is_in_disk =
             start <= limits.size_sectors && count <= limits.size_sectors - start && count != 0;
@@ -181,7 +190,7 @@ mod tests {
     }
 
     fn decode(op_flags: u32, start: u64, count: u32) -> Result<Request, Errno> {
-        Request::decode(&descriptor(op_flags, start, count), &limits())
+        Request::decode(descriptor(op_flags, start, count), &limits())
     }
 
     #[test]
@@ -227,7 +236,7 @@ mod tests {
         }
         let plain = Limits::new(Geometry::new(1 << 20), 4096);
         for op in [sys::UBLK_IO_OP_DISCARD, sys::UBLK_IO_OP_WRITE_ZEROES] {
-            let got = Request::decode(&descriptor(op.into(), 0, 1), &plain);
+            let got = Request::decode(descriptor(op.into(), 0, 1), &plain);
             assert_eq!(got, Err(Errno::EOPNOTSUPP));
         }
     }
@@ -237,17 +246,17 @@ mod tests {
         let mut limits = limits();
         limits.geometry.read_only = true;
         for op in [sys::UBLK_IO_OP_WRITE, sys::UBLK_IO_OP_DISCARD, sys::UBLK_IO_OP_WRITE_ZEROES] {
-            let got = Request::decode(&descriptor(op.into(), 0, 1), &limits);
+            let got = Request::decode(descriptor(op.into(), 0, 1), &limits);
             assert_eq!(got, Err(Errno::EROFS));
         }
-        assert!(Request::decode(&descriptor(0, 0, 1), &limits).is_ok());
+        assert!(Request::decode(descriptor(0, 0, 1), &limits).is_ok());
     }
 
     #[test]
     fn whole_blocks_of_4096() {
         let geometry = Geometry { logical_block_bytes: 4096, ..limits().geometry };
         let limits = Limits::new(geometry, 64 << 10);
-        let read = |start, count| Request::decode(&descriptor(0, start, count), &limits);
+        let read = |start, count| Request::decode(descriptor(0, start, count), &limits);
         assert!(read(8, 8).is_ok());
         assert_eq!(read(4, 8), Err(Errno::EINVAL));
         assert_eq!(read(8, 4), Err(Errno::EINVAL));

@@ -30,7 +30,7 @@ pub fn decode(bytes: &[u8]) {
     }
     let limits = Limits::new(geometry, 1 + input.u32() % MAX_IO_BYTES);
     let descriptor: ublksrv_io_desc = from_bytes(&input.array::<24>()).expect("24 bytes");
-    let decoded = Request::decode(&descriptor, &limits);
+    let decoded = Request::decode(descriptor, &limits);
     assert_eq!(decoded, expected(&descriptor, &limits), "{descriptor:?} on {limits:?}");
     let Ok(request) = decoded else { return };
     assert_eq!(success(request.data_bytes()).unsigned_abs(), request.data_bytes());

@@ -32,9 +32,12 @@ pub(crate) fn with_io_of<T>(operation: Asked, look: impl FnOnce(&mut Io<'_>) -> 
     look(&mut Io {
         slots: &mut slots,
         submissions: &mut fake_submissions(),
-        slot: ring::Slot { char_device, queue: 0, tag: 3, registers: false },
-        files: &[FileName::Fixed(1)],
-        path: DataPath::Copy,
+        tag: 3,
+        common: &Common {
+            slot: ring::Slot { char_device, queue: 0, tag: 0, registers: false },
+            files: [FileName::Fixed(1)].into(),
+            path: DataPath::Copy,
+        },
         mover: &Nobody,
     })
 }

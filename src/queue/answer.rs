@@ -79,8 +79,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let buffer = self.slots.lend(tag, self.ring.submissions().number());
         let id = Id::Command { tag }.encode();
         let command = match result {
-            None => Sqe::fetch(self.name(tag), buffer, id),
-            Some(result) => self.commit.of(self.name(tag), result, buffer, id),
+            None => Sqe::fetch(self.common.name(tag), buffer, id),
+            Some(result) => self.commit.of(self.common.name(tag), result, buffer, id),
         };
         Ok(self.ring.submissions().push(command)?)
     }

@@ -11,6 +11,7 @@ use crate::id::Id;
 use crate::kernel::Kernel;
 use crate::ring::{Address, Cqe, Provided, Ring, Sqe};
 use crate::slots::Elements;
+use core::ops::Range;
 use core::time::Duration;
 use std::sync::atomic::Ordering;
 use ublkit_sys::io_uring::IORING_CQE_F_MORE;
@@ -159,7 +160,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// that brings tags, when it is not under way.
     #[inline]
     pub(super) fn send_batch(&mut self) -> Result<(), QueueError> {
-        let (device, queue) = (self.char_device, self.plan.queue);
+        let (device, queue) = (self.common.slot.char_device, self.plan.queue);
         let Some(batch) = &mut self.batch else { return Ok(()) };
         if let Some(elements) = batch.elements.lend() {
             let submissions = self.ring.submissions();
@@ -202,7 +203,23 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if let Some(metering) = &mut self.metering {
             metering.came(words.into());
         }
-        for index in 0..words {
+        let mut indices = 0..words;
+        let fit = self.guarded(|queue| queue.start_tags(&mut indices, taken, leaves))?;
+        if fit && let Some(batch) = &mut self.batch {
+            batch.tags.give_back();
+        }
+        Ok(fit)
+    }
+
+    /// Starts requests whose tags were brought, when so many commands of elements were `taken`.
+    /// `false` when one cannot be.
+    fn start_tags(
+        &mut self,
+        indices: &mut Range<u16>,
+        taken: u64,
+        leaves: bool,
+    ) -> Result<bool, QueueError> {
+        for index in indices {
             let Some(tag) = self.batch.as_ref().map(|batch| batch.tags.word(index)) else { break };
             if !self.slots.exists(tag) || !self.slots.take(tag, taken) {
                 return Ok(false);
@@ -210,9 +227,6 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             if !leaves && !self.plan.leave.load(Ordering::Relaxed) {
                 self.start(tag, false)?;
             }
-        }
-        if let Some(batch) = &mut self.batch {
-            batch.tags.give_back();
         }
         Ok(true)
     }

@@ -29,16 +29,22 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         self.ring.kernel().clear(&calls.event);
         wakers.begin_look();
         self.listen()?;
-        for tag in wakers.take() {
-            if self.plan.leave.load(Ordering::Relaxed) {
-                break;
-            }
-            let waits = self.slots.exists(tag) && self.slots.is_servers(tag);
-            if waits && let Some(cookie) = self.slots.unpark(tag) {
-                self.resume(tag, Completion { cookie, result: Ok(0) })?;
-                self.note_waiting(tag);
-            }
-        }
+        let mut woken = wakers.take();
+        self.guarded(|queue| woken.by_ref().try_for_each(|tag| queue.wake(tag)))?;
         Ok(true)
+    }
+
+    /// A request was woken: resumes it if it waits for that, unless the queue leaves.
+    fn wake(&mut self, tag: u16) -> Result<(), QueueError> {
+        let waits = self.slots.exists(tag) && self.slots.is_servers(tag);
+        let leaves = self.plan.leave.load(Ordering::Relaxed);
+        if waits
+            && !leaves
+            && let Some(cookie) = self.slots.unpark(tag)
+        {
+            self.resume(tag, Completion { cookie, result: Ok(0) })?;
+            self.note_waiting(tag);
+        }
+        Ok(())
     }
 }

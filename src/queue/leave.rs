@@ -31,16 +31,11 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     pub(crate) fn drain(&mut self) -> Result<Turn, QueueError> {
         loop {
             // To the last one first: only then does the kernel have the entries back, and waits.
-            // A batch of slow requests is not finished first; what is left of it fails.
-            while !self.plan.leave.load(Ordering::Relaxed)
-                && let Some(cqe) = self.ring.pop()?
+            if self.plan.leave.load(Ordering::Relaxed)
+                || self.guarded(|queue| queue.complete_all(true))?
             {
-                self.complete(cqe)?;
-            }
-            if self.plan.leave.load(Ordering::Relaxed) {
                 return Ok(Turn::Woken);
             }
-            self.end_overdue()?;
             let until = self.ring.kernel().now().saturating_add(SILENCE);
             self.send_batch()?;
             // A write whose data was not there by then was taken back, and waits elsewhere.

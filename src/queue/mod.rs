@@ -11,6 +11,7 @@ mod calls;
 mod deadlines;
 mod descriptors;
 mod error;
+mod guard;
 mod leave;
 mod meter;
 mod mover;
@@ -29,30 +30,28 @@ pub use stats::QueueStats;
 
 use crate::data_path::DataPath;
 use crate::errno::Errno;
-use crate::handler::{Completion, Handler, Io, Step};
+use crate::handler::{Common, Completion, Handler, Io, Step};
 use crate::id::Id;
 use crate::kernel::Kernel;
 use crate::needs::Access;
 use crate::request::Request;
 use crate::ring::{CommitAndFetch, Cqe, FileName, Ring, RingPlan, Slot, Sqe};
-use crate::slots::{Action, Ended, Next, Slots, Where};
+use crate::slots::{Action, Ended, Next, Operation, Slots, Where};
 use batch::Batch;
 use core::marker::PhantomData;
 use core::time::Duration;
 use deadlines::Deadlines;
 use descriptors::Descriptors;
+use guard::Panics;
 use meter::Metering;
 use mover::CharDevice;
 use room::Room;
 use spin::Spin;
 use static_assertions::assert_not_impl_any;
 use std::os::fd::AsRawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use ublkit_sys::ublk::{
-    UBLK_IO_RES_ABORT, UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK, ublksrv_io_desc,
-};
+use ublkit_sys::ublk::{UBLK_IO_RES_ABORT, UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK};
 
 /// How a queue came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +64,18 @@ pub(crate) enum Turn {
     Woken,
 }
 
+/// What is done with a request next.
+#[derive(Clone, Copy, Debug)]
+enum Enter {
+    /// Its handler begins,
+    Start,
+    /// or goes on.
+    Resume(Completion),
+    /// The ring is asked for an operation that its handler knows nothing of, or for the rest of
+    /// one.
+    Ask(Operation),
+}
+
 /// One queue, or its share of one, on its thread: the driver takes a slot's commands only from the
 /// task that fetched it.
 #[derive(Debug)]
@@ -73,11 +84,9 @@ pub(crate) struct Queue<K: Kernel, H> {
     ring: Ring<K, Sqe>,
     slots: Slots,
     descriptors: Descriptors<K::Mapping>,
-    char_device: FileName,
     /// What answers a request.
     commit: CommitAndFetch,
-    /// The target's files, as SQEs name them.
-    files: Box<[FileName]>,
+    common: Common,
     /// What many slots' commands are, where each does not have its own.
     batch: Option<Batch>,
     /// Whether its ring has a table for requests' pages.
@@ -93,6 +102,8 @@ pub(crate) struct Queue<K: Kernel, H> {
     spin: Option<Spin>,
     /// Writes for whose data there is no memory.
     room: Room,
+    /// Whose handler panicked, until that has cost its request an error.
+    panicked: Option<u16>,
     // Dropped last: the driver has all back before a stranger's code runs.
     handler: H,
     _of_this_thread: PhantomData<*mut ()>,
@@ -147,9 +158,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             ring,
             slots,
             descriptors,
-            char_device: names[0],
             commit: CommitAndFetch::new(slot),
-            files: names[1..].into(),
+            common: Common { slot, files: names[1..].into(), path: plan.path },
             batch,
             has_table,
             listens: false,
@@ -159,15 +169,10 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             deadlines: deadlines.map(Box::new),
             spin,
             room,
+            panicked: None,
             handler,
             _of_this_thread: PhantomData,
         })
-    }
-
-    /// A slot, as its commands name it.
-    fn name(&self, tag: u16) -> Slot {
-        let registers = self.plan.path == DataPath::ZeroCopy;
-        Slot { char_device: self.char_device, queue: self.plan.queue, tag, registers }
     }
 
     /// Offers each of its slots to the driver, with one system call, which does not wait.
@@ -196,14 +201,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if let Some(metering) = &mut self.metering {
             metering.begin(self.ring.ready(), &self.stats, self.ring.kernel());
         }
-        let mut woken = false;
-        while !woken && let Some(cqe) = self.ring.pop()? {
-            // A batch of slow requests is not finished first; what is left of it fails.
-            woken = self.complete(cqe)? || self.plan.leave.load(Ordering::Relaxed);
-        }
-        if self.deadlines.is_some() && !woken {
-            self.end_overdue()?;
-        }
+        let woken = self.guarded(|queue| queue.complete_all(false))?;
         if let Some(metering) = &mut self.metering {
             metering.end(&self.stats, self.ring.kernel());
         }
@@ -216,13 +214,35 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         Ok(if self.slots.live() == 0 { Turn::Stopped } else { Turn::Live })
     }
 
+    /// Handles all completions that there are, and then what is overdue. Whether the queue shall
+    /// leave; the event that wakes it does not say so where it `drains` already.
+    pub(super) fn complete_all(&mut self, drains: bool) -> Result<bool, QueueError> {
+        while let Some(cqe) = self.ring.pop()? {
+            let is_woken = self.complete(cqe)? && !drains;
+            // A batch of slow requests is not finished first; what is left of it fails.
+            if is_woken || self.plan.leave.load(Ordering::Relaxed) {
+                return Ok(true);
+            }
+        }
+        if self.deadlines.is_some() {
+            self.end_overdue()?;
+        }
+        Ok(false)
+    }
+
     /// Handles one completion. Whether it says that the queue shall leave.
-    #[inline(always)] // into `turn`, which is the way of every request
+    #[inline(always)] // into `complete_all`, which is the way of every request
     fn complete(&mut self, cqe: Cqe) -> Result<bool, QueueError> {
         let Cqe { user_data, result, .. } = cqe;
         let fits = match Id::decode(user_data) {
             Some(Id::Command { tag }) if self.slots.exists(tag) => {
-                self.command_ended(tag, result)?
+                let is_to_fetch =
+                    result == UBLK_IO_RES_NEED_GET_DATA && self.plan.path == DataPath::GetData;
+                if result == UBLK_IO_RES_OK || is_to_fetch {
+                    self.came(tag, is_to_fetch)?
+                } else {
+                    self.came_to_nothing(tag, result)?
+                }
             }
             Some(Id::Operation { tag, index }) if self.slots.exists(tag) => {
                 self.operation_ended(tag, index, result)?
@@ -269,18 +289,6 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         self.stats
     }
 
-    /// A slot's command has completed. `false` when that cannot be.
-    #[inline(always)] // into `turn`, too
-    fn command_ended(&mut self, tag: u16, result: i32) -> Result<bool, QueueError> {
-        let is_to_fetch =
-            result == UBLK_IO_RES_NEED_GET_DATA && self.plan.path == DataPath::GetData;
-        if result == UBLK_IO_RES_OK || is_to_fetch {
-            self.came(tag, is_to_fetch)
-        } else {
-            self.came_to_nothing(tag, result)
-        }
-    }
-
     /// A slot's command has completed without a request. `false` when that cannot be.
     #[inline(never)]
     fn came_to_nothing(&mut self, tag: u16, result: i32) -> Result<bool, QueueError> {
@@ -297,46 +305,48 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     }
 
     /// A slot's command has completed with a request. `false` when that cannot be.
-    #[inline(always)] // into `turn`, too
+    #[inline(always)] // into `complete_all`, too
     fn came(&mut self, tag: u16, has_data_to_fetch: bool) -> Result<bool, QueueError> {
         let Some(fetching) = self.slots.came(tag, self.ring.taken()) else { return Ok(false) };
         match fetching {
-            None if has_data_to_fetch && self.room.is_short() => self.start_if_worth_it(tag),
-            None => self.start(tag, has_data_to_fetch),
-            Some(cookie) => self.fetch_ended(tag, cookie, has_data_to_fetch),
+            None if has_data_to_fetch && self.room.is_short() => self.start_if_worth_it(tag)?,
+            None => self.start(tag, has_data_to_fetch)?,
+            Some(cookie) => self.fetch_ended(tag, cookie, has_data_to_fetch)?,
         }
-        .map(|()| true)
+        Ok(true)
     }
 
     /// The server owns the slot and its descriptor holds a request.
     #[inline(always)] // into whatever tells of requests
     fn start(&mut self, tag: u16, has_data_to_fetch: bool) -> Result<(), QueueError> {
         let descriptor = self.descriptors.copy(tag);
-        let decoded = Request::decode(&descriptor, &self.plan.limits);
-        let request = match decoded.or_else(|_| self.decoded_again(&descriptor)) {
-            Ok(request) => request,
-            Err(errno) => {
-                let place = if has_data_to_fetch { Where::Kernel } else { Where::Buffer };
-                self.slots.set_nonsense(tag, place);
-                self.slots.settle(tag, Err(errno));
-                return self.commit_if_settled(tag);
-            }
+        let Ok(request) = Request::decode(descriptor, &self.plan.limits) else {
+            self.refuse(tag, has_data_to_fetch)?;
+            return Ok(());
         };
         let place = self.place(&request, descriptor.op_flags, has_data_to_fetch);
         self.slots.set_request(tag, request, place);
-        if place != Where::Kernel || self.plan.needs.access == Access::Regions {
-            self.enter(tag, |handler, io| handler.start(io))
+        if place == Where::Kernel && self.plan.needs.access != Access::Regions {
+            self.bring_data(tag)?;
         } else {
-            self.bring_data(tag)
+            self.enter(tag, Enter::Start)?;
         }
+        Ok(())
     }
 
-    /// What a descriptor says that could not be of the disk as it was when that was last looked at.
+    /// The server owns the slot, and its descriptor holds what could not be asked of the disk as it
+    /// was when that was last looked at.
     #[cold]
-    fn decoded_again(&mut self, descriptor: &ublksrv_io_desc) -> Result<Request, Errno> {
+    fn refuse(&mut self, tag: u16, has_data_to_fetch: bool) -> Result<(), QueueError> {
         let size_bytes = self.plan.size_bytes.load(Ordering::Relaxed);
-        self.plan.limits.grow(size_bytes);
-        Request::decode(descriptor, &self.plan.limits)
+        if self.plan.limits.grow(size_bytes) {
+            return self.start(tag, has_data_to_fetch);
+        }
+        let decoded = Request::decode(self.descriptors.copy(tag), &self.plan.limits);
+        let place = if has_data_to_fetch { Where::Kernel } else { Where::Buffer };
+        self.slots.set_nonsense(tag, place);
+        self.slots.settle(tag, Err(decoded.err().unwrap_or(Errno::EIO)));
+        self.commit_if_settled(tag)
     }
 
     /// The ring has completed an operation. `false` when that cannot be.
@@ -346,7 +356,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         };
         let Ended::Request(ended) = ended else { return Ok(true) };
         if let Action::Register = ended.action {
-            return self.registered(tag, result).map(|()| true);
+            self.registered(tag, result)?;
+            return Ok(true);
         }
         if let (Action::Read(_), Ok(bytes)) = (ended.action, Errno::from_result(result)) {
             self.slots.filled(tag, bytes);
@@ -358,58 +369,57 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             Some(Next::Again(_)) if matches!(self.slots.answer(tag), Some(Err(_))) => {
                 self.commit_if_settled(tag)?;
             }
-            Some(Next::Again(rest)) => self.enter(tag, |_, io| match io.begin(rest) {
-                Ok(()) => Step::Pending,
-                Err(errno) => Step::Done(Err(errno)),
-            })?,
+            Some(Next::Again(rest)) => self.enter(tag, Enter::Ask(rest))?,
         }
         self.note_waiting(tag);
         Ok(true)
     }
 
     /// What the request waited for has ended.
+    #[inline(always)] // into `operation_ended`
     pub(super) fn resume(&mut self, tag: u16, done: Completion) -> Result<(), QueueError> {
         if self.slots.answer(tag).is_some() {
-            return self.commit_if_settled(tag); // the handler is not entered again
+            self.commit_if_settled(tag)?; // the handler is not entered again
+        } else {
+            self.enter(tag, Enter::Resume(done))?;
         }
-        self.enter(tag, |handler, io| handler.resume(io, done))
+        Ok(())
     }
 
-    /// Calls the handler: the one place where it may panic.
+    /// Calls the handler: the one place where it may panic. See [`guarded`](Self::guarded).
     #[inline(always)] // as often as there are calls of it
-    fn enter(
-        &mut self,
-        tag: u16,
-        call: impl FnOnce(&mut H, &mut Io<'_>) -> Step,
-    ) -> Result<(), QueueError> {
-        let slot = self.name(tag);
+    fn enter(&mut self, tag: u16, what: Enter) -> Result<(), QueueError> {
+        let panics = Panics::of(tag, &mut self.panicked);
         let handler = &mut self.handler;
         let (kernel, submissions) = self.ring.kernel_and_submissions();
-        let file = &*self.plan.char_device;
         let mut io = Io {
             slots: &mut self.slots,
             submissions,
-            slot,
-            files: &self.files,
-            path: self.plan.path,
-            mover: &CharDevice { kernel, file, queue: self.plan.queue },
+            tag,
+            common: &self.common,
+            mover: &CharDevice { kernel, plan: &self.plan },
         };
-        let answer = match catch_unwind(AssertUnwindSafe(|| call(handler, &mut io))) {
-            Ok(Step::Done(answer)) => answer,
-            Ok(Step::Pending) if self.slots.is_waiting(tag) => {
+        let step = match what {
+            Enter::Start => handler.start(&mut io),
+            Enter::Resume(done) => handler.resume(&mut io, done),
+            Enter::Ask(operation) => match io.begin(operation) {
+                Ok(()) => Step::Pending,
+                Err(errno) => Step::Done(Err(errno)),
+            },
+        };
+        panics.did_not();
+        let answer = match step {
+            Step::Done(answer) => answer,
+            Step::Pending if self.slots.is_waiting(tag) => {
                 self.note_waiting(tag);
                 return Ok(());
             }
-            Ok(Step::Pending) => Err(Errno::EIO), // on nothing: for ever
-            Err(panic) => {
-                std::mem::forget(panic); // its own drop might panic again
-                self.stats.panics += 1;
-                Err(Errno::EIO)
-            }
+            Step::Pending => Err(Errno::EIO), // on nothing: for ever
         };
         match self.slots.done(tag) {
-            Some(asked) => self.answer(tag, asked, answer),
-            None => self.settle(tag, answer),
+            Some(asked) => self.answer(tag, asked, answer)?,
+            None => self.settle(tag, answer)?,
         }
+        Ok(())
     }
 }

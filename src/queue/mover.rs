@@ -14,20 +14,19 @@ const TRIES: u32 = 100;
 #[derive(Debug)]
 pub(super) struct CharDevice<'a, K: Kernel> {
     pub(super) kernel: &'a K,
-    pub(super) file: &'a K::File,
-    pub(super) queue: u16,
+    pub(super) plan: &'a QueuePlan<K::File>,
 }
 
 impl<'a, K: Kernel> CharDevice<'a, K> {
     /// That of a queue.
     pub(super) fn of(ring: &'a Ring<K, Sqe>, plan: &'a QueuePlan<K::File>) -> Self {
-        Self { kernel: ring.kernel(), file: &plan.char_device, queue: plan.queue }
+        Self { kernel: ring.kernel(), plan }
     }
 
     /// Where the data of a tag's request lies, from so many bytes on.
     fn offset(&self, tag: u16, bytes: usize) -> Result<u64, Errno> {
         let bytes = u32::try_from(bytes).map_err(|_| Errno::EINVAL)?;
-        Ok(user_copy_offset(self.queue, tag, bytes))
+        Ok(user_copy_offset(self.plan.queue, tag, bytes))
     }
 }
 
@@ -52,7 +51,8 @@ impl<K: Kernel> Mover for CharDevice<'_, K> {
     fn fetch(&self, tag: u16, mut data: Destination<'_>) -> Result<(), Errno> {
         let (mut done, mut tries) = (0, 0);
         while data.len_bytes() > 0 {
-            let answer = self.kernel.read_at(self.file, data.again(), self.offset(tag, done)?);
+            let answer =
+                self.kernel.read_at(&self.plan.char_device, data.again(), self.offset(tag, done)?);
             let count = moved(answer, data.len_bytes(), &mut tries)?;
             done += count;
             data = data.after(count);
@@ -63,7 +63,8 @@ impl<K: Kernel> Mover for CharDevice<'_, K> {
     fn give(&self, tag: u16, mut data: Source<'_>) -> Result<(), Errno> {
         let (mut done, mut tries) = (0, 0);
         while data.len_bytes() > 0 {
-            let answer = self.kernel.write_at(self.file, data, self.offset(tag, done)?);
+            let answer =
+                self.kernel.write_at(&self.plan.char_device, data, self.offset(tag, done)?);
             let count = moved(answer, data.len_bytes(), &mut tries)?;
             done += count;
             data = data.after(count);

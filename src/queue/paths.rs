@@ -1,10 +1,10 @@
 //! Where a request's data is on each data path, and what brings it to the handler.
 
 use super::mover::CharDevice;
-use super::{Queue, QueueError};
+use super::{Enter, Queue, QueueError};
 use crate::data_path::DataPath;
 use crate::errno::Errno;
-use crate::handler::{Completion, Handler, Mover, Step};
+use crate::handler::{Completion, Handler, Mover};
 use crate::id::Id;
 use crate::kernel::Kernel;
 use crate::needs::Access;
@@ -59,15 +59,12 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 return self.commit_if_settled(tag);
             }
         }
-        self.enter(tag, |handler, io| handler.start(io))
+        self.enter(tag, Enter::Start)
     }
 
     /// Has the driver put a request's pages into the ring's table, at the tag's place.
     fn register_pages(&mut self, tag: u16) -> Result<(), QueueError> {
-        self.enter(tag, |_, io| match io.begin(Operation::new(Action::Register, 0)) {
-            Ok(()) => Step::Pending,
-            Err(errno) => Step::Done(Err(errno)),
-        })
+        self.enter(tag, Enter::Ask(Operation::new(Action::Register, 0)))
     }
 
     /// The driver has done so, or says why not; then the data is copied.
@@ -78,7 +75,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         match self.slots.place(tag) {
             // It was given up.
             _ if self.slots.answer(tag).is_some() => self.commit_if_settled(tag)?,
-            Where::Table => self.enter(tag, |handler, io| handler.start(io))?,
+            Where::Table => self.enter(tag, Enter::Start)?,
             _ => self.start_with_copy(tag)?,
         }
         self.note_waiting(tag);
@@ -89,7 +86,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// answered only then.
     pub(super) fn unregister_pages(&mut self, tag: u16) -> Result<(), QueueError> {
         if self.plan.path == DataPath::ZeroCopyByHand && self.slots.place(tag) == Where::Table {
-            let empty = Sqe::unregister_pages(self.name(tag), Id::Emptied.encode());
+            let empty = Sqe::unregister_pages(self.common.name(tag), Id::Emptied.encode());
             self.ring.submissions().push(empty)?;
             // Once, also if the slot's next request is taken without being started.
             self.slots.set_place(tag, Where::Buffer);
@@ -101,7 +98,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     pub(super) fn fetch_data(&mut self, tag: u16) -> Result<(), QueueError> {
         let buffer = self.slots.fetch_data(tag, None, 0, self.ring.submissions().number());
         let id = Id::Command { tag }.encode();
-        let get_data = Sqe::get_data(self.name(tag), buffer, id);
+        let get_data = Sqe::get_data(self.common.name(tag), buffer, id);
         self.note_waiting(tag);
         Ok(self.ring.submissions().push(get_data)?)
     }
@@ -137,7 +134,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if self.slots.answer(tag).is_some() {
             return self.commit_if_settled(tag);
         }
-        let again = Request::decode(descriptor, &self.plan.limits);
+        let again = Request::decode(*descriptor, &self.plan.limits);
         let whole = again == Ok(self.slots.request(tag));
         let result = match again {
             Ok(request) if whole => {
@@ -150,7 +147,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         };
         match result {
             _ if self.has_started(tag) => self.resume(tag, Completion { cookie, result }),
-            Ok(_) => self.enter(tag, |handler, io| handler.start(io)),
+            Ok(_) => self.enter(tag, Enter::Start),
             Err(errno) => {
                 self.slots.settle(tag, Err(errno));
                 self.commit_if_settled(tag)

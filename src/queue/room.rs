@@ -113,7 +113,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Where room is short: starts a write, unless it has failed for so long.
     #[cold]
     pub(super) fn start_if_worth_it(&mut self, tag: u16) -> Result<(), QueueError> {
-        let Ok(request) = Request::decode(&self.descriptors.copy(tag), &self.plan.limits) else {
+        let Ok(request) = Request::decode(self.descriptors.copy(tag), &self.plan.limits) else {
             return self.start(tag, true);
         };
         let now = self.ring.kernel().now();

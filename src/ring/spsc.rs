@@ -45,34 +45,39 @@ pub(crate) unsafe trait Slots {
 pub(crate) struct Producer<I, S> {
     tail: I,
     slots: S,
-    /// Our tail; the shared one follows at [`publish`](Self::publish).
-    next: u32,
-    /// Entries pushed and not yet consumed.
-    queued: u32,
-    /// Entries ever pushed.
+    /// Where the tail began.
+    start: u32,
+    /// Entries ever pushed; the shared tail follows at [`publish`](Self::publish).
     pushed: u64,
+    /// Of those, the ones that were consumed.
+    taken: u64,
 }
 
 impl<I: Index, S: Slots> Producer<I, S> {
     pub(super) fn over(tail: I, slots: S) -> Self {
         // Relaxed: only we write it.
-        let next = tail.load(Ordering::Relaxed);
-        Self { tail, slots, next, queued: 0, pushed: 0 }
+        let start = tail.load(Ordering::Relaxed);
+        Self { tail, slots, start, pushed: 0, taken: 0 }
+    }
+
+    /// Our tail.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "indices wrap")]
+    fn next(&self) -> u32 {
+        self.start.wrapping_add(self.pushed as u32)
     }
 
     /// Queues one entry; the consumer sees it when it is published.
     #[inline]
     pub(crate) fn push(&mut self, entry: S::Value) -> Result<(), RingError> {
         let len = self.slots.len();
-        if self.queued == len {
+        if self.pushed - self.taken == u64::from(len) {
             debug_assert!(false, "a submission queue of {len} is full");
             return Err(RingError::SubmissionsFull);
         }
         // SAFETY: masked. The consumer reads this slot only between a tail that covers it and its
-        // consumption, and `queued` says that it was consumed.
-        unsafe { self.slots.write(self.next & (len - 1), entry) };
-        self.next = self.next.wrapping_add(1);
-        self.queued += 1;
+        // consumption, and `taken` says that it was consumed.
+        unsafe { self.slots.write(self.next() & (len - 1), entry) };
         self.pushed += 1;
         Ok(())
     }
@@ -86,28 +91,31 @@ impl<I: Index, S: Slots> Producer<I, S> {
     /// How many entries were consumed: those with a smaller number.
     #[inline]
     pub(crate) fn taken(&self) -> u64 {
-        self.pushed - u64::from(self.queued)
+        self.taken
     }
 
     /// Entries that were not consumed yet.
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "no more than the queue is long")]
     pub(super) fn queued(&self) -> u32 {
-        self.queued
+        (self.pushed - self.taken) as u32
     }
 
     /// Lets the consumer see all that was pushed.
     #[inline]
     pub(super) fn publish(&mut self) {
         // Release: whoever acquires this tail sees the entries before it.
-        self.tail.store(self.next, Ordering::Release);
+        self.tail.store(self.next(), Ordering::Release);
     }
 
     /// Notes that `count` entries were consumed: the consumer has copied them, and does not look at
     /// them again. Whoever calls this has acquired that fact.
     #[inline]
     pub(super) fn consumed(&mut self, count: u32) -> Result<(), RingError> {
-        let left = self.queued.checked_sub(count);
-        self.queued = left.ok_or(RingError::Impossible("it consumed more than there was"))?;
+        if count > self.queued() {
+            return Err(RingError::Impossible("it consumed more than there was"));
+        }
+        self.taken += u64::from(count);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The data of the server's requests: where it is, and who may look at it.
 #![expect(unsafe_code, reason = "refers to lent buffers; docs/safety.md, island `slots`")]
 
-use super::{Slots, State, Where};
+use super::{Slot, Slots, State, Transfer, Where};
 use crate::data_path::DataPath;
 use crate::errno::Errno;
 use crate::region::Region;
@@ -22,12 +22,12 @@ impl Slots {
     /// # Panics
     ///
     /// When an operation is using it, or it is not in the slot's buffer: a defect of a handler.
-    #[inline]
+    #[inline(always)] // once a request
     pub(crate) fn data(&mut self, tag: u16) -> &mut [u8] {
         self.data_and_regions(tag).0
     }
 
-    #[inline]
+    #[inline(always)]
     fn data_and_regions(&mut self, tag: u16) -> (&mut [u8], &[Arc<Region>]) {
         let slot = self.get(tag);
         let in_use = slot.waits > 0 && self.operations.use_data(tag);
@@ -106,16 +106,16 @@ impl Slots {
         };
         unfilled && slot.request.operation == Operation::Read
     }
+}
 
-    /// The buffer's part that an operation moves, which was just begun.
-    #[inline]
-    pub(crate) fn part(&self, tag: u16, index: u8) -> Address {
-        let slot = self.get(tag);
-        let transfer = self.operations.transfer(tag, index).expect("it was begun");
+impl Slot {
+    /// The buffer's part that an operation moves, which was just begun (`Slots::begin`).
+    #[inline(always)]
+    pub(super) fn part(&self, transfer: Transfer) -> Address {
         let end = transfer.start.checked_add(transfer.len_bytes);
-        assert!(end.is_some_and(|end| end <= slot.data_bytes), "a part of the request's data");
+        assert!(end.is_some_and(|end| end <= self.data_bytes), "a part of the request's data");
         // SAFETY: inside the slot's buffer, as just checked (`set_request`: data <= buffer_bytes).
-        let place = unsafe { slot.buffer.byte_add(transfer.start as usize) };
+        let place = unsafe { self.buffer.byte_add(transfer.start as usize) };
         // SAFETY: inside the buffer, which is unmapped only when nothing is lent. The operation
         // counts as using the data until its completion (`end_operation`), and meanwhile `data`
         // makes no reference.

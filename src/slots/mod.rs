@@ -11,7 +11,7 @@ mod tests;
 mod under_way;
 
 pub(crate) use elements::Elements;
-pub(crate) use operations::{Action, Allowed, Ended, Next, Operation, Transfer};
+pub(crate) use operations::{Action, Allowed, Begun, Ended, Next, Operation, Transfer};
 pub(crate) use share::Share;
 
 use crate::data_path::DataPath;

@@ -107,6 +107,15 @@ pub(crate) struct Allowed {
     pub(crate) places: u8,
 }
 
+/// An operation that was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Begun {
+    /// Its place among its request's.
+    pub(crate) index: u8,
+    /// The buffer's part that it moves, if any.
+    pub(crate) part: Address,
+}
+
 /// An operation that has ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ended {
@@ -142,7 +151,7 @@ impl Operation {
 
     /// What the ring's result means: a transfer ends when it is whole, at the file's end, or with
     /// an error. `None` for what cannot be.
-    #[inline]
+    #[inline(always)] // once an operation
     pub(crate) fn next(mut self, result: i32) -> Option<Next> {
         let result = Errno::from_result(result);
         if let Err(Errno::EINTR | Errno::EAGAIN) = result
@@ -259,12 +268,6 @@ impl Operations {
         Ok(index)
     }
 
-    /// What an operation that is under way moves of its request's data.
-    #[inline]
-    pub(super) fn transfer(&self, tag: u16, index: u8) -> Option<Transfer> {
-        self.of(tag)[usize::from(index)].as_ref()?.action.transfer()
-    }
-
     /// The place of a delay's time, filled. The delay was just begun, and is not queued yet.
     pub(super) fn time(&mut self, tag: u16, index: u8, time: Duration) -> Address {
         let len = size_of::<__kernel_timespec>();
@@ -279,7 +282,7 @@ impl Operations {
 
     /// The ring has completed an operation; the kernel has `taken` so many SQEs. `None` when there
     /// was no such operation among them, so that this cannot be.
-    #[inline]
+    #[inline(always)] // as above
     pub(super) fn end(&mut self, tag: u16, index: u8, taken: u64) -> Option<Operation> {
         if usize::from(index) >= self.places {
             return None;

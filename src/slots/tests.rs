@@ -23,6 +23,10 @@ fn write(len_bytes: u64) -> Request {
     Request { operation: Asked::Write { fua: false }, offset: 0, len_bytes }
 }
 
+fn begin(slots: &mut Slots, tag: u16, operation: Operation, sqe: u64) -> Result<u8, Errno> {
+    slots.begin(tag, operation, sqe).map(|begun| begun.index)
+}
+
 #[test]
 fn a_slot_goes_round() {
     let mut slots = slots(DataPath::Copy, 2);
@@ -53,8 +57,8 @@ fn an_answer_waits_for_operations() {
     slots.lend(0, 0);
     assert!(slots.take(0, 1));
     let delay = Operation::new(Action::Delay(Duration::ZERO), 7);
-    assert_eq!(slots.begin(0, delay, 1), Ok(0));
-    assert_eq!(slots.begin(0, delay, 2), Err(Errno::EBUSY));
+    assert_eq!(begin(&mut slots, 0, delay, 1), Ok(0));
+    assert_eq!(begin(&mut slots, 0, delay, 2), Err(Errno::EBUSY));
     slots.settle(0, Err(Errno::EIO));
     slots.settle(0, Ok(()));
     assert_eq!((slots.is_waiting(0), slots.answer(0)), (true, Some(Err(Errno::EIO))));
@@ -102,8 +106,8 @@ fn parts_lie_in_their_own_buffer() {
         slots.set_request(tag, read(4096), Where::Buffer);
         for start in [0, 1536] {
             let transfer = Transfer { file: 0, offset: 0, start, len_bytes: 2560 };
-            slots.begin(tag, Operation::new(Action::Read(transfer), 0), 2).unwrap();
-            assert_eq!(slots.part(tag, 0).get(), buffer + u64::from(start));
+            let begun = slots.begin(tag, Operation::new(Action::Read(transfer), 0), 2).unwrap();
+            assert_eq!(begun.part.get(), buffer + u64::from(start));
             assert!(slots.end_operation(tag, 0, 3).is_some());
         }
     }
@@ -238,7 +242,7 @@ fn each_delay_has_a_time_of_its_own() {
     for (tag, place) in (0..).zip(&mut places) {
         slots.lend(tag, 0);
         assert!(slots.take(tag, 1));
-        let index = slots.begin(tag, delay, 1).unwrap();
+        let index = begin(&mut slots, tag, delay, 1).unwrap();
         *place = slots.delay(tag, index, Duration::from_millis(3)).get();
     }
     assert_eq!([places[1] - places[0], places[2] - places[1]], [16, 16]);
@@ -350,24 +354,6 @@ fn each_of_a_share_has_a_buffer() {
     }
 }
 
-/// A request may have as many operations as a byte can number, and no more.
-#[test]
-fn as_many_operations_as_a_byte_can_number() {
-    let allowed = Allowed { each: u8::MAX, places: u8::MAX };
-    let mut slots = Slots::new(DataPath::Copy, 2, Share::ALL, 4096, allowed, Vec::new()).unwrap();
-    slots.lend(1, 0);
-    assert!(slots.take(1, 1));
-    let delay = Operation::new(Action::Delay(Duration::ZERO), 0);
-    for index in 0..u8::MAX {
-        assert_eq!(slots.begin(1, delay, 2), Ok(index));
-    }
-    assert_eq!(slots.begin(1, delay, 2), Err(Errno::EBUSY));
-    assert_eq!(slots.under_way(1).count(), 255);
-    assert!(slots.end_operation(1, 254, 3).is_some());
-    assert_eq!((slots.under_way(1).count(), slots.begin(1, delay, 3)), (254, Ok(254)));
-    slots.take_all_back();
-}
-
 #[test]
 fn lent_buffers_are_leaked() {
     let mut slots = large();
@@ -433,8 +419,8 @@ fn what_is_left_behind_keeps_its_memory() {
     let fresh = slots.lend(0, 3).get();
     assert!(slots.take(0, 4));
     assert!(fresh.abs_diff(old) >= 4096);
-    slots.begin(0, Operation::new(Action::Read(transfer), 0), 4).unwrap();
-    assert_eq!(slots.part(0, 2).get(), fresh);
+    let begun = slots.begin(0, Operation::new(Action::Read(transfer), 0), 4).unwrap();
+    assert_eq!((begun.index, begun.part.get()), (2, fresh));
     assert!(matches!(slots.end_operation(0, 2, 9), Some(Ended::Request(_))));
     for (index, spare) in [(0, 0), (1, 1)] {
         slots.check();

@@ -1,6 +1,6 @@
 //! What the server's requests have under way, and what they have left behind.
 
-use super::{Ended, Operation, Slots, State};
+use super::{Begun, Ended, Operation, Slots, State};
 use crate::errno::Errno;
 use crate::memory::Pages;
 use crate::ring::Address;
@@ -8,16 +8,23 @@ use core::time::Duration;
 
 impl Slots {
     /// Notes an operation of the server's request, whose SQE will have number `sqe`; answers its
-    /// index. `EBUSY`: the request has as many as it may.
-    #[inline]
-    pub(crate) fn begin(&mut self, tag: u16, operation: Operation, sqe: u64) -> Result<u8, Errno> {
+    /// index, and where the data is that it moves. `EBUSY`: the request has as many as it may.
+    #[inline(always)] // into `Io::begin`
+    pub(crate) fn begin(
+        &mut self,
+        tag: u16,
+        operation: Operation,
+        sqe: u64,
+    ) -> Result<Begun, Errno> {
         let Self { slots, operations, .. } = self;
         let slot = &mut slots[usize::from(tag)];
         assert!(slot.state == State::Server, "only the server's own requests have operations");
         let live = slot.waits - u16::from(slot.parked.is_some());
         let index = operations.begin(tag, operation, sqe, live)?;
         slot.waits += 1;
-        Ok(index)
+        let part =
+            operation.action.transfer().map_or(Address::NONE, |transfer| slot.part(transfer));
+        Ok(Begun { index, part })
     }
 
     /// Where the time of a delay is that was just begun.
@@ -27,7 +34,7 @@ impl Slots {
 
     /// The ring has completed an operation of the request. The kernel has `taken` so many SQEs;
     /// `None` when there was no such operation among them, so that this cannot be.
-    #[inline]
+    #[inline(always)] // so that what is not looked at is not copied
     pub(crate) fn end_operation(&mut self, tag: u16, index: u8, taken: u64) -> Option<Ended> {
         let ended = self.operations.end(tag, index, taken)?;
         if let Some(buffer) = ended.left() {
@@ -89,5 +96,32 @@ impl Slots {
         self.operations.abandon(tag);
         let slot = self.slot(tag);
         (slot.waits, slot.parked) = (0, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data_path::DataPath;
+    use crate::slots::{Action, Allowed, Share};
+
+    /// A request may have as many operations as a byte can number, and no more.
+    #[test]
+    fn as_many_operations_as_a_byte_can_number() {
+        let allowed = Allowed { each: u8::MAX, places: u8::MAX };
+        let mut slots =
+            Slots::new(DataPath::Copy, 2, Share::ALL, 4096, allowed, Vec::new()).unwrap();
+        slots.lend(1, 0);
+        assert!(slots.take(1, 1));
+        let delay = Operation::new(Action::Delay(Duration::ZERO), 0);
+        let begin = |slots: &mut Slots| slots.begin(1, delay, 2).map(|begun| begun.index);
+        for index in 0..u8::MAX {
+            assert_eq!(begin(&mut slots), Ok(index));
+        }
+        assert_eq!(begin(&mut slots), Err(Errno::EBUSY));
+        assert_eq!(slots.under_way(1).count(), 255);
+        assert!(slots.end_operation(1, 254, 3).is_some());
+        assert_eq!((slots.under_way(1).count(), begin(&mut slots)), (254, Ok(254)));
+        slots.take_all_back();
     }
 }
