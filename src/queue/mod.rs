@@ -247,8 +247,10 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             Some(Id::Operation { tag, index }) if self.slots.exists(tag) => {
                 self.operation_ended(tag, index, result)?
             }
+            Some(Id::Tags) => self.tags_came(cqe, false)?,
+            Some(Id::Elements) => self.elements_ended(result)?,
             Some(Id::Wake) if result >= 0 => return Ok(true),
-            Some(id) => self.other_ended(id, cqe)?,
+            Some(id) => self.other_ended(id, result)?,
             None => false,
         };
         if fits { Ok(false) } else { Err(QueueError::Unexpected { user_data, result }) }
@@ -256,18 +258,16 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
     /// What the queue waits for beside its slots' commands and operations.
     #[inline(never)]
-    fn other_ended(&mut self, id: Id, cqe: Cqe) -> Result<bool, QueueError> {
+    fn other_ended(&mut self, id: Id, result: i32) -> Result<bool, QueueError> {
         match id {
-            Id::Tags => self.tags_came(cqe, false),
-            Id::Elements => self.elements_ended(cqe.result),
             Id::Timer => Ok(self.timer_ended()),
-            Id::Call => self.called(cqe.result),
+            Id::Call => self.called(result),
             // Only what failed is told.
             Id::Emptied => Ok(false),
             Id::Cancel => {
                 Ok(self.deadlines.as_mut().is_some_and(|deadlines| deadlines.cancelled()))
             }
-            Id::Command { .. } | Id::Operation { .. } | Id::Wake => Ok(false),
+            _ => Ok(false),
         }
     }
 
@@ -359,7 +359,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             self.registered(tag, result)?;
             return Ok(true);
         }
-        if let (Action::Read(_), Ok(bytes)) = (ended.action, Errno::from_result(result)) {
+        if self.plan.path.is_zero_copy()
+            && let (Action::Read(_), Ok(bytes)) = (ended.action, Errno::from_result(result))
+        {
             self.slots.filled(tag, bytes);
         }
         match ended.next(result) {

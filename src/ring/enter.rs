@@ -87,6 +87,7 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
     }
 
     /// Calls the kernel once. `tries` counts the calls in a row that made no progress.
+    #[inline(always)] // into the loops above: once a turn
     fn enter(
         &mut self,
         want: u32,

@@ -282,7 +282,7 @@ impl Operations {
 
     /// The ring has completed an operation; the kernel has `taken` so many SQEs. `None` when there
     /// was no such operation among them, so that this cannot be.
-    #[inline(always)] // as above
+    #[inline(always)] // as `Slots::end_operation`
     pub(super) fn end(&mut self, tag: u16, index: u8, taken: u64) -> Option<Operation> {
         if usize::from(index) >= self.places {
             return None;

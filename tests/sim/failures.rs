@@ -3,15 +3,15 @@
 use crate::house::{House, Whim};
 use crate::properties::{cases, houses};
 use proptest::prelude::*;
-use ublkit::sim::{Choices, Faults, Load, Profile, Sim};
+use ublkit::sim::{Ask, Choices, Faults, Load, Profile, Sim};
 use ublkit::sys::io_uring::{
     IORING_SETUP_COOP_TASKRUN, IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_NO_SQARRAY,
     IORING_SETUP_SINGLE_ISSUER,
 };
 use ublkit::sys::ublk as sys;
 use ublkit::{
-    Access, Blocking, Control, DataPath, Durability, Errno, Error, Geometry, Needs, Null,
-    QueueError, QueueInfo, Target,
+    Access, Backend, Blocking, Builder, Control, DataPath, Durability, Errno, Error, Geometry,
+    Needs, Null, QueueError, QueueInfo, Target,
 };
 
 /// A short life: started, asked, stopped.
@@ -168,6 +168,54 @@ fn a_thread_that_panics_takes_the_device_down() {
         let is_it = matches!(error, Error::Queue { queue: 1, error: QueueError::Panicked, .. });
         assert!(is_it, "seed {seed}: {error}");
         sim.assert_clean();
+    }
+}
+
+/// A disk that panics when some of its blocks are read.
+#[derive(Debug)]
+struct Brittle(Vec<u64>);
+
+impl Backend for Brittle {
+    fn geometry(&self) -> Geometry {
+        Geometry::new(1 << 20)
+    }
+
+    fn read(&self, offset: u64, _data: &mut [u8]) -> Result<(), Errno> {
+        assert!(!self.0.contains(&(offset / 4096)), "a planted panic");
+        Ok(())
+    }
+
+    fn write(&self, _offset: u64, _data: &[u8]) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+/// P17: of requests that come together each panic costs its own one an error, and the others are
+/// served, whatever place they have among them.
+#[test]
+fn a_panic_costs_no_other_request_of_its_turn() {
+    for batches in [false, true] {
+        for brittle in [vec![8], vec![15], vec![10, 11], (8..16).collect::<Vec<u64>>()] {
+            let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
+            let builder = Builder::new().data_path(DataPath::Copy).batches(batches);
+            let target = Blocking::new(Brittle(brittle.clone()));
+            let server = builder.serve_on(sim.task(), target).unwrap();
+            for _ in 0..2 {
+                let ask = |block: u64| Ask::Read { offset: block * 4096, len_bytes: 4096 };
+                let asked: Vec<u64> = (8..16) // behind what is looked at for partitions
+                    .map(|block| sim.ask(server.id(), 0, ask(block)).expect("it is there"))
+                    .collect();
+                sim.until_answered();
+                for (block, asked) in (8..).zip(asked) {
+                    let answer = sim.answer(asked).expect("an answer");
+                    assert_eq!(answer.is_err(), brittle.contains(&block), "{brittle:?}: {block}");
+                }
+            }
+            let stats = server.stop().unwrap();
+            let panics: u64 = stats.iter().map(|queue| queue.panics).sum();
+            assert_eq!(panics, 2 * brittle.len() as u64);
+            sim.assert_clean();
+        }
     }
 }
 
