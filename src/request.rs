@@ -105,8 +105,8 @@ impl Request {
                 let fua = sys::flags(op_flags) & sys::UBLK_IO_F_FUA != 0;
                 Self::of_range(Operation::Write { fua }, start, count, limits)
             }
-            // Taken apart, so that reads and writes need not go through the same memory as this one's
-            // result: twelve instructions of each of them.
+            // Taken apart, so that reads and writes do not go through the memory of its result:
+            // twelve instructions of each of them.
             _ => {
                 let other = Self::decode_other(op_flags, start, count, limits)?;
                 let Self { operation, offset, len_bytes } = other;

@@ -103,6 +103,9 @@ pub(super) fn known(info: &DeviceInfo, timeout: Duration) -> Result<(Record, Ser
         )));
     }
     let Some(record) = state::of(info)? else {
+        if let Some(pid) = devices::server(info) {
+            return Err(not_ours(id, pid));
+        }
         return Err(Failure::Said(
             ErrorKind::Failed,
             format!(
@@ -121,6 +124,15 @@ pub(super) fn known(info: &DeviceInfo, timeout: Duration) -> Result<(Record, Ser
     (serve.size, serve.at_most) =
         if serve.backend == BackendName::File { (None, Some(size)) } else { (Some(size), None) };
     Ok((record, serve))
+}
+
+/// The device is served by another than its record tells of, if it has one.
+pub(super) fn not_ours(id: u32, pid: u32) -> Failure {
+    let sentence = format!(
+        "process {pid} serves ublk device {id}, and no record tells of it as its server: use its \
+         own means"
+    );
+    Failure::Said(ErrorKind::Busy, sentence)
 }
 
 /// What a record says of serving its device.

@@ -4,11 +4,11 @@
 
 use super::device::Device;
 use super::exit::Failure;
-use super::recover::{ask, refused, said, size_bytes};
+use super::recover::{ask, not_ours, refused, said, size_bytes};
 use super::signals::GROW;
 use super::state::{self, Directory, FileName, Kept, REFUSED, Record};
 use super::supervise::Apart;
-use super::upgrade::{Old, not_ours};
+use super::upgrade::Old;
 use super::{BackendName, devices, number};
 use clap::Args;
 use core::time::Duration;

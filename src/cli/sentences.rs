@@ -5,7 +5,7 @@
 
 use super::exit::{self, Failure};
 use super::state::{FileName, Record};
-use super::{devices, recover, supervise, trace, upgrade, watch};
+use super::{devices, recover, supervise, trace, watch};
 use core::time::Duration;
 use std::path::Path;
 use ublkit::{DeviceInfo, Errno, Features, Stuck};
@@ -38,7 +38,7 @@ fn of_devices() -> Vec<String> {
     told.extend([
         why(recover::said(ID, &of_a_newer_one)),
         why(of_a_newer_one.check_file(Some(other))),
-        why::<()>(Err(upgrade::not_ours(ID, 4321))),
+        why::<()>(Err(recover::not_ours(ID, 4321))),
         why(devices::sync(ID, "the stop", Duration::from_secs(60))),
         devices::unsynced("/dev/ublkb7", "a smaller size", Duration::from_secs(30)),
     ]);

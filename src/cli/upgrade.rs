@@ -2,7 +2,7 @@
 
 use super::device::Device;
 use super::exit::{Failure, say};
-use super::recover::{ask, known, refused};
+use super::recover::{ask, known, not_ours, refused};
 use super::serve::{self, Way};
 use super::signals::{HAND_OVER, Signals};
 use super::state::{FileName, Record};
@@ -61,14 +61,6 @@ pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
     (serve.patience.timeout, serve.tracing) = (timeout, tracing.clone());
     serve.supervision.background = background;
     serve::go(&serve, &signals, Way::Recovered(id, Box::new(record)))
-}
-
-pub(super) fn not_ours(id: u32, pid: u32) -> Failure {
-    let sentence = format!(
-        "process {pid} serves ublk device {id}, and is not the server that its record tells of: \
-         use its own means"
-    );
-    Failure::Said(ErrorKind::Busy, sentence)
 }
 
 /// A device's server, whatever its number comes to mean.

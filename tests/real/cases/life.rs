@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use ublkit::{Backend, Blocking, Builder, Errno, Geometry, Linux, Null};
+use ublkit::{Backend, Blocking, Builder, Errno, Features, Geometry, Linux, Null};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -108,13 +108,17 @@ pub fn stopped_by_another(_: Context) {
 
 /// Whoever has a server stopped that answers nothing is told in time, though the kernel keeps the
 /// command: it waits for the disk's dirty pages.
-pub fn stopped_in_time(_: Context) {
+pub fn stopped_in_time(context: Context) {
     let serving = Serving::start(&["memory", "--size", "64M"]);
     let id = serving.id().to_string();
     let client = disk::open(&serving.path, 0); // whoever closes a disk as the last writes its pages
     load::dirty(&serving.path, 4);
     serving.signal(Signal::STOP);
-    for words in [&["stop", &id][..], &["delete", "--force", &id]] {
+    // The kernel writes dirty pages for each of them.
+    let resizes = context.features.contains(Features::UPDATE_SIZE);
+    let resize = ["resize", &id, "32M", "--shrink"];
+    let ends = [&["stop", &id][..], &["delete", "--force", &id]];
+    for words in resizes.then_some(&resize[..]).into_iter().chain(ends) {
         let begun = Instant::now();
         let output = tools::output(UBLKIT, &[words, &["--timeout", "2"]].concat());
         let took = begun.elapsed();

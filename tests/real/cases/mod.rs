@@ -16,6 +16,7 @@ mod life;
 mod names;
 mod ops;
 mod ordinary;
+mod others;
 mod paths;
 mod power;
 mod races;
@@ -236,6 +237,7 @@ pub const CASES: &[Case] = &[
     Case { name: "stat: a busy disk", needs: NOTHING, run: stat::busy },
     Case { name: "stat: watched", needs: NOTHING, run: stat::watched },
     Case { name: "stat: other servers", needs: NOTHING, run: stat::of_others },
+    Case { name: "others: every command", needs: NOTHING, run: others::every_command },
     Case { name: "doctor: a machine that is well", needs: NOTHING, run: doctor::well },
     Case { name: "doctor: a poor process", needs: NOTHING, run: doctor::poor_process },
     Case { name: "doctor: closed to somebody", needs: NOTHING, run: doctor::closed },
