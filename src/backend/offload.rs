@@ -146,7 +146,7 @@ impl<D: Fn(Job) + Send + Sync + 'static> Target for Offload<D> {
         let generations = (0..queue.depth).map(|_| AtomicU64::new(0)).collect();
         Ok(OffloadQueue {
             hand_out: Arc::clone(&self.hand_out),
-            slots: (0..queue.depth).map(|_| Slot::default()).collect(),
+            slots: (0..queue.depth).map(|_| Slot::new(queue.max_io_bytes)).collect(),
             reply: Reply { done, wakers: queue.wakers.clone(), generations },
             back,
         })
@@ -162,11 +162,18 @@ pub struct OffloadQueue<D> {
     back: Receiver<Done>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Slot {
-    /// The memory of its last job.
+    /// The memory of its last job. Where that came too late, the next one has it made anew.
     data: Vec<u8>,
     answer: Option<Result<(), Errno>>,
+}
+
+impl Slot {
+    /// With memory for any request, of which only what is touched is resident.
+    fn new(max_io_bytes: u32) -> Self {
+        Self { data: Vec::with_capacity(max_io_bytes as usize), answer: None }
+    }
 }
 
 impl<D> OffloadQueue<D> {

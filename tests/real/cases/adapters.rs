@@ -14,7 +14,7 @@ use ublkit::{
 
 const SIZE_BYTES: u64 = 64 << 20;
 
-fn apply(memory: &Memory, job: &mut Job) -> Result<(), Errno> {
+pub fn apply(memory: &Memory, job: &mut Job) -> Result<(), Errno> {
     let request = job.request();
     match request.operation {
         Operation::Read => memory.read(request.offset, job.data()),
