@@ -97,6 +97,16 @@ fn what_was_not_cancelled_does_not_end() {
     completions(&found);
 }
 
+/// In batches the end of a slot's own command, which there is none of, was believed.
+#[test]
+fn no_slot_has_two_elements() {
+    let found = [
+        17, 0, 1, 4, 255, 255, 255, 255, 0, 254, 255, 255, 255, 1, 1, 1, 6, 0, 6, 2, 0, 1, 0, 2, 1,
+        0, 1, 7, 8, 1, 0, 255, 6, 36, 5, 98, 6, 1, 0, 1, 1, 7, 1, 0, 7, 1, 7, 8, 1,
+    ];
+    completions(&found);
+}
+
 /// What a file has in place of an operation's name was said as it was, line feeds and all.
 #[cfg(feature = "replay")]
 #[test]

@@ -17,6 +17,10 @@ use std::sync::atomic::Ordering;
 use ublkit_sys::io_uring::IORING_CQE_F_MORE;
 use ublkit_sys::ublk::{UBLK_BATCH_F_AUTO_BUF_REG_FALLBACK, UBLK_BATCH_F_HAS_BUF_ADDR};
 
+/// The number of the first command of elements: so large that a slot that one tells of is never
+/// taken for one that has an SQE of its own, should a kernel complete that.
+const FIRST: u64 = 1 << 63;
+
 /// How often in a row the command that brings tags may end without any.
 const FRUITLESS: u8 = 3;
 
@@ -82,7 +86,7 @@ impl Batch {
             fruitless: 0,
             is_prepared: false,
             is_timed: false,
-            open: 0,
+            open: FIRST,
             elements_sqe: 0,
             fetch_sqe: 0,
         })
@@ -167,7 +171,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             batch.elements_sqe = submissions.number();
             batch.open += 1;
             let id = Id::Elements.encode();
-            submissions.push(match batch.open {
+            submissions.push(match batch.open - FIRST {
                 1 => Sqe::prepare(device, queue, elements, id),
                 _ => Sqe::commit_batch(device, queue, elements, id),
             })?;
@@ -290,7 +294,7 @@ mod tests {
             fruitless: 0,
             is_prepared: false,
             is_timed: false,
-            open: 5,
+            open: FIRST + 5,
             elements_sqe: 7,
             fetch_sqe: 0,
         }
@@ -299,7 +303,7 @@ mod tests {
     #[test]
     fn a_command_is_taken_with_its_sqe() {
         let batch = batch();
-        assert_eq!([3, 7, 8, 9].map(|sqes| batch.taken(sqes)), [4, 4, 5, 5]);
+        assert_eq!([3, 7, 8, 9].map(|sqes| batch.taken(sqes) - FIRST), [4, 4, 5, 5]);
     }
 
     #[test]
