@@ -336,7 +336,7 @@ impl Io<'_> {
         let (start, end) = (part.start, part.end);
         let len_bytes = end.checked_sub(start).ok_or(Errno::EINVAL)?;
         let fits = offset.checked_add(len_bytes.into()).is_some_and(|end| end <= i64::MAX as u64);
-        if end > self.request().data_bytes() || !fits {
+        if end > self.slots.asked(self.tag).1 || !fits {
             return Err(Errno::EINVAL);
         }
         Ok(Transfer { file: file.0, offset, start, len_bytes })

@@ -160,11 +160,15 @@ impl Request {
     /// How many bytes of data belong to the request; only reads and writes have any.
     #[inline]
     pub fn data_bytes(&self) -> u32 {
+        // Saturated only until `decode` has compared it with the largest request.
+        u32::try_from(self.data_len()).unwrap_or(u32::MAX)
+    }
+
+    /// The same, not yet compared with anything.
+    #[inline]
+    pub(crate) fn data_len(&self) -> u64 {
         match self.operation {
-            // Saturated only until `decode` has compared it with the largest request.
-            Operation::Read | Operation::Write { .. } => {
-                u32::try_from(self.len_bytes).unwrap_or(u32::MAX)
-            }
+            Operation::Read | Operation::Write { .. } => self.len_bytes,
             _ => 0,
         }
     }

@@ -60,12 +60,14 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         (asked, data_bytes): (Asked, u32),
         answer: Result<(), Errno>,
     ) -> Result<(), QueueError> {
-        self.stats.count(asked, data_bytes, answer);
         let result = match answer {
             Ok(()) => success(data_bytes),
             Err(errno) => -errno.number(),
         };
-        self.offer(tag, Some(result))
+        self.offer(tag, Some(result))?;
+        // Last: the slot need not be looked at again because something was written.
+        self.stats.count(asked, data_bytes, answer);
+        Ok(())
     }
 
     /// Offers a slot to the driver, with the result of its request if it has had one.

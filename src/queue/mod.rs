@@ -351,20 +351,23 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
     /// The ring has completed an operation. `false` when that cannot be.
     fn operation_ended(&mut self, tag: u16, index: u8, result: i32) -> Result<bool, QueueError> {
-        let Some(ended) = self.slots.end_operation(tag, index, self.ring.taken()) else {
-            return Ok(false);
-        };
-        let Ended::Request(ended) = ended else { return Ok(true) };
-        if let Action::Register = ended.action {
+        let ended = self.slots.see_end(tag, index, self.ring.taken(), |ended| {
+            let is_read = matches!(ended.action, Action::Read(_));
+            (matches!(ended.action, Action::Register), is_read, ended.next(result))
+        });
+        let Some(ended) = ended else { return Ok(false) };
+        let Ended::Request((registers, is_read, next)) = ended else { return Ok(true) };
+        if registers {
             self.registered(tag, result)?;
             return Ok(true);
         }
         if self.plan.path.is_zero_copy()
-            && let (Action::Read(_), Ok(bytes)) = (ended.action, Errno::from_result(result))
+            && is_read
+            && let Ok(bytes) = Errno::from_result(result)
         {
             self.slots.filled(tag, bytes);
         }
-        match ended.next(result) {
+        match next {
             None => return Ok(false),
             Some(Next::Ended(done)) => self.resume(tag, done)?,
             // Nobody wants the rest of what fails; what succeeds is to be done.

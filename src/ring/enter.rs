@@ -28,12 +28,13 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
     /// without end.
     ///
     /// Signals do not end the wait.
+    #[inline(never)]
     pub(crate) fn wait(&mut self, deadline: Option<Duration>) -> Result<Woken, RingError> {
         self.wait_for(1, deadline)
     }
 
     /// The same for so many CQEs, as far as the kernel can: with fewer it may end as well.
-    #[inline]
+    #[inline(always)] // into a queue's turn
     pub(crate) fn wait_for(
         &mut self,
         completions: u32,

@@ -123,7 +123,7 @@ pub(crate) struct Slots {
     lends: bool,
     slots: Box<[Slot]>,
     buffers: ManuallyDrop<Pages>,
-    buffer_bytes: usize,
+    buffer_bytes: u32,
     /// Where data goes that nobody wants: as long as a buffer, with a page that stays.
     waste: NonNull<u8>,
     /// Buffers that were made later, for slots that have left theirs behind,
@@ -165,15 +165,15 @@ impl Slots {
             waits: 0,
             parked: None,
         };
-        let buffer_bytes = buffer_bytes as usize;
+        let each = buffer_bytes as usize;
         let count = usize::from(share.count(depth));
         let wastes = usize::from(path == DataPath::GetData);
-        let total = (count + wastes).checked_mul(buffer_bytes).ok_or(Errno::ENOMEM)?;
+        let total = (count + wastes).checked_mul(each).ok_or(Errno::ENOMEM)?;
         let buffers = Pages::new(total)?;
-        let place = |index| buffers.at(usize::from(index) * buffer_bytes, buffer_bytes);
-        let waste = buffers.at(count * buffer_bytes, wastes * buffer_bytes);
+        let place = |index| buffers.at(usize::from(index) * each, each);
+        let waste = buffers.at(count * each, wastes * each);
         if wastes > 0 {
-            buffers.hold_page(count * buffer_bytes);
+            buffers.hold_page(count * each);
         }
         let slot_of = |tag| match share.index(tag) {
             Some(index) => slot(place(index), State::New),
@@ -232,9 +232,10 @@ impl Slots {
     #[inline(always)]
     pub(crate) fn lend(&mut self, tag: u16, command: u64) -> Address {
         let slot = &mut self.slots[usize::from(tag)];
-        self.live += u16::from(slot.hand_over(command));
+        let address = if self.lends { slot.address(&self.regions) } else { Address::NONE };
         slot.answer = None; // the next request has its own, also if nobody looks at it
-        if self.lends { slot.address(&self.regions) } else { Address::NONE }
+        self.live += u16::from(slot.hand_over(command));
+        address
     }
 
     /// Where data goes that nobody wants, for the kernel.
@@ -314,8 +315,9 @@ impl Slots {
     /// Notes what the server is asked, and where its data is.
     #[inline]
     pub(crate) fn set_request(&mut self, tag: u16, request: Request, data: Where) {
+        let fits = request.data_len() <= u64::from(self.buffer_bytes);
+        assert!(fits, "decoded against the device");
         let data_bytes = request.data_bytes();
-        assert!(data_bytes as usize <= self.buffer_bytes, "decoded against the device");
         let slot = self.slot(tag);
         (slot.request, slot.data) = (request, data);
         (slot.data_bytes, slot.filled_bytes) = (data_bytes, 0);

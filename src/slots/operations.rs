@@ -73,6 +73,15 @@ impl Action {
         }
     }
 
+    /// The same, but for what it moves.
+    fn rest(self, transfer: Transfer) -> Self {
+        match self {
+            Self::Read(_) => Self::Read(transfer),
+            Self::Write { durable, .. } => Self::Write { transfer, durable },
+            other => other,
+        }
+    }
+
     /// What it moves of the request's data.
     pub(crate) fn transfer(&self) -> Option<Transfer> {
         match *self {
@@ -116,11 +125,11 @@ pub(crate) struct Begun {
     pub(crate) part: Address,
 }
 
-/// An operation that has ended.
+/// An operation that has ended, or what was seen of it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Ended {
+pub(crate) enum Ended<T = Operation> {
     /// Of the request that the slot has.
-    Request(Operation),
+    Request(T),
     /// Of a former one, which was answered long ago.
     LeftBehind,
 }
@@ -152,16 +161,15 @@ impl Operation {
     /// What the ring's result means: a transfer ends when it is whole, at the file's end, or with
     /// an error. `None` for what cannot be.
     #[inline(always)] // once an operation
-    pub(crate) fn next(mut self, result: i32) -> Option<Next> {
+    pub(crate) fn next(&self, result: i32) -> Option<Next> {
         let result = Errno::from_result(result);
         if let Err(Errno::EINTR | Errno::EAGAIN) = result
             && self.tries < TRIES
         {
-            self.tries += 1;
-            return Some(Next::Again(self));
+            return Some(Next::Again(Self { tries: self.tries + 1, ..*self }));
         }
         let ended = |result| Some(Next::Ended(Completion { cookie: self.cookie, result }));
-        match (&mut self.action, result) {
+        match (&self.action, result) {
             (Action::Read(transfer) | Action::Write { transfer, .. }, Ok(count)) => {
                 let moved = self.moved.checked_add(count)?;
                 if count > transfer.len_bytes {
@@ -170,9 +178,8 @@ impl Operation {
                 if count == 0 || count == transfer.len_bytes {
                     return ended(Ok(moved));
                 }
-                *transfer = transfer.rest(count);
-                (self.moved, self.tries) = (moved, 0);
-                Some(Next::Again(self))
+                let action = self.action.rest(transfer.rest(count));
+                Some(Next::Again(Self { action, moved, tries: 0, ..*self }))
             }
             (_, result) => ended(result),
         }
@@ -281,16 +288,24 @@ impl Operations {
     }
 
     /// The ring has completed an operation; the kernel has `taken` so many SQEs. `None` when there
-    /// was no such operation among them, so that this cannot be.
-    #[inline(always)] // as `Slots::end_operation`
-    pub(super) fn end(&mut self, tag: u16, index: u8, taken: u64) -> Option<Operation> {
+    /// was no such operation among them, so that this cannot be; otherwise what is `seen` of it.
+    #[inline(always)] // as `Slots::see_end`
+    pub(super) fn end<T>(
+        &mut self,
+        tag: u16,
+        index: u8,
+        taken: u64,
+        seen: impl FnOnce(&Operation) -> T,
+    ) -> Option<T> {
         if usize::from(index) >= self.places {
             return None;
         }
         let place = self.place(tag, index);
-        let ended = self.table[place].take_if(|operation| operation.sqe < taken)?;
+        let place = &mut self.table[place];
+        let seen = place.as_ref().filter(|operation| operation.sqe < taken).map(seen)?;
+        *place = None;
         self.lent -= 1;
-        Some(ended)
+        Some(seen)
     }
 
     /// The queue ends before the request's operations do: the request is answered all the same.
@@ -373,10 +388,10 @@ mod tests {
         assert_eq!(operations.begin(1, read(512), 6, 2), Err(Errno::EBUSY));
         assert_eq!(operations.begin(0, delay, 6, 0), Ok(0));
         assert!(operations.use_data(1) && !operations.use_data(0));
-        assert!(operations.end(1, 0, 4).is_none(), "the kernel does not have it yet");
-        assert!(operations.end(1, 2, 9).is_none(), "there is no such place");
-        assert!(operations.end(1, 0, 5).is_some());
-        assert!(operations.end(1, 0, 9).is_none(), "it has ended");
+        assert!(operations.end(1, 0, 4, |it| *it).is_none(), "the kernel does not have it yet");
+        assert!(operations.end(1, 2, 9, |it| *it).is_none(), "there is no such place");
+        assert!(operations.end(1, 0, 5, |it| *it).is_some());
+        assert!(operations.end(1, 0, 9, |it| *it).is_none(), "it has ended");
         assert!(!operations.use_data(1));
         operations.check(2);
         operations.abandon(1);
@@ -402,7 +417,7 @@ mod tests {
         assert_eq!(operations.begin(1, read(512), 4, 0), Err(Errno::EBUSY), "no place is left");
         for index in 0..3 {
             assert!(operations.are_left_at(1, buffer));
-            assert_eq!(operations.end(1, index, 9).unwrap().left(), Some(buffer));
+            assert_eq!(operations.end(1, index, 9, |it| *it).unwrap().left(), Some(buffer));
         }
         assert!(!operations.are_left_at(1, buffer));
         assert_eq!(operations.lent, 1);

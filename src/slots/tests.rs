@@ -392,7 +392,7 @@ fn times_are_given_back_when_nothing_is_under_way() {
         let index = operations.begin(0, delay, 0, 0).unwrap();
         let address = operations.time(0, index, Duration::ZERO).get();
         assert_eq!(mapped_bytes(address, len_bytes), len_bytes);
-        assert!(!ends || operations.end(0, index, 1).is_some());
+        assert!(!ends || operations.end(0, index, 1, |it| *it).is_some());
         drop(operations);
         let left_bytes = mapped_bytes(address, len_bytes);
         assert!(if ends { left_bytes < len_bytes / 2 } else { left_bytes == len_bytes });

@@ -34,17 +34,29 @@ impl Slots {
 
     /// The ring has completed an operation of the request. The kernel has `taken` so many SQEs;
     /// `None` when there was no such operation among them, so that this cannot be.
-    #[inline(always)] // so that what is not looked at is not copied
     pub(crate) fn end_operation(&mut self, tag: u16, index: u8, taken: u64) -> Option<Ended> {
-        let ended = self.operations.end(tag, index, taken)?;
-        if let Some(buffer) = ended.left() {
+        self.see_end(tag, index, taken, |operation| *operation)
+    }
+
+    /// The same, and copies nothing but what is `seen` of the operation.
+    #[inline(always)] // into `Queue::operation_ended`
+    pub(crate) fn see_end<T>(
+        &mut self,
+        tag: u16,
+        index: u8,
+        taken: u64,
+        seen: impl FnOnce(&Operation) -> T,
+    ) -> Option<Ended<T>> {
+        let (left, seen) =
+            self.operations.end(tag, index, taken, |ended| (ended.left(), seen(ended)))?;
+        if let Some(buffer) = left {
             if !self.operations.are_left_at(tag, buffer) {
                 self.spare.push(buffer);
             }
             return Some(Ended::LeftBehind);
         }
         self.slot(tag).waits -= 1;
-        Some(Ended::Request(ended))
+        Some(Ended::Request(seen))
     }
 
     /// Whether the ring has an operation of any request, those left behind included.
@@ -64,8 +76,9 @@ impl Slots {
         let fresh = match self.spare.pop() {
             Some(buffer) => buffer,
             None => {
-                let pages = Pages::new(self.buffer_bytes)?;
-                let buffer = pages.at(0, self.buffer_bytes);
+                let len_bytes = self.buffer_bytes as usize;
+                let pages = Pages::new(len_bytes)?;
+                let buffer = pages.at(0, len_bytes);
                 self.later.push(pages);
                 buffer
             }
