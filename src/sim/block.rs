@@ -195,7 +195,8 @@ impl World {
             let whole = op == sys::UBLK_IO_OP_FLUSH;
             let sector_field = if whole { u64::MAX } else { sector };
             let request = Request { asking: id, op, flags, sector: sector_field, sectors, data_at };
-            self.add_request(device, queue, request);
+            let number = self.add_request(request);
+            self.devices.enter(device, queue, number);
             sector = until;
             if sector >= end {
                 break;
@@ -209,13 +210,13 @@ impl World {
         self.clients.next + 1
     }
 
-    fn add_request(&mut self, device: usize, queue: u16, request: Request) {
+    fn add_request(&mut self, request: Request) -> u64 {
         let id = self.clients.number();
         if let Some(asking) = self.clients.askings.get_mut(&request.asking) {
             asking.parts += 1;
         }
         self.clients.requests.insert(id, request);
-        self.devices.wait_for_tag(device, queue, id);
+        id
     }
 
     /// A request is answered.
@@ -239,7 +240,9 @@ impl World {
                     sectors: 0,
                     data_at: 0,
                 };
-                self.add_request(device, queue, flush);
+                // A disk that is frozen waits for it as for the write.
+                let number = self.add_request(flush);
+                self.devices.wait_for_tag(device, queue, number);
                 return;
             }
             self.end_asking(request.asking, answer);

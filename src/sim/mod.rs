@@ -36,6 +36,7 @@ mod faults;
 mod inject;
 mod journal;
 mod load;
+mod maps;
 mod merge;
 mod oracle;
 mod outside;

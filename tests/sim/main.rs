@@ -22,5 +22,6 @@ mod meters;
 mod properties;
 mod recovery;
 mod refusals;
+mod shared_buffers;
 mod shares;
 mod small;

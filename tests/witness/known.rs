@@ -37,8 +37,6 @@ const UNUSED: &str = "IOPOLL, CQE32, entries of mixed sizes and SQ_REWIND: no se
 
 const DRAIN: &str = "IOSQE_IO_DRAIN is not played; the verdict says so";
 
-const SHARED: &str = "REG_BUF and UNREG_BUF are not played; the verdict says so";
-
 /// All of them.
 pub const NOT_MODELLED: &[NotModelled] = &[
     NotModelled {
@@ -94,51 +92,5 @@ pub const NOT_MODELLED: &[NotModelled] = &[
         script: "ring: SQEs that are refused",
         reason: DRAIN,
         lines: &[(11, "r1: nop flags=2 => 1 | #11=EOPNOTSUPP", "1 | #11=0")],
-    },
-    NotModelled {
-        series: &["7.3"],
-        script: "shared memory: REG_BUF and UNREG_BUF",
-        reason: SHARED,
-        lines: &[
-            (3, "r0: info d1 op=0xc0207518 unmapped size=24 => 1 | #5=EFAULT", "1 | #5=EOPNOTSUPP"),
-            (
-                4,
-                "r0: info d1 op=0xc0207518 a crooked address size=24 => 1 | #6=EINVAL",
-                "1 | #6=EOPNOTSUPP",
-            ),
-            (
-                5,
-                "r0: info d1 op=0xc0207518 a crooked length size=24 => 1 | #7=EINVAL",
-                "1 | #7=EOPNOTSUPP",
-            ),
-            (
-                6,
-                "r0: info d1 op=0xc0207518 no length size=24 => 1 | #8=EINVAL",
-                "1 | #8=EOPNOTSUPP",
-            ),
-            (7, "r0: info d1 op=0xc0207518 too long size=24 => 1 | #9=EINVAL", "1 | #9=EOPNOTSUPP"),
-            (
-                8,
-                "r0: info d1 op=0xc0207518 an unknown flag size=24 => 1 | #10=EINVAL",
-                "1 | #10=EOPNOTSUPP",
-            ),
-            (
-                9,
-                "r0: info d1 op=0xc0207518 a reserved word size=24 => 1 | #11=EINVAL",
-                "1 | #11=EOPNOTSUPP",
-            ),
-            (10, "r0: info d1 op=0xc0207518 nowhere => 1 | #12=EFAULT", "1 | #12=EOPNOTSUPP"),
-            (11, "r0: start d1 Number(0) op=0xc0207519 => 1 | #13=ENOENT", "1 | #13=EOPNOTSUPP"),
-            (
-                12,
-                "r0: start d1 Number(65535) op=0xc0207519 => 1 | #14=ENOENT",
-                "1 | #14=EOPNOTSUPP",
-            ),
-            (
-                13,
-                "r0: start d1 Number(65536) op=0xc0207519 => 1 | #15=EINVAL",
-                "1 | #15=EOPNOTSUPP",
-            ),
-        ],
     },
 ];

@@ -51,6 +51,8 @@ pub(super) enum Stage {
     Settled,
     /// Requests of the disk are to be answered.
     Drained,
+    /// Likewise, and new ones stay outside meanwhile.
+    Frozen,
     /// Partitions are being looked for, by this asking.
     Scanned(u64),
     /// Nobody is to hold the device any more.
@@ -191,7 +193,7 @@ impl World {
             Stage::Slots => device.ready || device.stopping,
             Stage::Mutex(_) => device.mutex.is_none_or(|owner| owner == control.id),
             Stage::Quiet | Stage::Settled => !device.has_tagged(),
-            Stage::Drained => device.requests().is_empty(),
+            Stage::Drained | Stage::Frozen => device.requests().is_empty(),
             // A worker that reads partitions is woken when its process is killed.
             Stage::Scanned(asking) => {
                 let is_killed = self.processes.get(control.process).is_some_and(|p| p.dead);

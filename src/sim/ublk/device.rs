@@ -1,5 +1,6 @@
 //! [`Device`]: a device of the driver's, its queues and slots, and its disk.
 
+use super::buffers::Buffers;
 use super::limits::Limits;
 use crate::errno::Errno;
 use crate::sim::merge::Digest;
@@ -171,6 +172,8 @@ pub(super) struct Device {
     pub(super) untrusted: bool,
     /// The control command that holds the device's mutex.
     pub(super) mutex: Option<u64>,
+    /// What is shared with clients.
+    pub(super) buffers: Buffers,
     /// DEL_DEV was here: no node any more.
     pub(super) unlinked: bool,
     /// Forgotten: its number is free.
@@ -202,11 +205,12 @@ impl Device {
             force_abort,
             untrusted,
             mutex,
+            buffers,
             unlinked,
             freed,
         } = self;
         digest.add(&(info, params, disk, open, openers, mapper, ready, stopping));
-        digest.add(&(quieted, force_abort, untrusted, mutex, unlinked, freed));
+        digest.add(&(quieted, force_abort, untrusted, mutex, buffers, unlinked, freed));
         queues.iter().for_each(|queue| queue.digest(digest));
     }
 
@@ -226,6 +230,7 @@ impl Device {
             force_abort: false,
             untrusted: false,
             mutex: None,
+            buffers: Buffers::default(),
             unlinked: false,
             freed: false,
         };

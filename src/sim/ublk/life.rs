@@ -8,7 +8,7 @@ use crate::errno::Errno;
 use crate::sim::block::Ask;
 use crate::sim::profile::Rule;
 use crate::sim::user;
-use crate::sim::world::{Audit, World};
+use crate::sim::world::World;
 use ublkit_sys::abi::{as_bytes, from_bytes};
 use ublkit_sys::ublk as sys;
 use ublkit_sys::ublk::{ublk_params, ublksrv_ctrl_cmd, ublksrv_ctrl_dev_info};
@@ -133,15 +133,19 @@ impl World {
             TRY_STOP if self.devices.all[place].disk.is_none() => Err(Errno::ENODEV),
             TRY_STOP if self.devices.all[place].openers > 0 => Err(Errno::EBUSY),
             TRY_STOP => to(Stage::Mutex(Task::Stop)),
-            REG_BUF | UNREG_BUF => {
-                Audit::note(&mut self.audit.unmodelled, "shared memory".into());
-                Err(Errno::EOPNOTSUPP)
+            REG_BUF => {
+                self.pin_buffer(control, place)?;
+                self.when_unlocked(control, place)
+            }
+            UNREG_BUF => {
+                self.check_index(&control.cmd, place)?;
+                self.when_unlocked(control, place)
             }
             _ => Err(Errno::EOPNOTSUPP),
         }
     }
 
-    /// A command that needs the mutex, and does not keep it.
+    /// A command that needs nothing but the mutex to begin.
     fn when_unlocked(&mut self, control: &Control, place: usize) -> Step {
         match self.devices.all[place].mutex {
             None => self.with_mutex(control, place),
@@ -156,6 +160,7 @@ impl World {
             sys::UBLK_CMD_START_USER_RECOVERY => self.start_recovery(place),
             UPDATE_SIZE => self.update_size(&control.cmd, place),
             QUIESCE => self.quiesce(place),
+            REG_BUF | UNREG_BUF => self.freeze(control, place),
             other => unreachable!("command {other:#x} does not wait for the mutex alone"),
         }
     }
@@ -180,6 +185,7 @@ impl World {
             Stage::Quiet => self.quiet(control, place),
             Stage::Settled => self.settled(place),
             Stage::Drained => self.drained(control, place),
+            Stage::Frozen => self.frozen(control, place),
             Stage::Scanned(_) | Stage::Freed => DONE,
             Stage::Later(task) => {
                 control.deadline = None;

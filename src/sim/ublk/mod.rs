@@ -2,6 +2,7 @@
 
 pub(super) mod add;
 mod batch;
+mod buffers;
 mod control;
 mod copy;
 mod deliver;
@@ -70,6 +71,13 @@ impl Devices {
     pub(super) fn leftovers(&self) -> impl Iterator<Item = String> {
         let left = self.all.iter().filter(|device| !device.freed);
         left.map(|device| format!("device {} is not deleted", device.info.dev_id))
+    }
+
+    /// A new request comes in, unless the disk is frozen.
+    pub(super) fn enter(&mut self, device: usize, queue: u16, request: u64) {
+        if !self.all[device].buffers.keeps_out(queue, request) {
+            self.wait_for_tag(device, queue, request);
+        }
     }
 
     /// A request waits for a tag.
