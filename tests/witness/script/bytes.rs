@@ -1,5 +1,6 @@
 //! Memory that is lent to a kernel, for as long as the program runs.
 
+use super::build::PAGE_BYTES;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Bytes that a kernel reads and writes while we look. Never freed: a ring is torn down some time
@@ -11,6 +12,13 @@ impl Bytes {
     pub fn new(len: usize, byte: u8) -> Self {
         let bytes: Box<[AtomicU8]> = (0..len).map(|_| AtomicU8::new(byte)).collect();
         Self(Box::leak(bytes))
+    }
+
+    /// The same, from a page on.
+    pub fn pages(len: usize, byte: u8) -> Self {
+        let Self(all) = Self::new(len + PAGE_BYTES, byte);
+        let before = all.as_ptr().addr().wrapping_neg() % PAGE_BYTES;
+        Self(&all[before..][..len])
     }
 
     pub fn from(bytes: &[u8]) -> Self {

@@ -3,7 +3,7 @@
 use super::ADMIN;
 use super::bytes::Bytes;
 use super::run::{File, Run};
-use super::sqe::{Dev, Fd, NO_FD, Payload, Sqe, Tail, Word};
+use super::sqe::{ALIGNED, Dev, Fd, NO_FD, Payload, Sqe, Tail, Word};
 use super::world::World;
 use std::sync::Arc;
 use ublkit::kernel::Kernel;
@@ -96,7 +96,9 @@ impl<W: World> Run<'_, W> {
     }
 
     pub(super) fn buffer(&mut self, buffer: usize) -> Bytes {
-        let fresh = || Bytes::new(super::build::MAX_IO_BYTES as usize, 0xbb);
+        let len = super::build::MAX_IO_BYTES as usize;
+        let new = if buffer < ALIGNED { Bytes::new } else { Bytes::pages };
+        let fresh = || new(len, 0xbb);
         *self.buffers.entry(buffer).or_insert_with(fresh)
     }
 
@@ -106,6 +108,11 @@ impl<W: World> Run<'_, W> {
             Payload::Nothing => return (0, None, 0),
             Payload::At(word) => return (self.word(*word), None, 0),
             Payload::Bytes(bytes) => (Bytes::from(bytes), 0),
+            Payload::Share(buffer, [at, len, flags]) => {
+                let words = [self.buffer(*buffer).address() + at, *len, *flags];
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+                (Bytes::from(&bytes), 0)
+            }
             Payload::Info(info, dev) => {
                 let mut info = **info;
                 info.dev_id = self.device(*dev);

@@ -29,6 +29,8 @@ pub enum Word {
 
 /// An address where nothing is mapped.
 pub const NOWHERE: Word = Word::Number(0x10);
+/// Buffers of such numbers begin at a page.
+pub const ALIGNED: usize = 1000;
 /// The number of no file.
 pub const NO_FD: i32 = 9_999;
 
@@ -52,6 +54,8 @@ pub enum Payload {
     Bytes(Vec<u8>),
     /// An info whose device number is that of the command.
     Info(Box<ublksrv_ctrl_dev_info>, Dev),
+    /// What REG_BUF is told of a buffer: from where on, how long, with which flags.
+    Share(usize, [u64; 3]),
     /// The path of a device's char device, and then so many more bytes.
     Path(usize, Vec<u8>),
 }

@@ -9,6 +9,7 @@ mod params;
 mod results;
 mod rings;
 mod server;
+mod shared;
 mod slots;
 mod user_copy;
 

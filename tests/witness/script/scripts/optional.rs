@@ -1,12 +1,14 @@
 //! Optional ways of a request's data (protocol 6), as far as a server may get them wrong.
 
 use super::super::build::{Plan, read, script, write};
-use super::super::sqe::{self, NOWHERE, Payload, Sqe, Word, commit, fetch};
+use super::super::sqe::{self, Sqe, Word, commit, fetch};
 use super::super::{Register, Script};
 use ublkit::sys::ublk as sys;
 
 pub fn all() -> Vec<Script> {
-    vec![register(), register_early(), automatic(), automatic_taken(), shared()]
+    let mut all = vec![register(), register_early(), automatic(), automatic_taken()];
+    all.extend(super::shared::all());
+    all
 }
 
 /// A command about a request's pages, with a place in the ring's table.
@@ -74,30 +76,5 @@ fn automatic_taken() -> Script {
         s.control(sqe::start(0, Word::PidOf(1)));
         s.client(0, write(0, 8));
         s.control(sqe::info(0));
-    })
-}
-
-fn shared() -> Script {
-    let put = |device: usize, words: [u64; 3], text: &str| {
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let command = sqe::info(device).op(sys::UBLK_U_CMD_REG_BUF);
-        command.payload(Payload::Bytes(bytes), text).size(24)
-    };
-    script("shared memory: REG_BUF and UNREG_BUF", |s| {
-        s.added(&Plan::default());
-        s.control(put(0, [4096, 4096, 0], "of a device without it"));
-        s.control(sqe::add(1, Plan::with(sys::UBLK_F_SHMEM_ZC).info()));
-        s.control(put(1, [4096, 4096, 0], "unmapped"));
-        s.control(put(1, [4097, 4096, 0], "a crooked address"));
-        s.control(put(1, [4096, 4095, 0], "a crooked length"));
-        s.control(put(1, [4096, 0, 0], "no length"));
-        s.control(put(1, [4096, 1 << 33, 0], "too long"));
-        s.control(put(1, [4096, 4096, 2], "an unknown flag"));
-        s.control(put(1, [4096, 4096, 1 << 32], "a reserved word"));
-        let nowhere = sqe::info(1).op(sys::UBLK_U_CMD_REG_BUF);
-        s.control(nowhere.payload(Payload::At(NOWHERE), "nowhere"));
-        for place in [0, 65535, 65536] {
-            s.control(sqe::start(1, Word::Number(place)).op(sys::UBLK_U_CMD_UNREG_BUF));
-        }
     })
 }
