@@ -40,8 +40,6 @@ struct Tally {
     /// Lines that may differ, and do: the place of each in its list, and of the list.
     not_modelled: BTreeSet<(usize, usize)>,
     left_out: usize,
-    /// Scripts that no kernel was asked yet.
-    only_read: usize,
     /// Scripts that real kernels do not run again.
     warn: usize,
     /// What is wrong, script by script.
@@ -71,13 +69,12 @@ fn main() -> ExitCode {
         witnessed.map(ToString::to_string).filter(|name| is_wanted(name)).collect();
     let mut wrong = 0;
     for series in &recordings {
-        let Tally { scripts, steps, not_modelled, left_out, only_read, warn, different } =
+        let Tally { scripts, steps, not_modelled, left_out, warn, different } =
             compare(series, profile(series), &wanted.names, &recorded(series));
         different.iter().for_each(|text| println!("{text}"));
         println!(
             "{series}: {scripts} scripts, {steps} steps; {} scripts differ, {} lines not \
-             modelled, {left_out} scripts are left out, {warn} were only recorded, {only_read} \
-             were only read",
+             modelled, {left_out} scripts are left out, {warn} were only recorded",
             different.len(),
             not_modelled.len()
         );
@@ -140,7 +137,6 @@ fn compare(
     recorded: &BTreeMap<String, Observation>,
 ) -> Tally {
     let mut tally = Tally::default();
-    let only_read = record::only_read(series);
     for script in scripts::PARTS.iter().flat_map(|(_, make)| make()) {
         let name = &script.name;
         if !names.is_empty() && !names.iter().any(|part| name.contains(part)) {
@@ -151,23 +147,13 @@ fn compare(
             continue;
         }
         match recorded.get(name) {
-            None if only_read.contains_key(name) => {
-                tally.only_read += 1;
-                compare_one(series, profile, &script, &only_read[name], &mut tally);
-            }
             None => {
                 let seen = run(&mut Simulated::new(profile), &script, None, QUIET);
                 let text = record::to_text(&[seen]);
                 let line = format!("{series} is to be recorded; the simulation says:\n{text}");
                 tally.different.push(line);
             }
-            Some(expected) => {
-                if only_read.contains_key(name) {
-                    let line = format!("{series} {name}: is recorded, and only_read has it");
-                    tally.different.push(line);
-                }
-                compare_one(series, profile, &script, expected, &mut tally);
-            }
+            Some(expected) => compare_one(series, profile, &script, expected, &mut tally),
         }
     }
     tally

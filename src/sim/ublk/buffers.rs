@@ -71,9 +71,9 @@ fn checked(asked: &ublk_shmem_buf_reg) -> Result<(u64, u64, bool), Errno> {
     Ok((addr, len, flags & sys::UBLK_SHMEM_BUF_READ_ONLY == 0))
 }
 
-/// The index that an UNREG_BUF names.
+/// The index that an UNREG_BUF names, with the lower half of a word.
 fn index(cmd: &ublksrv_ctrl_cmd) -> Result<u16, Errno> {
-    u16::try_from(cmd.data[0]).map_err(|_| Errno::EINVAL)
+    u16::try_from(cmd.data[0] & u64::from(u32::MAX)).map_err(|_| Errno::EINVAL)
 }
 
 fn supported(device: &Device) -> Result<(), Errno> {
@@ -167,6 +167,7 @@ mod tests {
         let of = |number| index(&ublksrv_ctrl_cmd { data: [number], ..Default::default() });
         assert_eq!((of(0), of(65_535)), (Ok(0), Ok(65_535)));
         assert_eq!((of(65_536), of(u64::MAX)), (Err(Errno::EINVAL), Err(Errno::EINVAL)));
+        assert_eq!((of(1 << 32), of(7 << 32 | 3)), (Ok(0), Ok(3)));
     }
 
     /// So many pages of our own memory.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
 
 /// What was observed of one script: a line for each step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,13 +61,6 @@ pub fn from_text(text: &str) -> BTreeMap<String, Observation> {
         }
     }
     all
-}
-
-/// What a kernel would answer to scripts that are not recorded yet, by what was read of its driver.
-pub fn only_read(series: &str) -> BTreeMap<String, Observation> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/witness/only_read");
-    let text = std::fs::read_to_string(folder.join(format!("{series}.txt")));
-    text.map(|text| from_text(&text)).unwrap_or_default()
 }
 
 /// The lines in which two observations of a script differ: their number, and both.
