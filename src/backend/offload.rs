@@ -146,7 +146,9 @@ impl<D: Fn(Job) + Send + Sync + 'static> Target for Offload<D> {
         let generations = (0..queue.depth).map(|_| AtomicU64::new(0)).collect();
         Ok(OffloadQueue {
             hand_out: Arc::clone(&self.hand_out),
-            slots: (0..queue.depth).map(|_| Slot::new(queue.max_io_bytes)).collect(),
+            slots: (0..queue.depth)
+                .map(|_| Slot::new(queue.max_io_bytes))
+                .collect::<Result<_, _>>()?,
             reply: Reply { done, wakers: queue.wakers.clone(), generations },
             back,
         })
@@ -171,8 +173,10 @@ struct Slot {
 
 impl Slot {
     /// With memory for any request, of which only what is touched is resident.
-    fn new(max_io_bytes: u32) -> Self {
-        Self { data: Vec::with_capacity(max_io_bytes as usize), answer: None }
+    fn new(max_io_bytes: u32) -> Result<Self, Errno> {
+        let mut data = Vec::new();
+        data.try_reserve_exact(max_io_bytes as usize).map_err(|_| Errno::ENOMEM)?;
+        Ok(Self { data, answer: None })
     }
 }
 

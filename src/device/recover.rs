@@ -107,6 +107,9 @@ impl<K: Kernel> Server<K> {
             return self.let_go(Duration::ZERO);
         }
         let deadline = self.control.kernel().now().saturating_add(self.timeout);
+        if let Some(workers) = &mut self.workers {
+            workers.close_ended(GRACE);
+        }
         let quiet = self.quiesce(deadline);
         let left = deadline.saturating_sub(self.control.kernel().now());
         // Whatever came of it, new requests may wait already, and only another server helps them.

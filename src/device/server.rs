@@ -280,6 +280,10 @@ impl<K: Kernel> Server<K> {
     /// Waits until a queue has ended: somebody else stopped the device, or something is wrong,
     /// which [`stop`](Self::stop) will tell. A program with an event loop polls the server's
     /// [`as_fd`](AsFd::as_fd) for reading instead.
+    ///
+    /// A device that outlives its server can be recovered by another only when this one was asked
+    /// to [`stop`](Self::stop) or to [`hand_over`](Self::hand_over), or was dropped: until then it
+    /// has the char device open.
     pub fn wait(&self) {
         self.control.kernel().wait(self.ended(), None);
     }
@@ -325,11 +329,12 @@ impl<K: Kernel> Server<K> {
         }
         let timeout = self.timeout;
         let deadline = self.control.kernel().now().saturating_add(timeout);
-        if let Some(workers) = &self.workers {
+        if let Some(workers) = &mut self.workers {
             workers.leave_device(Recovery::None); // nobody else will answer what is left
             if timeout.is_zero() {
                 workers.fail_all();
             }
+            workers.close_ended(GRACE);
         }
         // The queues serve on, or fail all, until the driver has taken their slots away.
         let limit = if timeout.is_zero() { GRACE } else { timeout };

@@ -238,9 +238,7 @@ impl<K: Kernel> Workers<K> {
         }
         let last = self.shared.kernel.now().saturating_add(grace);
         self.collect(last);
-        for index in 0..self.ends.len() {
-            self.join(index, last);
-        }
+        self.join_ended(last);
         if let Some(late) = self.threads.iter().position(Option::is_some) {
             return Err(self.error(late, QueueError::Late));
         }
@@ -252,6 +250,20 @@ impl<K: Kernel> Workers<K> {
             queues[usize::from(self.queue(*worker))] += stats;
         }
         Ok(queues)
+    }
+
+    /// Closes the rings of threads that have ended by now. Since 6.15 the driver answers what they
+    /// had only when all are closed, and STOP_DEV and QUIESCE_DEV wait for that.
+    pub(super) fn close_ended(&mut self, grace: Duration) {
+        let now = self.shared.kernel.now();
+        self.collect(now);
+        self.join_ended(now.saturating_add(grace));
+    }
+
+    fn join_ended(&mut self, deadline: Duration) {
+        for index in 0..self.ends.len() {
+            self.join(index, deadline);
+        }
     }
 
     /// Joins a thread that has sent its last word. What is left of it is short, but for destructors
@@ -377,8 +389,8 @@ fn serve<K: Kernel, T: Target>(
     }
     let handler = target.handler(&plan.info()).map_err(QueueError::Handler)?;
     let mut queue = Queue::new(kernel, plan, handler)?;
-    *ring = Some(queue.ring_file());
     queue.offer_all()?;
+    *ring = Some(queue.ring_file());
     shared.report(sender, Report::Ready);
     let end = loop {
         match queue.turn() {

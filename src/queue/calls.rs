@@ -30,7 +30,12 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         wakers.begin_look();
         self.listen()?;
         let mut woken = wakers.take();
-        self.guarded(|queue| woken.by_ref().try_for_each(|tag| queue.wake(tag)))?;
+        self.guarded(|queue| {
+            for tag in woken.by_ref() {
+                queue.wake(tag)?;
+            }
+            Ok(())
+        })?;
         Ok(true)
     }
 

@@ -37,7 +37,7 @@ impl Drop for Panics<'_> {
 
 impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Does what may call the handler. After a panic of that the request fails, and `work` is
-    /// called once more: it goes on with what is left.
+    /// called again, once a panic: it goes on with what is left.
     #[inline]
     pub(super) fn guarded<T>(
         &mut self,

@@ -10,7 +10,6 @@ use crate::kernel::Kernel;
 use crate::ring::Woken;
 use crate::slots::{Action, Ended, Next, Operation, Where};
 use core::time::Duration;
-use std::sync::atomic::Ordering;
 use ublkit_sys::ublk::{UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK};
 
 /// How often it is looked again, in the end, for what waits for a command: writes whose data had to
@@ -31,9 +30,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     pub(crate) fn drain(&mut self) -> Result<Turn, QueueError> {
         loop {
             // To the last one first: only then does the kernel have the entries back, and waits.
-            if self.plan.leave.load(Ordering::Relaxed)
-                || self.guarded(|queue| queue.complete_all(true))?
-            {
+            if self.guarded(|queue| queue.complete_all(true))? {
                 return Ok(Turn::Woken);
             }
             let until = self.ring.kernel().now().saturating_add(SILENCE);

@@ -217,12 +217,16 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Handles all completions that there are, and then what is overdue. Whether the queue shall
     /// leave; the event that wakes it does not say so where it `drains` already.
     pub(super) fn complete_all(&mut self, drains: bool) -> Result<bool, QueueError> {
-        while let Some(cqe) = self.ring.pop()? {
-            let is_woken = self.complete(cqe)? && !drains;
-            // A batch of slow requests is not finished first; what is left of it fails.
-            if is_woken || self.plan.leave.load(Ordering::Relaxed) {
+        // A batch of slow requests is not finished first; what is left of it fails.
+        while !self.plan.leave.load(Ordering::Relaxed)
+            && let Some(cqe) = self.ring.pop()?
+        {
+            if self.complete(cqe)? && !drains {
                 return Ok(true);
             }
+        }
+        if self.plan.leave.load(Ordering::Relaxed) {
+            return Ok(true);
         }
         if self.deadlines.is_some() {
             self.end_overdue()?;
@@ -267,7 +271,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             Id::Cancel => {
                 Ok(self.deadlines.as_mut().is_some_and(|deadlines| deadlines.cancelled()))
             }
-            _ => Ok(false),
+            Id::Tags | Id::Elements | Id::Wake | Id::Command { .. } | Id::Operation { .. } => {
+                Ok(false)
+            }
         }
     }
 

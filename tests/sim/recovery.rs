@@ -3,6 +3,7 @@
 use crate::ends::{Victim, clear_up};
 use crate::house::{House, Store, WHIMS, Whim};
 use crate::properties::{cases, houses, load};
+use core::time::Duration;
 use proptest::prelude::*;
 use ublkit::kernel::Kernel;
 use ublkit::sim::{Choices, Faults, Profile, Sim, Task};
@@ -237,6 +238,34 @@ fn a_ring_outlives_its_thread() {
         assert_eq!(open(), Ok(()), "{profile}");
         house.recover(next, 0, &store).unwrap().stop().unwrap();
         sim.assert_clean();
+    }
+}
+
+/// A server one of whose queues has failed stops its device at once, though what its clients had
+/// asked is answered only when all rings are closed.
+#[test]
+fn who_has_failed_stops_at_once() {
+    for (profile, recovery) in [Profile::OLDEST, Profile::NEWEST]
+        .into_iter()
+        .flat_map(|profile| MODES.map(|recovery| (profile, recovery)))
+        .filter(|(profile, mode)| {
+            Features::from_bits_retain(profile.features()).contains(mode.features())
+        })
+    {
+        let house = House { profile, queues: 2, recovery, ..House::new() };
+        let sim = house.sim(Choices::first());
+        let server = house.serve_store(sim.process(true), &house.store()).unwrap();
+        let failing = Faults { fail_call: Some((sim.calls() + 9, Errno::EIO)), ..house.faults };
+        sim.set_faults(failing);
+        sim.load(server.id(), load(40));
+        server.wait();
+        let begun = sim.task().now();
+        let error = server.stop().unwrap_err();
+        assert!(matches!(error, Error::Queue { .. }), "{profile}, {recovery}: {error}");
+        let took = sim.task().now() - begun;
+        assert!(took < Duration::from_secs(1), "{profile}, {recovery}: {took:?}");
+        sim.until_answered();
+        assert_eq!(sim.leftovers(), Vec::<String>::new(), "{profile}, {recovery}");
     }
 }
 
