@@ -37,6 +37,8 @@ mod at {
     pub(super) const PARKED_AND_DONE: u64 = 3 * 4096;
     /// Answered, though it has an operation under way.
     pub(super) const DONE_MEANWHILE: u64 = 6 * 4096;
+    /// Panics.
+    pub(super) const PANIC: u64 = 7 * 4096;
     /// Has its data put into a region, and waits for a tenth of a second if that does not come.
     pub(super) const STORE: u64 = 4 * 4096;
 }
@@ -49,14 +51,26 @@ const STORING: u8 = 7;
 struct ByPlace {
     started: u32,
     resumed: u32,
-    /// What it sets when it is resumed.
+    /// What it sets when it is resumed, or panics.
     leaves: Option<Arc<AtomicBool>>,
+}
+
+impl ByPlace {
+    fn leave(&self) {
+        if let Some(leave) = &self.leaves {
+            leave.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Handler for ByPlace {
     fn start(&mut self, io: &mut Io<'_>) -> Step {
         self.started += 1;
         match io.request().offset {
+            at::PANIC => {
+                self.leave();
+                std::panic::resume_unwind(Box::new("a handler's own")); // without a message
+            }
             at::DELAY => io.delay(100 * MS, 0).unwrap(),
             at::SOON => io.delay(MS, 0).unwrap(),
             at::PARK => io.park(0),
@@ -75,9 +89,7 @@ impl Handler for ByPlace {
 
     fn resume(&mut self, io: &mut Io<'_>, done: Completion) -> Step {
         self.resumed += 1;
-        if let Some(leave) = &self.leaves {
-            leave.store(true, Ordering::Relaxed);
-        }
+        self.leave();
         if done.cookie == STORING && done.result.is_err() {
             assert_eq!(done.result, Err(Errno::ECANCELED));
             let again = io.store(RegionIndex(0), 0, STORING);

@@ -83,6 +83,22 @@ fn who_was_woken_is_not_resumed_once_the_queue_leaves() {
     assert_eq!(answers, [Some(0), Some(libc::EIO)]);
 }
 
+/// A panic does not have a queue finish its batch of requests before it leaves.
+#[test]
+fn who_leaves_in_a_panic_starts_nobody_more() {
+    for (leaves, started) in [(true, 1), (false, 2)] {
+        let mut house = live(DataPath::Copy, false, 2);
+        let asked = [house.ask(read(at::PANIC)), house.ask(read(at::PANIC))];
+        house.queue.ring.wait(Some(house.now() + MS)).unwrap(); // both have come, and are not taken
+        house.queue.handler.leaves = leaves.then(|| Arc::clone(&house.queue.plan.leave));
+        let turn = if leaves { Turn::Woken } else { Turn::Live };
+        assert_eq!(house.queue.turn(), Ok(turn));
+        assert_eq!(house.queue.handler.started, started);
+        house.queue.fail_all(false);
+        assert_eq!(asked.map(|asked| house.answered(asked)), [Some(libc::EIO); 2]);
+    }
+}
+
 /// A queue that drains, and is told to leave, finishes no batch of requests first.
 #[test]
 fn draining_ends_when_it_shall() {
