@@ -73,7 +73,7 @@ impl Action {
         }
     }
 
-    /// The same, but for what it moves.
+    /// The same action with another transfer, if it moves anything.
     fn rest(self, transfer: Transfer) -> Self {
         match self {
             Self::Read(_) => Self::Read(transfer),
