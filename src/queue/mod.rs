@@ -217,8 +217,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Handles all completions that there are, and then what is overdue. Whether the queue shall
     /// leave; the event that wakes it does not say so where it `drains` already.
     pub(super) fn complete_all(&mut self, drains: bool) -> Result<bool, QueueError> {
-        // A batch of slow requests is not finished first; what is left of it fails. Looked at before
-        // each, for a panic of the last one comes back here, too.
+        // A batch of slow requests is not finished first; what is left of it fails. It is looked at
+        // before each, for a panic of the last one comes back here, too.
         while !self.plan.leave.load(Ordering::Relaxed)
             && let Some(cqe) = self.ring.pop()?
         {
