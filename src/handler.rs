@@ -8,8 +8,8 @@ use crate::errno::Errno;
 use crate::id::Id;
 use crate::kernel::{Destination, Source};
 use crate::request::{Operation as Asked, Request};
-use crate::ring::{self, FileName, Sqe, SubmissionQueue};
-use crate::slots::{Action, Begun, Operation, Slots, Transfer, Where};
+use crate::ring::{self, CommitAndFetch, FileName, Sqe, SubmissionQueue};
+use crate::slots::{Action, At, Begun, Operation, Transfer, Where};
 use core::fmt;
 use core::ops::Range;
 use core::time::Duration;
@@ -115,9 +115,8 @@ pub(crate) trait Mover {
 /// under way as [`Needs::operations`](crate::Needs::operations) says, and with `EBADF` when there
 /// is no such file.
 pub struct Io<'a> {
-    pub(crate) slots: &'a mut Slots,
+    pub(crate) at: At<'a>,
     pub(crate) submissions: &'a mut SubmissionQueue<Sqe>,
-    pub(crate) tag: u16,
     pub(crate) common: &'a Common,
     pub(crate) mover: &'a dyn Mover,
 }
@@ -127,6 +126,8 @@ pub struct Io<'a> {
 pub(crate) struct Common {
     /// Its slots, as commands name them, but for the tag.
     pub(crate) slot: ring::Slot,
+    /// What answers one.
+    pub(crate) commit: CommitAndFetch,
     /// The target's files, as SQEs name them.
     pub(crate) files: Box<[FileName]>,
     pub(crate) path: DataPath,
@@ -144,13 +145,13 @@ impl Io<'_> {
     /// What the client asks.
     #[inline]
     pub fn request(&self) -> Request {
-        self.slots.request(self.tag)
+        self.at.request()
     }
 
     /// The request's number in its queue, below the depth. No two requests at one time share it.
     #[inline]
     pub fn tag(&self) -> u16 {
-        self.tag
+        self.at.tag()
     }
 
     /// The request's data: what a write brings, or what a read is to fill, which holds anything
@@ -162,7 +163,7 @@ impl Io<'_> {
     /// ask for [`Slices`](crate::Access::Slices). Either costs the request an `EIO`.
     #[inline]
     pub fn data(&mut self) -> &mut [u8] {
-        self.slots.data(self.tag)
+        self.at.data()
     }
 
     /// Reads `part` of the request's data from a file, from `offset` on. Short transfers and
@@ -249,7 +250,7 @@ impl Io<'_> {
     /// while the handler was. It stays parked while it is resumed for other reasons. Without
     /// [`Needs::wakers`](crate::Needs::wakers) nobody ever calls.
     pub fn park(&mut self, cookie: u8) {
-        self.slots.park(self.tag, cookie);
+        self.at.park(cookie);
     }
 
     /// Answers a read with what a region holds from `offset` on, without a copy in between where
@@ -261,19 +262,18 @@ impl Io<'_> {
     }
 
     fn loaded(&mut self, region: RegionIndex, offset: u64) -> Result<(), Errno> {
-        let tag = self.tag;
         if self.request().operation != Asked::Read {
             return Err(Errno::EINVAL);
         }
-        let range = self.slots.range(tag, region.0, offset)?;
-        match (self.common.path, self.slots.place(tag)) {
-            (_, Where::Buffer | Where::Copy) => self.slots.load(tag, region.0, range.start),
+        let range = self.at.range(region.0, offset)?;
+        match (self.common.path, self.at.place()) {
+            (_, Where::Buffer | Where::Copy) => self.at.load(region.0, range.start),
             (DataPath::GetData, _) => {
-                self.slots.set_place(tag, Where::Region(region.0, range.start));
+                self.at.set_place(Where::Region(region.0, range.start));
             }
             _ => {
-                self.mover.give(tag, self.slots.region(region.0).source(range))?;
-                self.slots.set_place(tag, Where::Given);
+                self.mover.give(self.at.tag(), self.at.region(region.0).source(range))?;
+                self.at.set_place(Where::Given);
             }
         }
         Ok(())
@@ -297,22 +297,21 @@ impl Io<'_> {
     }
 
     fn stored(&mut self, region: RegionIndex, offset: u64, cookie: u8) -> Result<Step, Errno> {
-        let tag = self.tag;
         if !matches!(self.request().operation, Asked::Write { .. }) {
             return Err(Errno::EINVAL);
         }
-        let range = self.slots.range(tag, region.0, offset)?;
-        match (self.common.path, self.slots.place(tag)) {
-            (_, Where::Buffer | Where::Copy) => self.slots.store(tag, region.0, range.start),
+        let range = self.at.range(region.0, offset)?;
+        match (self.common.path, self.at.place()) {
+            (_, Where::Buffer | Where::Copy) => self.at.store(region.0, range.start),
             (DataPath::GetData, Where::Kernel) => {
-                if self.slots.is_waiting(tag) {
+                if self.at.is_waiting() {
                     return Err(Errno::EBUSY); // the slot is the kernel's meanwhile, and no more
                 }
                 self.fetch_data(Some((region.0, range.start)), cookie)?;
                 return Ok(Step::Pending);
             }
             (DataPath::GetData, _) => return Err(Errno::EIO), // it was asked for, and did not come
-            _ => self.mover.fetch(tag, self.slots.region(region.0).destination(range))?,
+            _ => self.mover.fetch(self.at.tag(), self.at.region(region.0).destination(range))?,
         }
         Ok(Step::Done(Ok(())))
     }
@@ -323,8 +322,8 @@ impl Io<'_> {
         place: Option<(u16, usize)>,
         cookie: u8,
     ) -> Result<(), Errno> {
-        let tag = self.tag;
-        let address = self.slots.fetch_data(tag, place, cookie, self.submissions.number());
+        let tag = self.at.tag();
+        let address = self.at.fetch_data(place, cookie, self.submissions.number());
         let id = Id::Command { tag }.encode();
         // A ring that is too small ends its queue at the next push.
         self.submissions
@@ -336,7 +335,7 @@ impl Io<'_> {
         let (start, end) = (part.start, part.end);
         let len_bytes = end.checked_sub(start).ok_or(Errno::EINVAL)?;
         let fits = offset.checked_add(len_bytes.into()).is_some_and(|end| end <= i64::MAX as u64);
-        if end > self.slots.asked(self.tag).1 || !fits {
+        if end > self.at.asked().1 || !fits {
             return Err(Errno::EINVAL);
         }
         Ok(Transfer { file: file.0, offset, start, len_bytes })
@@ -345,17 +344,17 @@ impl Io<'_> {
     /// Asks the ring for an operation, or for what is left of one.
     #[inline(always)] // what it is is known to whoever asks: a fifth of a file's instructions
     pub(crate) fn begin(&mut self, operation: Operation) -> Result<(), Errno> {
-        let tag = self.tag;
+        let tag = self.at.tag();
         let file = match operation.action.file() {
             Some(file) => *self.common.files.get(usize::from(file)).ok_or(Errno::EBADF)?,
             None => FileName::Number(-1),
         };
-        let place = self.slots.place(tag);
+        let place = self.at.place();
         let is_reachable = matches!(place, Where::Buffer | Where::Copy | Where::Table);
         if operation.action.transfer().is_some() && !is_reachable {
             return Err(Errno::EOPNOTSUPP);
         }
-        let Begun { index, part } = self.slots.begin(tag, operation, self.submissions.number())?;
+        let Begun { index, part } = self.at.begin(operation, self.submissions.number())?;
         let id = Id::Operation { tag, index }.encode();
         let data = |transfer: &Transfer| match place {
             Where::Table => ring::Data::Table {
@@ -376,12 +375,12 @@ impl Io<'_> {
                 None => Sqe::discard(file, offset, len_bytes, id),
             },
             Action::Readable { .. } => Sqe::poll_readable(file, id),
-            Action::Delay(time) => Sqe::timeout(self.slots.delay(tag, index, time), id),
+            Action::Delay(time) => Sqe::timeout(self.at.delay(index, time), id),
             Action::Register => Sqe::register_pages(self.common.name(tag), id),
         };
         self.submissions.push(sqe).map_err(|_| {
             // The ring is too small, which its queue will see for itself at the commit.
-            self.slots.drop_unqueued(tag, index);
+            self.at.drop_unqueued(index);
             Errno::ENOSPC
         })
     }

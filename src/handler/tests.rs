@@ -1,7 +1,7 @@
 use super::*;
 use crate::region::Region;
 use crate::ring::fake_submissions;
-use crate::slots::Share;
+use crate::slots::{Share, Slots};
 
 struct Nobody;
 
@@ -24,17 +24,18 @@ pub(crate) fn with_io_of<T>(operation: Asked, look: impl FnOnce(&mut Io<'_>) -> 
     let allowed = crate::slots::Allowed { each: 1, places: 1 };
     let regions = vec![Region::new(8192).unwrap().into()];
     let mut slots = Slots::new(DataPath::Copy, 4, Share::ALL, 4096, allowed, regions).unwrap();
-    slots.lend(3, 0);
-    assert!(slots.take(3, 1));
+    slots.at(3).lend(0);
+    assert!(slots.at(3).take(1));
     let request = Request { operation, offset: 512, len_bytes: 1024 };
-    slots.set_request(3, request, Where::Buffer);
+    slots.at(3).set_request(request, Where::Buffer);
     let char_device = FileName::Number(3);
+    let slot = ring::Slot { char_device, queue: 0, tag: 0, registers: false };
     look(&mut Io {
-        slots: &mut slots,
+        at: slots.at(3),
         submissions: &mut fake_submissions(),
-        tag: 3,
         common: &Common {
-            slot: ring::Slot { char_device, queue: 0, tag: 0, registers: false },
+            slot,
+            commit: CommitAndFetch::new(slot),
             files: [FileName::Fixed(1)].into(),
             path: DataPath::Copy,
         },
@@ -59,7 +60,7 @@ fn space_is_what_fallocate_calls_it() {
 #[test]
 fn a_request_has_its_data_and_waits_when_it_is_parked() {
     assert_eq!(with_io(|io| io.data().len()), 1024);
-    let waits = |io: &mut Io<'_>| io.slots.is_waiting(3);
+    let waits = |io: &mut Io<'_>| io.at.is_waiting();
     assert!(!with_io(|io| waits(io)));
     assert!(with_io(|io| {
         io.park(7);

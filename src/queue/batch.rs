@@ -225,7 +225,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     ) -> Result<bool, QueueError> {
         for index in indices {
             let Some(tag) = self.batch.as_ref().map(|batch| batch.tags.word(index)) else { break };
-            if !self.slots.exists(tag) || !self.slots.take(tag, taken) {
+            if !self.slots.exists(tag) || !self.slots.at(tag).take(taken) {
                 return Ok(false);
             }
             if !leaves && !self.plan.leave.load(Ordering::Relaxed) {
@@ -254,7 +254,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             let tag = batch.elements.tag_left(index);
             // Of a slot whose request came it was taken, whatever the kernel says now: there may be
             // another one for it, and no room for both.
-            if !self.slots.lend_again(tag, batch.open - 1, batch.open) {
+            if !self.slots.at(tag).lend_again(batch.open - 1, batch.open) {
                 return Ok(false);
             }
             batch.elements.add_again(index);

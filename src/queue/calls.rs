@@ -41,11 +41,11 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
     /// A request was woken: resumes it if it waits for that, unless the queue leaves.
     fn wake(&mut self, tag: u16) -> Result<(), QueueError> {
-        let waits = self.slots.exists(tag) && self.slots.is_servers(tag);
+        let waits = self.slots.exists(tag) && self.slots[tag].is_servers();
         let leaves = self.plan.leave.load(Ordering::Relaxed);
         if waits
             && !leaves
-            && let Some(cookie) = self.slots.unpark(tag)
+            && let Some(cookie) = self.slots.at(tag).unpark()
         {
             self.resume(tag, Completion { cookie, result: Ok(0) })?;
             self.note_waiting(tag);

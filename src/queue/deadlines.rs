@@ -99,8 +99,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             let due = self.deadlines.as_mut().and_then(|deadlines| deadlines.take_due(tag, now));
             match due {
                 // A defect of ours: nobody waits.
-                Some(_) if !self.slots.is_servers(tag) => self.note_waiting(tag),
-                Some(Due { is_late: true, .. }) if self.slots.answer(tag).is_some() => {
+                Some(_) if !self.slots[tag].is_servers() => self.note_waiting(tag),
+                Some(Due { is_late: true, .. }) if self.slots[tag].answer().is_some() => {
                     self.leave_behind(tag)?;
                 }
                 Some(_) => self.give_up(tag)?,
@@ -115,11 +115,11 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
     /// Settles a request's answer, and has the kernel cancel what it waits for.
     fn give_up(&mut self, tag: u16) -> Result<(), QueueError> {
-        let is_taken_back = matches!(self.slots.place(tag), Where::TakenBack(_));
-        if self.slots.settle_without_operations(tag, Errno::ETIMEDOUT) && !is_taken_back {
+        let is_taken_back = matches!(self.slots[tag].place(), Where::TakenBack(_));
+        if self.slots.at(tag).settle_without_operations(Errno::ETIMEDOUT) && !is_taken_back {
             self.stats.timeouts += 1;
         }
-        self.slots.unpark(tag);
+        self.slots.at(tag).unpark();
         let submissions = self.ring.submissions();
         for index in self.slots.under_way(tag) {
             let operation = Id::Operation { tag, index }.encode();
@@ -136,7 +136,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Answers a request whose operations could not be cancelled. The slot goes on in other memory,
     /// for they still use what it had.
     fn leave_behind(&mut self, tag: u16) -> Result<(), QueueError> {
-        if self.slots.leave_behind(tag).is_err() {
+        if self.slots.at(tag).leave_behind().is_err() {
             return Ok(()); // no memory: later
         }
         self.commit_if_settled(tag)?;
@@ -166,9 +166,9 @@ impl<K: Kernel, H> Queue<K, H> {
     }
 
     fn tell_waiting(&mut self, tag: u16) {
-        let is_servers = self.slots.is_servers(tag);
+        let is_servers = self.slots[tag].is_servers();
         if let Some(metering) = &mut self.metering {
-            match is_servers || self.slots.is_fetching(tag) {
+            match is_servers || self.slots[tag].is_fetching() {
                 true => metering.waits(tag),
                 false => metering.ended(tag),
             }

@@ -9,7 +9,9 @@ use ublkit_sys::ublk::{descriptors_len_bytes, descriptors_offset_bytes, ublksrv_
 /// The mapped array of a queue's descriptors, one for each tag.
 #[derive(Debug)]
 pub(super) struct Descriptors<M> {
-    mapping: M,
+    _mapping: M,
+    /// Where that begins.
+    base: *const u8,
     depth: u16,
     stride_bytes: usize,
 }
@@ -29,15 +31,15 @@ impl<M: Memory> Descriptors<M> {
         let mapping = kernel.map(char_device, offset_bytes, len_bytes, Access::Read)?;
         let all = mapping.place::<u8>(0, usize::from(depth) * usize::from(descriptor_bytes));
         assert!(all.is_some(), "mapped for all tags");
-        Ok(Self { mapping, depth, stride_bytes: usize::from(descriptor_bytes) })
+        let base = mapping.base().as_ptr().cast_const();
+        Ok(Self { _mapping: mapping, base, depth, stride_bytes: usize::from(descriptor_bytes) })
     }
 
     /// Copies the descriptor of `tag` out. It means something from the completion of the tag's
     /// command until the next one is submitted; the kernel may rewrite it after that.
     pub(super) fn copy(&self, tag: u16) -> ublksrv_io_desc {
         assert!(tag < self.depth, "mapped for so many tags");
-        let base = self.mapping.base().as_ptr().cast_const();
-        let place = base.wrapping_add(usize::from(tag) * self.stride_bytes);
+        let place = self.base.wrapping_add(usize::from(tag) * self.stride_bytes);
         // SAFETY: inside the mapping, whose base is page aligned, and aligned (`map` checked the
         // length for all tags, and `descriptors_len_bytes` the stride); it lives as long as `self`.
         // The kernel wrote it before the CQE that we acquired; volatile, so that it is read once

@@ -36,7 +36,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             let until = self.ring.kernel().now().saturating_add(SILENCE);
             self.send_batch()?;
             // A write whose data was not there by then was taken back, and waits elsewhere.
-            let has = |tag| self.slots.is_servers(tag);
+            let has = |tag| self.slots[tag].is_servers();
             let woken = self.ring.wait(Some(until))?;
             if woken == Woken::Deadline && !(0..self.slots.depth()).any(has) {
                 return Ok(Turn::Stopped);
@@ -84,16 +84,16 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         self.take_to_fail()?;
         let mut all_answered = true;
         for tag in 0..self.slots.depth() {
-            if self.slots.is_servers(tag) {
-                if let Where::TakenBack(is_to_fetch) = self.slots.place(tag) {
+            if self.slots[tag].is_servers() {
+                if let Where::TakenBack(is_to_fetch) = self.slots[tag].place() {
                     self.taken_anew_to_fail(tag, is_to_fetch);
                 }
-                self.slots.settle_without_operations(tag, Errno::EIO);
-                self.slots.abandon_operations(tag);
+                self.slots.at(tag).settle_without_operations(Errno::EIO);
+                self.slots.at(tag).abandon_operations();
                 self.commit_if_settled(tag)?;
             }
             // Begun just now or before: the driver has the data put there at once.
-            all_answered &= !self.slots.is_fetching(tag);
+            all_answered &= !self.slots[tag].is_fetching();
         }
         // Nothing new may come: an old driver does not notice that a server is gone when no slot
         // has a command.
@@ -112,17 +112,17 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 }
                 // Pages that were just registered are to be unregistered.
                 Some(Id::Operation { tag, index }) if self.slots.exists(tag) => {
-                    match self.slots.end_operation(tag, index, self.ring.taken()) {
+                    match self.slots.at(tag).end_operation(index, self.ring.taken()) {
                         Some(Ended::Request(Operation { action: Action::Register, .. }))
                             if cqe.result >= 0 =>
                         {
-                            self.slots.set_place(tag, Where::Table);
+                            self.slots.at(tag).set_place(Where::Table);
                         }
                         // The rest of it is not done.
                         Some(Ended::Request(ended))
                             if !matches!(ended.next(cqe.result), Some(Next::Ended(_))) =>
                         {
-                            self.slots.take_success_back(tag, Errno::EIO);
+                            self.slots.at(tag).take_success_back(Errno::EIO);
                         }
                         _ => {}
                     }
@@ -141,24 +141,24 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let asks = self.plan.path == DataPath::GetData;
         // Whatever it says, it brings no data any more that the slot would have to wait for;
         // perhaps another request than the one whose answer is settled.
-        if self.slots.end_fetching(tag).is_some() {
-            self.slots.forget_answer(tag);
+        if self.slots.at(tag).end_fetching().is_some() {
+            self.slots.at(tag).forget_answer();
         }
         match result {
             UBLK_IO_RES_NEED_GET_DATA if asks => {
-                if self.slots.take(tag, taken) {
+                if self.slots.at(tag).take(taken) {
                     self.taken_anew_to_fail(tag, true);
                 }
             }
-            UBLK_IO_RES_OK => _ = self.slots.take(tag, taken),
-            _ => _ = self.slots.gone(tag, taken),
+            UBLK_IO_RES_OK => _ = self.slots.at(tag).take(taken),
+            _ => _ = self.slots.at(tag).gone(taken),
         }
     }
 
     /// The slot has a request that is not even looked at.
     fn taken_anew_to_fail(&mut self, tag: u16, is_to_fetch: bool) {
-        self.slots.forget_answer(tag);
-        self.slots.set_nonsense(tag, if is_to_fetch { Where::Kernel } else { Where::Buffer });
+        self.slots.at(tag).forget_answer();
+        self.slots.at(tag).set_nonsense(if is_to_fetch { Where::Kernel } else { Where::Buffer });
     }
 }
 

@@ -10,6 +10,7 @@ mod batch;
 mod calls;
 mod deadlines;
 mod descriptors;
+mod ended;
 mod error;
 mod guard;
 mod leave;
@@ -36,7 +37,8 @@ use crate::kernel::Kernel;
 use crate::needs::Access;
 use crate::request::Request;
 use crate::ring::{CommitAndFetch, Cqe, FileName, Ring, RingPlan, Slot, Sqe};
-use crate::slots::{Action, Ended, Next, Operation, Slots, Where};
+use crate::slots::{Operation, Slots, Where};
+use answer::tell;
 use batch::Batch;
 use core::marker::PhantomData;
 use core::time::Duration;
@@ -67,12 +69,13 @@ pub(crate) enum Turn {
 /// What is done with a request next.
 #[derive(Clone, Copy, Debug)]
 enum Enter {
-    /// Its handler begins,
+    /// Its handler begins what has just come, with the data there,
+    New(Request, Where),
+    /// or what was brought since;
     Start,
-    /// or goes on.
+    /// it goes on;
     Resume(Completion),
-    /// The ring is asked for an operation that its handler knows nothing of, or for the rest of
-    /// one.
+    /// or the ring is asked for an operation that it knows nothing of, or for the rest of one.
     Ask(Operation),
 }
 
@@ -84,8 +87,6 @@ pub(crate) struct Queue<K: Kernel, H> {
     ring: Ring<K, Sqe>,
     slots: Slots,
     descriptors: Descriptors<K::Mapping>,
-    /// What answers a request.
-    commit: CommitAndFetch,
     common: Common,
     /// What many slots' commands are, where each does not have its own.
     batch: Option<Batch>,
@@ -158,8 +159,12 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             ring,
             slots,
             descriptors,
-            commit: CommitAndFetch::new(slot),
-            common: Common { slot, files: names[1..].into(), path: plan.path },
+            common: Common {
+                slot,
+                commit: CommitAndFetch::new(slot),
+                files: names[1..].into(),
+                path: plan.path,
+            },
             batch,
             has_table,
             listens: false,
@@ -181,7 +186,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         self.ring.submissions().push(Sqe::poll_readable(wake, Id::Wake.encode()))?;
         self.listen()?;
         for tag in self.plan.share.tags(self.slots.depth()) {
-            self.offer(tag, None)?;
+            self.offer(tag)?;
         }
         self.send_batch()?;
         self.ring.wait(Some(Duration::ZERO))?;
@@ -216,6 +221,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
     /// Handles all completions that there are, and then what is overdue. Whether the queue shall
     /// leave; the event that wakes it does not say so where it `drains` already.
+    #[inline(always)] // into `turn`: twenty instructions of each
     pub(super) fn complete_all(&mut self, drains: bool) -> Result<bool, QueueError> {
         // A batch of slow requests is not finished first; what is left of it fails. It is looked at
         // before each, for a panic of the last one comes back here, too.
@@ -241,12 +247,14 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let Cqe { user_data, result, .. } = cqe;
         let fits = match Id::decode(user_data) {
             Some(Id::Command { tag }) if self.slots.exists(tag) => {
-                let is_to_fetch =
-                    result == UBLK_IO_RES_NEED_GET_DATA && self.plan.path == DataPath::GetData;
-                if result == UBLK_IO_RES_OK || is_to_fetch {
-                    self.came(tag, is_to_fetch)?
+                if result == UBLK_IO_RES_OK {
+                    if let Some(fetched) = self.slots.at(tag).came(self.ring.taken()) {
+                        self.came(tag, fetched, false)?;
+                        return Ok(false); // here: nothing of the CQE is kept until then
+                    }
+                    false
                 } else {
-                    self.came_to_nothing(tag, result)?
+                    self.came_otherwise(tag, result)?
                 }
             }
             Some(Id::Operation { tag, index }) if self.slots.exists(tag) => {
@@ -296,12 +304,18 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         self.stats
     }
 
-    /// A slot's command has completed without a request. `false` when that cannot be.
+    /// A slot's command has completed with a write whose data is to be fetched, or without a
+    /// request. `false` when that cannot be.
     #[inline(never)]
-    fn came_to_nothing(&mut self, tag: u16, result: i32) -> Result<bool, QueueError> {
+    fn came_otherwise(&mut self, tag: u16, result: i32) -> Result<bool, QueueError> {
         match result {
+            UBLK_IO_RES_NEED_GET_DATA if self.plan.path == DataPath::GetData => {
+                let fetched = self.slots.at(tag).came(self.ring.taken());
+                fetched.map(|fetched| self.came(tag, fetched, true)).transpose()?;
+                Ok(fetched.is_some())
+            }
             // Whatever it says, the command is over, and the slot not ours to answer.
-            _ if !self.slots.gone(tag, self.ring.taken()) => Ok(false),
+            _ if !self.slots.at(tag).gone(self.ring.taken()) => Ok(false),
             UBLK_IO_RES_ABORT => Ok(true),
             1.. => Ok(false), // other positive numbers do not exist
             refused => {
@@ -311,16 +325,20 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         }
     }
 
-    /// A slot's command has completed with a request. `false` when that cannot be.
+    /// A slot's command has completed with a request, or with a write's data, which a handler waits
+    /// for.
     #[inline(always)] // into `complete_all`, too
-    fn came(&mut self, tag: u16, has_data_to_fetch: bool) -> Result<bool, QueueError> {
-        let Some(fetching) = self.slots.came(tag, self.ring.taken()) else { return Ok(false) };
-        match fetching {
-            None if has_data_to_fetch && self.room.is_short() => self.start_if_worth_it(tag)?,
-            None => self.start(tag, has_data_to_fetch)?,
-            Some(cookie) => self.fetch_ended(tag, cookie, has_data_to_fetch)?,
+    fn came(
+        &mut self,
+        tag: u16,
+        fetched: Option<u8>,
+        has_data_to_fetch: bool,
+    ) -> Result<(), QueueError> {
+        match fetched {
+            None if has_data_to_fetch && self.room.is_short() => self.start_if_worth_it(tag),
+            None => self.start(tag, has_data_to_fetch),
+            Some(cookie) => self.fetch_ended(tag, cookie, has_data_to_fetch),
         }
-        Ok(true)
     }
 
     /// The server owns the slot and its descriptor holds a request.
@@ -332,13 +350,11 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             return Ok(());
         };
         let place = self.place(&request, descriptor.op_flags, has_data_to_fetch);
-        self.slots.set_request(tag, request, place);
         if place == Where::Kernel && self.plan.needs.access != Access::Regions {
-            self.bring_data(tag)?;
-        } else {
-            self.enter(tag, Enter::Start)?;
+            self.slots.at(tag).set_request(request, place);
+            return self.bring_data(tag);
         }
-        Ok(())
+        self.enter(tag, Enter::New(request, place))
     }
 
     /// The server owns the slot, and its descriptor holds what could not be asked of the disk as it
@@ -351,51 +367,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         }
         let decoded = Request::decode(self.descriptors.copy(tag), &self.plan.limits);
         let place = if has_data_to_fetch { Where::Kernel } else { Where::Buffer };
-        self.slots.set_nonsense(tag, place);
-        self.slots.settle(tag, Err(decoded.err().unwrap_or(Errno::EIO)));
+        self.slots.at(tag).set_nonsense(place);
+        self.slots.at(tag).settle(Err(decoded.err().unwrap_or(Errno::EIO)));
         self.commit_if_settled(tag)
-    }
-
-    /// The ring has completed an operation. `false` when that cannot be.
-    fn operation_ended(&mut self, tag: u16, index: u8, result: i32) -> Result<bool, QueueError> {
-        let ended = self.slots.see_end(tag, index, self.ring.taken(), |ended| {
-            let is_read = matches!(ended.action, Action::Read(_));
-            (matches!(ended.action, Action::Register), is_read, ended.next(result))
-        });
-        let Some(ended) = ended else { return Ok(false) };
-        let Ended::Request((registers, is_read, next)) = ended else { return Ok(true) };
-        if registers {
-            self.registered(tag, result)?;
-            return Ok(true);
-        }
-        if self.plan.path.is_zero_copy()
-            && is_read
-            && let Ok(bytes) = Errno::from_result(result)
-        {
-            self.slots.filled(tag, bytes);
-        }
-        match next {
-            None => return Ok(false),
-            Some(Next::Ended(done)) => self.resume(tag, done)?,
-            // Nobody wants the rest of what fails; what succeeds is to be done.
-            Some(Next::Again(_)) if matches!(self.slots.answer(tag), Some(Err(_))) => {
-                self.commit_if_settled(tag)?;
-            }
-            Some(Next::Again(rest)) => self.enter(tag, Enter::Ask(rest))?,
-        }
-        self.note_waiting(tag);
-        Ok(true)
-    }
-
-    /// What the request waited for has ended.
-    #[inline(always)] // into `operation_ended`
-    pub(super) fn resume(&mut self, tag: u16, done: Completion) -> Result<(), QueueError> {
-        if self.slots.answer(tag).is_some() {
-            self.commit_if_settled(tag)?; // the handler is not entered again
-        } else {
-            self.enter(tag, Enter::Resume(done))?;
-        }
-        Ok(())
     }
 
     /// Calls the handler: the one place where it may panic. See [`guarded`](Self::guarded).
@@ -405,13 +379,16 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let handler = &mut self.handler;
         let (kernel, submissions) = self.ring.kernel_and_submissions();
         let mut io = Io {
-            slots: &mut self.slots,
+            at: self.slots.at(tag),
             submissions,
-            tag,
             common: &self.common,
             mover: &CharDevice { kernel, plan: &self.plan },
         };
         let step = match what {
+            Enter::New(request, place) => {
+                io.at.set_request(request, place);
+                handler.start(&mut io)
+            }
             Enter::Start => handler.start(&mut io),
             Enter::Resume(done) => handler.resume(&mut io, done),
             Enter::Ask(operation) => match io.begin(operation) {
@@ -420,18 +397,19 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             },
         };
         panics.did_not();
+        let Io { mut at, submissions, common, .. } = io;
         let answer = match step {
             Step::Done(answer) => answer,
-            Step::Pending if self.slots.is_waiting(tag) => {
+            Step::Pending if at.is_waiting() => {
                 self.note_waiting(tag);
                 return Ok(());
             }
             Step::Pending => Err(Errno::EIO), // on nothing: for ever
         };
-        match self.slots.done(tag) {
-            Some(asked) => self.answer(tag, asked, answer)?,
-            None => self.settle(tag, answer)?,
+        if !at.is_done() {
+            return self.settle(tag, answer);
         }
+        tell(&mut at, answer, &mut self.batch, common, submissions, &mut self.stats)?;
         Ok(())
     }
 }

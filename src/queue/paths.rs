@@ -49,13 +49,13 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
     /// Starts a request whose data the handler wants in the buffer, though the kernel has it.
     fn start_with_copy(&mut self, tag: u16) -> Result<(), QueueError> {
-        let request = self.slots.request(tag);
-        self.slots.set_request(tag, request, Where::Copy);
+        let request = self.slots[tag].request();
+        self.slots.at(tag).set_request(request, Where::Copy);
         if let Asked::Write { .. } = request.operation {
             let char_device = CharDevice::of(&self.ring, &self.plan);
-            let copied = char_device.fetch(tag, self.slots.data(tag).into());
+            let copied = char_device.fetch(tag, self.slots.at(tag).data().into());
             if let Err(errno) = copied {
-                self.slots.settle(tag, Err(errno));
+                self.slots.at(tag).settle(Err(errno));
                 return self.commit_if_settled(tag);
             }
         }
@@ -70,11 +70,11 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// The driver has done so, or says why not; then the data is copied.
     pub(super) fn registered(&mut self, tag: u16, result: i32) -> Result<(), QueueError> {
         if result >= 0 {
-            self.slots.set_place(tag, Where::Table);
+            self.slots.at(tag).set_place(Where::Table);
         }
-        match self.slots.place(tag) {
+        match self.slots[tag].place() {
             // It was given up.
-            _ if self.slots.answer(tag).is_some() => self.commit_if_settled(tag)?,
+            _ if self.slots[tag].answer().is_some() => self.commit_if_settled(tag)?,
             Where::Table => self.enter(tag, Enter::Start)?,
             _ => self.start_with_copy(tag)?,
         }
@@ -85,18 +85,18 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Has a request's pages leave the ring's table, if they were put there by hand: the client is
     /// answered only then.
     pub(super) fn unregister_pages(&mut self, tag: u16) -> Result<(), QueueError> {
-        if self.plan.path == DataPath::ZeroCopyByHand && self.slots.place(tag) == Where::Table {
+        if self.plan.path == DataPath::ZeroCopyByHand && self.slots[tag].place() == Where::Table {
             let empty = Sqe::unregister_pages(self.common.name(tag), Id::Emptied.encode());
             self.ring.submissions().push(empty)?;
             // Once, also if the slot's next request is taken without being started.
-            self.slots.set_place(tag, Where::Buffer);
+            self.slots.at(tag).set_place(Where::Buffer);
         }
         Ok(())
     }
 
     /// Has the driver put a write's data into the buffer.
     pub(super) fn fetch_data(&mut self, tag: u16) -> Result<(), QueueError> {
-        let buffer = self.slots.fetch_data(tag, None, 0, self.ring.submissions().number());
+        let buffer = self.slots.at(tag).fetch_data(None, 0, self.ring.submissions().number());
         let id = Id::Command { tag }.encode();
         let get_data = Sqe::get_data(self.common.name(tag), buffer, id);
         self.note_waiting(tag);
@@ -131,11 +131,11 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         cookie: u8,
         descriptor: &ublk::ublksrv_io_desc,
     ) -> Result<(), QueueError> {
-        if self.slots.answer(tag).is_some() {
+        if self.slots[tag].answer().is_some() {
             return self.commit_if_settled(tag);
         }
         let again = Request::decode(*descriptor, &self.plan.limits);
-        let whole = again == Ok(self.slots.request(tag));
+        let whole = again == Ok(self.slots[tag].request());
         let result = match again {
             Ok(request) if whole => {
                 if self.room.is_short() {
@@ -149,7 +149,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             _ if self.has_started(tag) => self.resume(tag, Completion { cookie, result }),
             Ok(_) => self.enter(tag, Enter::Start),
             Err(errno) => {
-                self.slots.settle(tag, Err(errno));
+                self.slots.at(tag).settle(Err(errno));
                 self.commit_if_settled(tag)
             }
         }
@@ -157,12 +157,12 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
 
     /// Does what is left to do for a read's data before its success is told.
     pub(super) fn complete_data(&mut self, tag: u16) -> Result<(), Errno> {
-        if self.slots.is_unfilled(tag) {
+        if self.slots[tag].is_unfilled() {
             return Err(Errno::EIO); // of what others left there, the client must see nothing
         }
-        if self.slots.has_copy_to_give(tag) {
+        if self.slots[tag].has_copy_to_give() {
             let char_device = CharDevice::of(&self.ring, &self.plan);
-            return char_device.give(tag, (&*self.slots.data(tag)).into());
+            return char_device.give(tag, (&*self.slots.at(tag).data()).into());
         }
         Ok(())
     }

@@ -76,7 +76,7 @@ impl Room {
 impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Whether a write's handler waits for its data, and not its data for the handler.
     pub(super) fn has_started(&self, tag: u16) -> bool {
-        self.plan.needs.access == Access::Regions && self.slots.answer(tag).is_none()
+        self.plan.needs.access == Access::Regions && self.slots[tag].answer().is_none()
     }
 
     /// The driver has taken back what was being fetched, and the slot has a request anew, whose
@@ -91,22 +91,22 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if !self.has_started(tag) {
             return self.begin_anew(tag, is_to_fetch);
         }
-        self.slots.set_place(tag, Where::TakenBack(is_to_fetch));
+        self.slots.at(tag).set_place(Where::TakenBack(is_to_fetch));
         self.resume(tag, Completion { cookie, result: Err(Errno::ECANCELED) })
     }
 
     /// The slot's old request is over, and nobody is told; the one that it has now begins.
     #[cold]
     pub(super) fn begin_anew(&mut self, tag: u16, is_to_fetch: bool) -> Result<(), QueueError> {
-        self.slots.forget_answer(tag);
+        self.slots.at(tag).forget_answer();
         self.forget_waiting(tag);
         if is_to_fetch { self.start_if_worth_it(tag) } else { self.start(tag, false) }
     }
 
     /// What a slot's command was to fetch found no room.
     pub(super) fn note_no_room(&mut self, tag: u16) {
-        if self.slots.place(tag) != Where::Waste {
-            self.room.fails(self.slots.request(tag), self.ring.kernel().now());
+        if self.slots[tag].place() != Where::Waste {
+            self.room.fails(self.slots[tag].request(), self.ring.kernel().now());
         }
     }
 
@@ -120,7 +120,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         self.room.forget_old(now);
         // It may have come from a slot that was not told of that yet.
         for other in 0..self.slots.depth() {
-            if self.slots.is_fetching(other) && self.slots.request(other) == request {
+            if self.slots[other].is_fetching() && self.slots[other].request() == request {
                 self.room.fails(request, now);
                 self.forget_waiting(other);
             }
@@ -128,8 +128,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if !self.room.gives_up(&request, now) {
             return self.start(tag, true);
         }
-        self.slots.set_request(tag, request, Where::Kernel);
-        self.slots.settle(tag, Err(Errno::EIO));
+        self.slots.at(tag).set_request(request, Where::Kernel);
+        self.slots.at(tag).settle(Err(Errno::EIO));
         self.commit_if_settled(tag) // its data goes where nobody looks
     }
 }

@@ -206,7 +206,7 @@ impl House {
 
     /// Turns until a request's data is being fetched, in a command that is not submitted yet.
     fn until_fetching(&mut self) {
-        while !self.queue.slots.is_fetching(0) {
+        while !self.queue.slots[0].is_fetching() {
             assert_eq!(self.queue.turn(), Ok(Turn::Live));
         }
     }
@@ -303,7 +303,8 @@ fn data_that_is_not_what_was_asked_for_is_an_error() {
         let asked = house.ask(write(at::DONE));
         house.until_fetching();
         let slots = &mut house.queue.slots;
-        slots.set_request(0, Request { len_bytes, ..slots.request(0) }, slots.place(0));
+        let mut slot = slots.at(0);
+        slot.set_request(Request { len_bytes, ..slot.request() }, slot.place());
         house.turn();
         assert_eq!(house.answered(asked), Some(errno), "{len_bytes} bytes were asked for");
     }
@@ -347,7 +348,7 @@ fn tags_come_only_from_a_command_that_is_under_way() {
     let queue = &mut house.queue;
     let device_ends = cqe(Id::Tags, -libc::ENODEV, 0);
     assert_eq!(queue.tags_came(device_ends, false), Ok(false), "not begun");
-    queue.offer(0, None).unwrap();
+    queue.offer(0).unwrap();
     queue.send_batch().unwrap();
     assert_eq!(queue.tags_came(device_ends, false), Ok(false), "not submitted");
     queue.ring.submit().unwrap();
@@ -375,7 +376,7 @@ fn who_leaves_takes_requests_and_starts_none() {
             }
         }
         assert_eq!(house.queue.handler.started, starts);
-        assert_eq!(house.queue.slots.is_servers(0), starts == 0, "it is taken");
+        assert_eq!(house.queue.slots[0].is_servers(), starts == 0, "it is taken");
     }
 }
 

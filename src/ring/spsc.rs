@@ -45,19 +45,23 @@ pub(crate) unsafe trait Slots {
 pub(crate) struct Producer<I, S> {
     tail: I,
     slots: S,
+    mask: u32,
     /// Where the tail began.
     start: u32,
     /// Entries ever pushed; the shared tail follows at [`publish`](Self::publish).
     pushed: u64,
     /// Of those, the ones that were consumed.
     taken: u64,
+    /// How many may be pushed before more are consumed.
+    full: u64,
 }
 
 impl<I: Index, S: Slots> Producer<I, S> {
     pub(super) fn over(tail: I, slots: S) -> Self {
         // Relaxed: only we write it.
         let start = tail.load(Ordering::Relaxed);
-        Self { tail, slots, start, pushed: 0, taken: 0 }
+        let len = slots.len();
+        Self { tail, slots, mask: len - 1, start, pushed: 0, taken: 0, full: len.into() }
     }
 
     /// Our tail.
@@ -70,14 +74,13 @@ impl<I: Index, S: Slots> Producer<I, S> {
     /// Queues one entry; the consumer sees it when it is published.
     #[inline]
     pub(crate) fn push(&mut self, entry: S::Value) -> Result<(), RingError> {
-        let len = self.slots.len();
-        if self.pushed - self.taken == u64::from(len) {
-            debug_assert!(false, "a submission queue of {len} is full");
+        if self.pushed == self.full {
+            debug_assert!(false, "a submission queue of {} is full", self.slots.len());
             return Err(RingError::SubmissionsFull);
         }
         // SAFETY: masked. The consumer reads this slot only between a tail that covers it and its
         // consumption, and `taken` says that it was consumed.
-        unsafe { self.slots.write(self.next() & (len - 1), entry) };
+        unsafe { self.slots.write(self.next() & self.mask, entry) };
         self.pushed += 1;
         Ok(())
     }
@@ -116,6 +119,7 @@ impl<I: Index, S: Slots> Producer<I, S> {
             return Err(RingError::Impossible("it consumed more than there was"));
         }
         self.taken += u64::from(count);
+        self.full += u64::from(count);
         Ok(())
     }
 }
@@ -126,6 +130,7 @@ pub(super) struct Consumer<I, S> {
     head: I,
     tail: I,
     slots: S,
+    mask: u32,
     /// Our head; the shared one follows when all that was seen is taken.
     next: u32,
     /// The tail when it was last looked at.
@@ -136,7 +141,8 @@ impl<I: Index, S: Slots> Consumer<I, S> {
     pub(super) fn over(head: I, tail: I, slots: S) -> Self {
         // Relaxed: only we write it.
         let next = head.load(Ordering::Relaxed);
-        Self { head, tail, slots, next, seen: next }
+        let mask = slots.len() - 1;
+        Self { head, tail, slots, mask, next, seen: next }
     }
 
     /// The oldest entry not taken yet. When there is none the producer gets the taken slots back.
@@ -147,7 +153,7 @@ impl<I: Index, S: Slots> Consumer<I, S> {
         }
         // SAFETY: masked. The slot lies between our head and the acquired tail, so the producer
         // finished writing it and does not reuse it before our head passes it.
-        let entry = unsafe { self.slots.read(self.next & (self.slots.len() - 1)) };
+        let entry = unsafe { self.slots.read(self.next & self.mask) };
         self.next = self.next.wrapping_add(1);
         Ok(Some(entry))
     }

@@ -40,6 +40,13 @@ impl Address {
         Self(memory.as_ptr().expose_provenance() as u64)
     }
 
+    /// The same where the `mask` is all ones, and none where it is nothing: a choice that each
+    /// request makes costs less so.
+    #[inline]
+    pub(crate) fn masked(self, mask: u64) -> Self {
+        Self(self.0 & mask)
+    }
+
     /// The number that goes into a command.
     #[inline]
     pub(crate) fn get(self) -> u64 {

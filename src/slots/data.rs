@@ -1,7 +1,8 @@
 //! The data of the server's requests: where it is, and who may look at it.
 #![expect(unsafe_code, reason = "refers to lent buffers; docs/safety.md, island `slots`")]
 
-use super::{Slot, Slots, State, Transfer, Where};
+use super::slot::State;
+use super::{At, Shared, Slot, Transfer, Where};
 use crate::data_path::DataPath;
 use crate::errno::Errno;
 use crate::region::Region;
@@ -10,27 +11,21 @@ use crate::ring::Address;
 use core::ops::Range;
 use std::sync::Arc;
 
-impl Slots {
-    /// Where the data of the server's request is.
-    #[inline]
-    pub(crate) fn place(&self, tag: u16) -> Where {
-        self.get(tag).data
-    }
-
+impl At<'_> {
     /// The data of the server's request.
     ///
     /// # Panics
     ///
     /// When an operation is using it, or it is not in the slot's buffer: a defect of a handler.
     #[inline(always)] // once a request
-    pub(crate) fn data(&mut self, tag: u16) -> &mut [u8] {
-        self.data_and_regions(tag).0
+    pub(crate) fn data(&mut self) -> &mut [u8] {
+        self.data_and_regions().0
     }
 
     #[inline(always)]
-    fn data_and_regions(&mut self, tag: u16) -> (&mut [u8], &[Arc<Region>]) {
-        let slot = self.get(tag);
-        let in_use = slot.waits > 0 && self.operations.use_data(tag);
+    fn data_and_regions(&mut self) -> (&mut [u8], &[Arc<Region>]) {
+        let Self { tag, slot, shared } = self;
+        let in_use = slot.waits > 0 && shared.operations.use_data(*tag);
         assert!(!in_use, "an operation is using the request's data");
         assert!(slot.state == State::Server, "only the server's own requests have data");
         let is_here = matches!(slot.data, Where::Buffer | Where::Copy);
@@ -41,15 +36,15 @@ impl Slots {
         // and with no operation on it, the kernel does not use this buffer; other slots' buffers do
         // not overlap it (`set_request` checked len <= buffer_bytes), and `&mut self` excludes a
         // second reference.
-        (unsafe { core::slice::from_raw_parts_mut(start, len) }, &self.regions)
+        (unsafe { core::slice::from_raw_parts_mut(start, len) }, &shared.regions)
     }
 
     /// The range of a region that the request's data has from `offset` on. `EINVAL` when there is
     /// none.
-    pub(crate) fn range(&self, tag: u16, region: u16, offset: u64) -> Result<Range<usize>, Errno> {
-        let region = self.regions.get(usize::from(region)).ok_or(Errno::EINVAL)?;
+    pub(crate) fn range(&self, region: u16, offset: u64) -> Result<Range<usize>, Errno> {
+        let region = self.shared.regions.get(usize::from(region)).ok_or(Errno::EINVAL)?;
         let start = usize::try_from(offset).map_err(|_| Errno::EINVAL)?;
-        let end = start.checked_add(self.get(tag).data_bytes as usize);
+        let end = start.checked_add(self.data_bytes as usize);
         match end {
             Some(end) if end <= region.len_bytes() => Ok(start..end),
             _ => Err(Errno::EINVAL),
@@ -58,58 +53,62 @@ impl Slots {
 
     /// A region of the backend's.
     pub(crate) fn region(&self, region: u16) -> &Region {
-        &self.regions[usize::from(region)]
+        &self.shared.regions[usize::from(region)]
     }
 
     /// Fills a read's buffer from a region.
-    pub(crate) fn load(&mut self, tag: u16, region: u16, start: usize) {
-        let (data, regions) = self.data_and_regions(tag);
+    pub(crate) fn load(&mut self, region: u16, start: usize) {
+        let (data, regions) = self.data_and_regions();
         regions[usize::from(region)].read(start, data);
     }
 
     /// Puts a write's buffer into a region.
-    pub(crate) fn store(&mut self, tag: u16, region: u16, start: usize) {
-        let (data, regions) = self.data_and_regions(tag);
+    pub(crate) fn store(&mut self, region: u16, start: usize) {
+        let (data, regions) = self.data_and_regions();
         regions[usize::from(region)].write(start, data);
     }
 
     /// Whether the data of a write, or of a request that cannot be, waits to be fetched.
     #[inline]
-    pub(crate) fn is_unfetched(&self, tag: u16) -> bool {
-        let slot = self.get(tag);
-        self.path == DataPath::GetData
-            && slot.data == Where::Kernel
-            && slot.request.operation != Operation::Read
+    pub(crate) fn is_unfetched(&self) -> bool {
+        self.shared.path == DataPath::GetData
+            && self.data == Where::Kernel
+            && self.request.operation != Operation::Read
     }
 
     /// Says where the data is from here on; ranges of regions were checked.
-    pub(crate) fn set_place(&mut self, tag: u16, data: Where) {
-        self.slot(tag).data = data;
+    pub(crate) fn set_place(&mut self, data: Where) {
+        self.slot.data = data;
     }
+}
 
-    /// Whether a read's data is a copy that the kernel is still to be given.
-    #[inline]
-    pub(crate) fn has_copy_to_give(&self, tag: u16) -> bool {
-        let slot = self.get(tag);
-        slot.data == Where::Copy && slot.request.operation == Operation::Read
-    }
-
-    /// Whether success would show a client memory that nobody filled: a read whose data stayed with
-    /// the kernel.
-    #[inline]
-    pub(crate) fn is_unfilled(&self, tag: u16) -> bool {
-        let slot = self.get(tag);
-        let unfilled = match slot.data {
-            Where::Kernel => true,
-            Where::Table => slot.filled_bytes < slot.data_bytes,
-            _ => false,
-        };
-        unfilled && slot.request.operation == Operation::Read
+impl Shared {
+    /// Where data goes that nobody wants, for the kernel.
+    pub(super) fn waste(&self) -> Address {
+        // SAFETY: as long as a buffer, in the same mapping (`Slots::new`), on `DataPath::GetData`,
+        // the only path that fetches; nobody refers to it.
+        unsafe { Address::new(self.waste) }
     }
 }
 
 impl Slot {
-    /// The buffer's part that an operation moves, which was just begun (`Slots::begin`).
+    /// Where its data is, for the kernel.
+    #[inline(always)]
+    pub(super) fn address(&self, regions: &[Arc<Region>]) -> Address {
+        let place = match self.data {
+            Where::Region(region, offset) => {
+                regions[usize::from(region)].at(offset, self.data_bytes as usize)
+            }
+            _ => self.buffer,
+        };
+        // SAFETY: the slot's buffer (`Slots::new`), or inside a region; both are unmapped only when
+        // nothing is lent. References to buffers are made in `At::data` alone, not while the
+        // kernel has the slot; that ends with the command's completion (`came`, `take`, `gone`). To
+        // regions there are none but to atomics.
+        unsafe { Address::new(place) }
+    }
+
+    /// The buffer's part that an operation moves, which was just begun (`At::begin`).
     #[inline(always)]
     pub(super) fn part(&self, transfer: Transfer) -> Address {
         let end = transfer.start.checked_add(transfer.len_bytes);

@@ -289,7 +289,7 @@ impl Operations {
 
     /// The ring has completed an operation; the kernel has `taken` so many SQEs. `None` when there
     /// was no such operation among them, so that this cannot be; otherwise what is `seen` of it.
-    #[inline(always)] // as `Slots::see_end`
+    #[inline(always)] // as `At::see_end`
     pub(super) fn end<T>(
         &mut self,
         tag: u16,

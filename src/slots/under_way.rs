@@ -1,26 +1,21 @@
 //! What the server's requests have under way, and what they have left behind.
 
-use super::{Begun, Ended, Operation, Slots, State};
+use super::slot::State;
+use super::{At, Begun, Ended, Operation};
 use crate::errno::Errno;
 use crate::memory::Pages;
 use crate::ring::Address;
 use core::time::Duration;
 
-impl Slots {
+impl At<'_> {
     /// Notes an operation of the server's request, whose SQE will have number `sqe`; answers its
     /// index, and where the data is that it moves. `EBUSY`: the request has as many as it may.
     #[inline(always)] // into `Io::begin`
-    pub(crate) fn begin(
-        &mut self,
-        tag: u16,
-        operation: Operation,
-        sqe: u64,
-    ) -> Result<Begun, Errno> {
-        let Self { slots, operations, .. } = self;
-        let slot = &mut slots[usize::from(tag)];
+    pub(crate) fn begin(&mut self, operation: Operation, sqe: u64) -> Result<Begun, Errno> {
+        let Self { tag, slot, shared } = self;
         assert!(slot.state == State::Server, "only the server's own requests have operations");
         let live = slot.waits - u16::from(slot.parked.is_some());
-        let index = operations.begin(tag, operation, sqe, live)?;
+        let index = shared.operations.begin(*tag, operation, sqe, live)?;
         slot.waits += 1;
         let part =
             operation.action.transfer().map_or(Address::NONE, |transfer| slot.part(transfer));
@@ -28,86 +23,77 @@ impl Slots {
     }
 
     /// Where the time of a delay is that was just begun.
-    pub(crate) fn delay(&mut self, tag: u16, index: u8, time: Duration) -> Address {
-        self.operations.time(tag, index, time)
+    pub(crate) fn delay(&mut self, index: u8, time: Duration) -> Address {
+        self.shared.operations.time(self.tag, index, time)
     }
 
     /// The ring has completed an operation of the request. The kernel has `taken` so many SQEs;
     /// `None` when there was no such operation among them, so that this cannot be.
-    pub(crate) fn end_operation(&mut self, tag: u16, index: u8, taken: u64) -> Option<Ended> {
-        self.see_end(tag, index, taken, |operation| *operation)
+    pub(crate) fn end_operation(&mut self, index: u8, taken: u64) -> Option<Ended> {
+        self.see_end(index, taken, |operation| *operation)
     }
 
     /// The same, and copies nothing but what is `seen` of the operation.
     #[inline(always)] // into `Queue::operation_ended`
     pub(crate) fn see_end<T>(
         &mut self,
-        tag: u16,
         index: u8,
         taken: u64,
         seen: impl FnOnce(&Operation) -> T,
     ) -> Option<Ended<T>> {
-        let (left, seen) =
-            self.operations.end(tag, index, taken, |ended| (ended.left(), seen(ended)))?;
+        let (left, seen) = self
+            .shared
+            .operations
+            .end(self.tag, index, taken, |ended| (ended.left(), seen(ended)))?;
         if let Some(buffer) = left {
-            if !self.operations.are_left_at(tag, buffer) {
-                self.spare.push(buffer);
+            if !self.shared.operations.are_left_at(self.tag, buffer) {
+                self.shared.spare.push(buffer);
             }
             return Some(Ended::LeftBehind);
         }
-        self.slot(tag).waits -= 1;
+        self.slot.waits -= 1;
         Some(Ended::Request(seen))
-    }
-
-    /// Whether the ring has an operation of any request, those left behind included.
-    pub(crate) fn have_operations(&self) -> bool {
-        self.operations.lent > 0
-    }
-
-    /// The operations that the request has under way, by their index.
-    pub(crate) fn under_way(&self, tag: u16) -> impl Iterator<Item = u8> {
-        self.operations.under_way(tag)
     }
 
     /// The request goes on without its operations, in other memory: the kernel may use its buffer
     /// until they end. `ENOMEM`: there is none, and nothing was done.
-    pub(crate) fn leave_behind(&mut self, tag: u16) -> Result<(), Errno> {
-        assert!(self.is_servers(tag), "only the server's own requests have operations");
-        let fresh = match self.spare.pop() {
+    pub(crate) fn leave_behind(&mut self) -> Result<(), Errno> {
+        assert!(self.is_servers(), "only the server's own requests have operations");
+        let fresh = match self.shared.spare.pop() {
             Some(buffer) => buffer,
             None => {
-                let len_bytes = self.buffer_bytes as usize;
+                let len_bytes = self.shared.buffer_bytes as usize;
                 let pages = Pages::new(len_bytes)?;
                 let buffer = pages.at(0, len_bytes);
-                self.later.push(pages);
+                self.shared.later.push(pages);
                 buffer
             }
         };
-        let old = core::mem::replace(&mut self.slot(tag).buffer, fresh);
-        let left = self.operations.leave_behind(tag, old);
+        let old = core::mem::replace(&mut self.slot.buffer, fresh);
+        let left = self.shared.operations.leave_behind(self.tag, old);
         if left == 0 {
-            self.spare.push(old);
+            self.shared.spare.push(old);
         }
-        self.slot(tag).waits -= left;
+        self.slot.waits -= left;
         Ok(())
     }
 
     /// An operation has filled so many bytes of the request's data.
     #[inline]
-    pub(crate) fn filled(&mut self, tag: u16, bytes: u32) {
-        let slot = self.slot(tag);
+    pub(crate) fn filled(&mut self, bytes: u32) {
+        let slot = &mut *self.slot;
         slot.filled_bytes = slot.filled_bytes.saturating_add(bytes);
     }
 
     /// The operation never was under way: its SQE could not be queued.
-    pub(crate) fn drop_unqueued(&mut self, tag: u16, index: u8) {
-        let _ = self.end_operation(tag, index, u64::MAX);
+    pub(crate) fn drop_unqueued(&mut self, index: u8) {
+        let _ = self.end_operation(index, u64::MAX);
     }
 
     /// The queue ends before the request's operations do: see [`Operations::abandon`].
-    pub(crate) fn abandon_operations(&mut self, tag: u16) {
-        self.operations.abandon(tag);
-        let slot = self.slot(tag);
+    pub(crate) fn abandon_operations(&mut self) {
+        self.shared.operations.abandon(self.tag);
+        let slot = &mut *self.slot;
         (slot.waits, slot.parked) = (0, None);
     }
 }
@@ -116,7 +102,7 @@ impl Slots {
 mod tests {
     use super::*;
     use crate::data_path::DataPath;
-    use crate::slots::{Action, Allowed, Share};
+    use crate::slots::{Action, Allowed, Share, Slots};
 
     /// A request may have as many operations as a byte can number, and no more.
     #[test]
@@ -124,16 +110,16 @@ mod tests {
         let allowed = Allowed { each: u8::MAX, places: u8::MAX };
         let mut slots =
             Slots::new(DataPath::Copy, 2, Share::ALL, 4096, allowed, Vec::new()).unwrap();
-        slots.lend(1, 0);
-        assert!(slots.take(1, 1));
+        slots.at(1).lend(0);
+        assert!(slots.at(1).take(1));
         let delay = Operation::new(Action::Delay(Duration::ZERO), 0);
-        let begin = |slots: &mut Slots| slots.begin(1, delay, 2).map(|begun| begun.index);
+        let begin = |slots: &mut Slots| slots.at(1).begin(delay, 2).map(|begun| begun.index);
         for index in 0..u8::MAX {
             assert_eq!(begin(&mut slots), Ok(index));
         }
         assert_eq!(begin(&mut slots), Err(Errno::EBUSY));
         assert_eq!(slots.under_way(1).count(), 255);
-        assert!(slots.end_operation(1, 254, 3).is_some());
+        assert!(slots.at(1).end_operation(254, 3).is_some());
         assert_eq!((slots.under_way(1).count(), begin(&mut slots)), (254, Ok(254)));
         slots.take_all_back();
     }

@@ -132,7 +132,7 @@ fn direct_access_has_the_blocks_that_it_needs() {
 /// A disk below discards itself; where it does not know how, or cannot, a hole does.
 #[test]
 fn discards_are_the_disks_own_or_holes() {
-    let space_of = |io: &mut Io<'_>| match io.slots.end_operation(io.tag(), 0, u64::MAX) {
+    let space_of = |io: &mut Io<'_>| match io.at.end_operation(0, u64::MAX) {
         Some(Ended::Request(operation)) => match operation.action {
             Action::Allocate { file: 0, space, offset: 512, len_bytes: 1024 } => space,
             other => panic!("{other:?}"),

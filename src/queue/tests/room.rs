@@ -33,12 +33,12 @@ impl House {
     /// Whether a write was given up, and its data goes where nobody looks.
     fn gives_up(&self) -> bool {
         let slots = &self.queue.slots;
-        (0..slots.depth()).any(|tag| slots.place(tag) == Where::Waste)
+        (0..slots.depth()).any(|tag| slots[tag].place() == Where::Waste)
     }
 
     /// Turns until some slot's data is being fetched.
     fn until_fetching_any(&mut self) {
-        while !(0..self.queue.slots.depth()).any(|tag| self.queue.slots.is_fetching(tag)) {
+        while !(0..self.queue.slots.depth()).any(|tag| self.queue.slots[tag].is_fetching()) {
             assert_eq!(self.queue.turn(), Ok(Turn::Live));
         }
     }
@@ -104,7 +104,8 @@ fn each_write_fails_for_itself() {
     assert!(house.queue.room.is_short());
     let place = 8 * 4096;
     house.ask(write(place));
-    let other = |slots: &Slots, tag| slots.is_fetching(tag) && slots.request(tag).offset == place;
+    let other =
+        |slots: &Slots, tag| slots[tag].is_fetching() && slots[tag].request().offset == place;
     let tag = loop {
         assert_eq!(house.queue.turn(), Ok(Turn::Live));
         let slots = &house.queue.slots;
@@ -113,10 +114,10 @@ fn each_write_fails_for_itself() {
         }
         house.queue.ring.kernel().sleep(3 * MS);
     };
-    assert!(house.queue.slots.is_fetching(1 - tag), "the first one's is under way, too");
-    let (request, later) = (house.queue.slots.request(tag), house.now() + SECOND);
+    assert!(house.queue.slots[1 - tag].is_fetching(), "the first one's is under way, too");
+    let (request, later) = (house.queue.slots[tag].request(), house.now() + SECOND);
     assert!(!house.queue.room.gives_up(&request, later));
-    let first = house.queue.slots.request(1 - tag);
+    let first = house.queue.slots[1 - tag].request();
     assert!(house.queue.room.gives_up(&first, later), "the control");
 }
 
@@ -218,7 +219,7 @@ fn whoever_leaves_answers_what_came_anew() {
     let mut house = narrow(1);
     let first = house.ask(write(at::DONE));
     house.until_fetching();
-    house.queue.slots.settle(0, Ok(()));
+    house.queue.slots.at(0).settle(Ok(()));
     let second = house.ask(read(at::DONE));
     house.queue.ring.wait(Some(house.now() + MS)).unwrap(); // it has come, and is not taken
     house.has_room();
