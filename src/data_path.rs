@@ -27,6 +27,48 @@ pub enum DataPath {
     ZeroCopyByHand,
 }
 
+/// Why data moves the way that it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PathReason {
+    /// It was wished for.
+    Wished,
+    /// It is the best for a backend that reaches data so.
+    Best(Access),
+    /// That path would be better, and the kernel's driver lacks these features.
+    Lacking(DataPath, Features),
+    /// That path would be better, and is not for devices without privileges.
+    Unprivileged(DataPath),
+    /// That path would be better, and is not served in batches, which were wished for.
+    Batches(DataPath),
+    /// That path was asked for, and the driver granted less.
+    Granted(DataPath),
+    /// The device was there before: it is as it was made.
+    Made,
+}
+
+impl fmt::Display for PathReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wished => write!(f, "as was asked for"),
+            Self::Best(Access::Slices) => write!(f, "the best for a backend that takes bytes"),
+            Self::Best(Access::Operations) => write!(f, "the best for what a file holds"),
+            Self::Best(Access::Regions) => write!(f, "the best for what memory holds"),
+            Self::Lacking(better, features) => {
+                write!(f, "{better} would be better, and this kernel's driver lacks {features}")
+            }
+            Self::Unprivileged(better) => {
+                write!(f, "{better} would be better, and is not for unprivileged devices")
+            }
+            Self::Batches(better) => {
+                write!(f, "{better} would be better, and cannot be served in batches")
+            }
+            Self::Granted(asked) => write!(f, "{asked} was asked for, and the driver refused it"),
+            Self::Made => write!(f, "as it was made"),
+        }
+    }
+}
+
 impl DataPath {
     /// All of them.
     pub const ALL: &'static [Self] =
@@ -85,6 +127,34 @@ impl DataPath {
         !self.is_zero_copy() || matches!(access, Access::Operations)
     }
 
+    /// What such a backend is served best on, the best first; else on [`Copy`](Self::Copy).
+    const fn best(access: Access) -> &'static [Self] {
+        match access {
+            Access::Slices => &[],
+            Access::Operations => &[Self::ZeroCopy, Self::ZeroCopyByHand],
+            Access::Regions => &[Self::GetData],
+        }
+    }
+
+    /// Why [`choose`](Self::choose) took this path.
+    pub(crate) fn reason(
+        self,
+        wanted: Option<Self>,
+        access: Access,
+        batches: Option<bool>,
+        offered: Features,
+    ) -> PathReason {
+        let better = Self::best(access).first().filter(|best| **best != self);
+        match (wanted, better) {
+            (Some(_), _) => PathReason::Wished,
+            (None, None) => PathReason::Best(access),
+            (None, Some(Self::GetData)) if batches == Some(true) => {
+                PathReason::Batches(Self::GetData)
+            }
+            (None, Some(better)) => PathReason::Lacking(*better, better.features() - offered),
+        }
+    }
+
     /// The path to take: `wanted`, or without a wish the best that the kernel offers for such a
     /// backend, which can be served in batches if that is wished. The error is a sentence.
     pub(crate) fn choose(
@@ -94,14 +164,11 @@ impl DataPath {
         offered: Features,
     ) -> Result<Self, String> {
         let Some(path) = wanted else {
-            let best: &[Self] = match access {
-                Access::Slices => &[],
-                Access::Operations => &[Self::ZeroCopy, Self::ZeroCopyByHand],
-                Access::Regions if batches == Some(true) => &[],
-                Access::Regions => &[Self::GetData],
+            let can_be = |path: &&Self| {
+                let fits = batches != Some(true) || **path != Self::GetData;
+                fits && offered.contains(path.features())
             };
-            let first = best.iter().find(|path| offered.contains(path.features()));
-            return Ok(first.copied().unwrap_or(Self::Copy));
+            return Ok(Self::best(access).iter().find(can_be).copied().unwrap_or(Self::Copy));
         };
         if !path.suits(access) {
             return Err(format!(
@@ -208,6 +275,29 @@ mod tests {
         }
         for path in DataPath::ALL {
             assert_eq!(choose(Some(*path), Access::Operations, None, all), Ok(*path));
+        }
+    }
+
+    #[test]
+    fn a_path_has_a_reason() {
+        use PathReason::{Batches, Best, Lacking, Wished};
+        let (all, none) = (DataPath::any_features(), Features::empty());
+        let (zero_copy, get_data) = (DataPath::ZeroCopy, DataPath::GetData);
+        let registers = Features::AUTO_BUF_REG;
+        for (access, wanted, batches, offered, reason) in [
+            (Access::Slices, None, None, all, Best(Access::Slices)),
+            (Access::Slices, Some(DataPath::Copy), None, all, Wished),
+            (Access::Operations, None, Some(true), all, Best(Access::Operations)),
+            (Access::Operations, Some(DataPath::Copy), None, all, Wished),
+            (Access::Operations, Some(zero_copy), None, all, Wished),
+            (Access::Operations, None, None, all - registers, Lacking(zero_copy, registers)),
+            (Access::Operations, None, None, none, Lacking(zero_copy, zero_copy.features())),
+            (Access::Regions, None, Some(false), all, Best(Access::Regions)),
+            (Access::Regions, None, Some(true), all, Batches(get_data)),
+            (Access::Regions, None, None, none, Lacking(get_data, get_data.features())),
+        ] {
+            let path = DataPath::choose(wanted, access, batches, offered).unwrap();
+            assert_eq!(path.reason(wanted, access, batches, offered), reason, "{path} {access:?}");
         }
     }
 

@@ -197,8 +197,8 @@ fn command_remedy(command: &str, errno: Errno) -> &'static str {
              kernel"
         }
         ("START_DEV" | "END_USER_RECOVERY", Errno::EINVAL) => {
-            "in a PID namespace (a container) kernels 6.16 and 6.17 do not know their server: \
-             serve outside of it, or boot 6.18 or newer; 'ublkit doctor' tells"
+            "in a PID namespace (a container) some kernels from 6.16 to 6.18 do not know their \
+             server: serve outside of it, or boot 6.18.15 or newer; 'ublkit doctor' tells"
         }
         ("START_DEV", Errno::EBUSY) => "the device was stopped while it started: serve it again",
         (_, Errno::ENODEV) => "there is no such device: see 'ublkit list'",

@@ -64,7 +64,7 @@ pub use backend::{
     OffloadQueue, Target, Task, TaskQueue, Tasks, join,
 };
 pub use control::{Control, DEFAULT_TIMEOUT, DeviceControl, DeviceInfo, DeviceState};
-pub use data_path::DataPath;
+pub use data_path::{DataPath, PathReason};
 pub use device::{Builder, Server};
 pub use errno::Errno;
 pub use error::{Error, ErrorKind};

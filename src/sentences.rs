@@ -3,10 +3,14 @@
 //!
 //! `UBLKIT_BLESS=1 cargo test --lib sentences` writes the file anew; then read what changed.
 
+use crate::control::{crowd, odd_index};
+use crate::device::refusals;
+use crate::ring::broken;
 use crate::sim::{Choices, Faults, Profile, Sim};
 use crate::{
-    Backend, Blocking, Builder, Control, DataPath, Durability, Errno, Error, Features, FileOptions,
-    Geometry, QueueError, Recovery, RingError, Target,
+    Access, Backend, Blocking, Builder, Control, DataPath, DeviceInfo, DeviceState, Durability,
+    Errno, Error, Features, FileOptions, Geometry, Needs, PathReason, QueueError, Recovery,
+    RingError, Target, Tasks,
 };
 use core::time::Duration;
 use std::fmt::Write;
@@ -25,7 +29,7 @@ macro_rules! all_are_there {
 
 fn rings() -> Vec<RingError> {
     use RingError::{Enter, Map, Provide, Setup, Starved};
-    let errors = vec![
+    let mut errors = vec![
         Setup(Errno::EPERM),
         Setup(Errno::ENOSYS),
         Setup(Errno::ENOMEM),
@@ -44,14 +48,8 @@ fn rings() -> Vec<RingError> {
         Starved(Errno::EAGAIN),
         RingError::SubmissionsFull,
         RingError::CompletionsOverrun,
-        RingError::Impossible("a ring of provided buffers has 32768 at the most"),
-        RingError::Impossible("a queue's length is no power of two"),
-        RingError::Impossible("an offset lies outside of its mapping, or is misaligned"),
-        RingError::Impossible("it consumed more than there was"),
-        RingError::Impossible("it completed a command that it does not have"),
-        RingError::Impossible("a feature of Linux 5.11 is missing"),
-        RingError::Impossible("a queue is shorter than was asked for"),
     ];
+    errors.extend(broken::ALL.map(RingError::Impossible));
     all_are_there!(RingError, errors, Setup Map Provide Impossible Enter Starved SubmissionsFull
         CompletionsOverrun);
     errors
@@ -80,7 +78,6 @@ fn queues() -> Vec<QueueError> {
 /// Each command, and each answer of the driver that has a remedy of its own.
 fn commands() -> impl Iterator<Item = Error> {
     let command = |(command, device, errno, why)| Error::Command { command, device, errno, why };
-    let no_disk = Some("the device has no disk: start it first");
     [
         ("GET_FEATURES", None, Errno::EOPNOTSUPP, None),
         ("ADD_DEV", None, Errno::EPERM, None),
@@ -95,7 +92,6 @@ fn commands() -> impl Iterator<Item = Error> {
         ("START_DEV", Some(7), Errno::EBUSY, None),
         ("END_USER_RECOVERY", Some(7), Errno::EINVAL, None),
         ("UPDATE_SIZE", Some(7), Errno::EOPNOTSUPP, None),
-        ("UPDATE_SIZE", Some(7), Errno::ENODEV, no_disk),
         ("DEL_DEV", Some(7), Errno::EIO, None),
     ]
     .into_iter()
@@ -119,14 +115,8 @@ fn errors() -> Vec<Error> {
     errors.extend(commands());
     errors.extend([late("GET_FEATURES", None), late("ADD_DEV", None), late("DEL_DEV", Some(7))]);
     errors.extend([late("STOP_DEV", Some(7)), Error::Thread(Errno::EAGAIN)]);
-    let refused = |why: &str| Error::Refused(why.into());
-    errors.push(refused(
-        "64 control commands were never answered, so no more are sent; the kernel's log (dmesg) \
-         may say why",
-    ));
-    let impossible = |what: &str| Error::Impossible(what.into());
-    errors.push(impossible("a device was added without a number"));
-    errors.push(impossible("REG_BUF gave index 65536"));
+    errors.extend([crowd(64), odd_index(1 << 16)]);
+    errors.extend(strange());
     errors.extend(rings().into_iter().map(Error::Ring));
     let queue = |error| Error::Queue { device: 7, queue: 1, error };
     errors.extend(queues().into_iter().map(queue));
@@ -135,6 +125,20 @@ fn errors() -> Vec<Error> {
     all_are_there!(Error, errors, Open File Ring Command Timeout Refused Impossible Queue Thread
         Undo);
     errors
+}
+
+/// What a driver of ours never gives cause for.
+fn strange() -> [Error; 6] {
+    let wish = DeviceInfo::wish(1, 2, 4096);
+    let odd = DeviceInfo { queues: 0, ..wish };
+    [
+        refusals::nameless(),
+        refusals::ungranted(&odd, &wish),
+        refusals::unsound(7, &odd),
+        refusals::unserved(7, Features::ZONED),
+        refusals::half_recovered(7),
+        refusals::unrecoverable(7, DeviceState::Live),
+    ]
 }
 
 /// A disk of which nothing but its shape is of interest.
@@ -163,6 +167,12 @@ fn refused_on(series: &str, builder: &Builder, target: impl Target) -> Error {
     error
 }
 
+/// A disk each of whose requests may have many operations under way.
+fn busy() -> impl Target {
+    let needs = Needs { access: Access::Operations, operations: 255, ..Needs::default() };
+    Tasks::new(Geometry::new(1 << 30), needs, |_| async { Ok(()) })
+}
+
 /// What is refused by the library itself, word for word.
 fn refusals() -> Vec<Error> {
     let good = Geometry::new(1 << 30);
@@ -189,6 +199,7 @@ fn refusals() -> Vec<Error> {
         device(&Builder::new().features(Features::ZONED)),
         device(&Builder::new().depth(4).threads_per_queue(5)),
         device(&Builder::new().batches(true).threads_per_queue(2)),
+        refused_on("7.3", &Builder::new().depth(4096), busy()),
         old(&Builder::new().threads_per_queue(2)),
         device(&path(DataPath::ZeroCopy)),
         refused_on(
@@ -258,6 +269,7 @@ fn files() -> Vec<String> {
         said(FileOptions::new("/dev/null")),
         said(FileOptions::new("/nowhere/disk.img").size_bytes(1 << 20)),
         why(file("none", |options| options)),
+        crate::backend::too_large_blocks(8192),
     ];
     let _ = std::fs::remove_file(&path);
     all
@@ -310,7 +322,29 @@ fn others() -> Vec<Error> {
     all.push(control.device(id).update_size(1000).expect_err("no whole sectors"));
     server.stop().expect("it stops");
     all.push(control.device(id).info().expect_err("it is gone"));
+    let unstarted = control.add(&DeviceInfo::wish(1, 1, 4096), Duration::from_secs(1));
+    let id = unstarted.expect("a device").id.expect("it has a number");
+    all.push(control.device(id).update_size(4096).expect_err("it has no disk"));
     all
+}
+
+/// Why data moves as it does.
+fn reasons() -> Vec<String> {
+    use crate::PathReason::{Batches, Best, Granted, Lacking, Made, Unprivileged, Wished};
+    let (file, memory) = (DataPath::ZeroCopy, DataPath::GetData);
+    let all = [
+        Wished,
+        Best(Access::Slices),
+        Best(Access::Operations),
+        Best(Access::Regions),
+        Lacking(file, Features::AUTO_BUF_REG),
+        Unprivileged(file),
+        Batches(memory),
+        Granted(memory),
+        Made,
+    ];
+    all_are_there!(PathReason, all, Wished Best Lacking Unprivileged Batches Granted Made);
+    all.map(|reason| reason.to_string()).into()
 }
 
 /// What the driver would say of features, if it said anything.
@@ -352,6 +386,7 @@ fn sentences_are_as_committed() {
     part("devices of another path", &[other_path()]);
     let lists = [
         ("files that cannot be disks", files().join("\n") + "\n"),
+        ("why data moves as it does", reasons().join("\n") + "\n"),
         ("features that cannot be together", conflicts().join("\n") + "\n"),
         ("what the numbers mean", numbers()),
     ];

@@ -212,10 +212,7 @@ impl FileOptions {
         let block_bytes = self.block_bytes.unwrap_or(least);
         let most = *BLOCKS.end();
         if least > most {
-            return Err(format!(
-                "its blocks are of {least} bytes, and a disk's are of {most} at the most: put a \
-                 file on it, and serve that"
-            ));
+            return Err(too_large_blocks(least));
         }
         if block_bytes < least {
             return Err(format!(
@@ -275,6 +272,15 @@ impl Target for File {
     fn handler(&self, _queue: &QueueInfo) -> Result<FileQueue, Errno> {
         Ok(FileQueue { discards: self.discards })
     }
+}
+
+/// Disks with such blocks are rare.
+pub(crate) fn too_large_blocks(least: u32) -> String {
+    format!(
+        "its blocks are of {least} bytes, and a disk's are of {} at the most: put a file on it, \
+         and serve that",
+        BLOCKS.end()
+    )
 }
 
 /// Serves one queue of a [`File`]. It remembers nothing: each request is one operation, and a

@@ -11,6 +11,8 @@ mod offload;
 mod tasks;
 
 pub use blocking::Blocking;
+#[cfg(all(test, feature = "sim"))]
+pub(crate) use file::too_large_blocks;
 pub use file::{File, FileOptions, FileQueue, MadeFile};
 pub use memory::Memory;
 pub use null::Null;

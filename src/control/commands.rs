@@ -283,8 +283,7 @@ impl<K: Kernel> DeviceControl<'_, K> {
         };
         let name = ("REG_BUF", sys::UBLK_U_CMD_REG_BUF);
         let answer = self.run_naming(Some(buffer.mapping()), name, 0, as_bytes(&asked))?;
-        u16::try_from(answer.result)
-            .map_err(|_| Error::Impossible(format!("REG_BUF gave index {}", answer.result)))
+        u16::try_from(answer.result).map_err(|_| odd_index(answer.result))
     }
 
     /// `UNREG_BUF` (since 7.1): forgets the buffer with this index.
@@ -293,4 +292,9 @@ impl<K: Kernel> DeviceControl<'_, K> {
     pub fn unregister_buffer(self, index: u16) -> Result<(), Error> {
         self.run(("UNREG_BUF", sys::UBLK_U_CMD_UNREG_BUF), u64::from(index), &[]).map(drop)
     }
+}
+
+/// The driver has no such index.
+pub(crate) fn odd_index(index: u32) -> Error {
+    Error::Impossible(format!("REG_BUF gave index {index}"))
 }

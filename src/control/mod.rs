@@ -5,12 +5,14 @@ mod info;
 mod payload;
 
 pub use commands::DeviceControl;
+#[cfg(all(test, feature = "sim"))]
+pub(crate) use commands::odd_index;
 pub use info::{DeviceInfo, DeviceState};
 
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::kernel::Kernel;
-use crate::ring::{FileName, Ring, RingError, RingPlan, Sqe128};
+use crate::ring::{FileName, Ring, RingError, RingPlan, Sqe128, broken};
 use crate::shared::SharedMapping;
 use core::time::Duration;
 use payload::Payload;
@@ -130,10 +132,7 @@ impl<K: Kernel> Control<K> {
     fn note(&mut self, error: SendError, failed: impl Fn(Errno) -> Error) -> Error {
         match error {
             SendError::Payload(errno) => failed(errno),
-            SendError::Crowd(count) => Error::Refused(format!(
-                "{count} control commands were never answered, so no more are sent; the kernel's \
-                 log (dmesg) may say why"
-            )),
+            SendError::Crowd(count) => crowd(count),
             SendError::Ring(error) => {
                 self.broken = Some(error);
                 error.into()
@@ -189,7 +188,7 @@ impl<K: Kernel> Control<K> {
         let index = self.waiting.iter().position(|waiting| waiting.id == id);
         match index.filter(|_| id < self.ring.taken()) {
             Some(index) => Ok(self.waiting.swap_remove(index).payload.ended()),
-            None => Err(RingError::Impossible("it completed a command that it does not have")),
+            None => Err(RingError::Impossible(broken::UNKNOWN)),
         }
     }
 }
@@ -218,4 +217,12 @@ impl From<RingError> for SendError {
     fn from(error: RingError) -> Self {
         Self::Ring(error)
     }
+}
+
+/// So many commands are under way that no more are sent.
+pub(crate) fn crowd(count: usize) -> Error {
+    Error::Refused(format!(
+        "{count} control commands were never answered, so no more are sent; the kernel's log \
+         (dmesg) may say why"
+    ))
 }

@@ -3,7 +3,7 @@
 use super::server::{Manner, Plan, Server};
 use crate::backend::Target;
 use crate::control::{Control, DeviceInfo};
-use crate::data_path::DataPath;
+use crate::data_path::{DataPath, PathReason};
 use crate::error::Error;
 use crate::features::Features;
 use crate::geometry::Geometry;
@@ -243,7 +243,7 @@ impl Builder {
         let needs = target.needs();
         geometry.check().and_then(|()| self.check()).map_err(Error::Refused)?;
         let mut control = Control::open(kernel)?;
-        let (path, features) = self.choose(&mut control, &needs)?;
+        let (path, reason, features) = self.choose(&mut control, &needs)?;
         let insists = self.data_path.is_some() || self.batches.is_some();
         // The driver keeps this word and does not look at it: by it we know our device again.
         let begun_ns = u64::try_from(control.kernel().now().as_nanos()).unwrap_or(u64::MAX);
@@ -255,7 +255,7 @@ impl Builder {
             server_word,
             ..DeviceInfo::wish(self.queues, self.depth, self.max_io_bytes)
         };
-        let plan = self.plan(geometry, needs);
+        let plan = Plan { reason, ..self.plan(geometry, needs) };
         Server::start(control, &wish, plan, (path, insists), target)
     }
 
@@ -291,16 +291,17 @@ impl Builder {
     }
 
     fn plan(&self, geometry: Geometry, needs: Needs) -> Plan {
-        Plan { geometry, needs, timeout: self.timeout, manner: self.manner }
+        let (timeout, manner, reason) = (self.timeout, self.manner, PathReason::Made);
+        Plan { geometry, needs, timeout, manner, reason }
     }
 
-    /// The data path to take, `Copy` without asking where nothing else can be; and all features to
-    /// ask for.
+    /// The data path to take, `Copy` without asking where nothing else can be, and why; and all
+    /// features to ask for.
     fn choose<K: Kernel>(
         &self,
         control: &mut Control<K>,
         needs: &Needs,
-    ) -> Result<(DataPath, Features), Error> {
+    ) -> Result<(DataPath, PathReason, Features), Error> {
         let (access, wanted) = (needs.access, self.data_path.or(needs.data_path));
         let Manner { threads_per_queue: threads, request_timeout, .. } = self.manner;
         let asks = wanted.map_or(access != Access::Slices, |path| path != DataPath::Copy)
@@ -315,6 +316,14 @@ impl Builder {
         };
         let path = DataPath::choose(wanted, access, self.batches, offered);
         let path = path.map_err(Error::Refused)?;
+        let reason = match path.reason(wanted, access, self.batches, offered) {
+            PathReason::Lacking(better, _)
+                if asked.is_some_and(|all| all.contains(better.features())) =>
+            {
+                PathReason::Unprivileged(better)
+            }
+            reason => reason,
+        };
         let batches = path.batches(self.batches, self.depth, offered).map_err(Error::Refused)?;
         let batches = batch_features(batches);
         check_threads(threads, self.depth, (offered - Features::BATCH_IO) | batches)
@@ -322,7 +331,7 @@ impl Builder {
         let slots = self.depth.div_ceil(threads);
         check_ring(slots, path, needs, request_timeout.is_some()).map_err(Error::Refused)?;
         let recovery = self.recovery.choose(offered).map_err(Error::Refused)?;
-        Ok((path, self.features | path.features() | batches | recovery))
+        Ok((path, reason, self.features | path.features() | batches | recovery))
     }
 
     fn check(&self) -> Result<(), String> {

@@ -7,7 +7,9 @@ mod builder;
 mod grow;
 mod queues;
 mod recover;
+pub(crate) mod refusals;
 mod server;
+mod stop;
 mod workers;
 
 pub use builder::Builder;

@@ -1,6 +1,7 @@
 //! Devices that outlive their servers: taking one over, and leaving one to the next.
 
 use super::builder::{check_ring, check_threads};
+use super::refusals;
 use super::server::{GRACE, LEAST, Plan, Server, and, reason};
 use crate::backend::Target;
 use crate::control::{Control, DeviceInfo, DeviceState};
@@ -44,10 +45,7 @@ impl<K: Kernel> Server<K> {
                     Error::Queue { error: QueueError::Descriptors(Errno::EINVAL), .. }
                         if was_begun =>
                     {
-                        Err(Error::Refused(format!(
-                            "ublk device {id} can only be deleted: a process began to recover \
-                             it and died, and this driver gives what that had mapped to no other"
-                        )))
+                        Err(refusals::half_recovered(id))
                     }
                     first => Err(first),
                 }
@@ -157,7 +155,7 @@ fn check(info: &DeviceInfo, plan: &Plan) -> Result<DataPath, Error> {
     let id = info.id.unwrap_or_default();
     let refused = |why: String| Err(Error::Refused(format!("ublk device {id} {why}")));
     if !info.is_sound() {
-        return Err(Error::Impossible(format!("it says of device {id}: {info:?}")));
+        return Err(refusals::unsound(id, info));
     }
     if Recovery::of(features) == Recovery::None {
         return refused("was made without recovery: it can only be deleted".into());
@@ -167,7 +165,7 @@ fn check(info: &DeviceInfo, plan: &Plan) -> Result<DataPath, Error> {
     }
     let unserved = features - Features::SERVED - Features::IO_DESC_SIZE;
     if !unserved.is_empty() {
-        return refused(format!("has {unserved}, which this version of ublkit does not serve"));
+        return Err(refusals::unserved(id, unserved));
     }
     check_threads(plan.manner.threads_per_queue, depth, features).map_err(Error::Refused)?;
     let path = DataPath::of(features).filter(|path| path.suits(plan.needs.access));
@@ -200,10 +198,7 @@ fn take_over<K: Kernel>(
                 let info = control.device(id).within(left).info()?;
                 return match info.state {
                     DeviceState::Quiesced => Ok((info, true)),
-                    state => Err(Error::Refused(format!(
-                        "ublk device {id} cannot be recovered: the driver says that it is {state}; \
-                         'ublkit show {id}' tells more"
-                    ))),
+                    state => Err(refusals::unrecoverable(id, state)),
                 };
             }
             Err(Error::Command { errno: Errno::EBUSY, .. })

@@ -1,17 +1,18 @@
 //! [`Server`]: a live device and its threads.
 
 use super::builder::check_threads;
+use super::refusals;
 use super::workers::Workers;
 use crate::backend::Target;
 use crate::control::{Control, DeviceControl, DeviceInfo};
-use crate::data_path::DataPath;
+use crate::data_path::{DataPath, PathReason};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::features::Features;
 use crate::geometry::Geometry;
 use crate::kernel::{Kernel, Linux};
 use crate::needs::Needs;
-use crate::queue::{Meter, QueueError, QueueStats};
+use crate::queue::{Meter, QueueError};
 use crate::recovery::Recovery;
 use core::time::Duration;
 use std::ffi::CString;
@@ -31,10 +32,6 @@ const NODE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long threads get to end once nothing keeps them.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
-/// How long the driver may take to forget a device that nobody serves any more. It waits for those
-/// who have the disk open; they may take for ever, and the device goes when they do.
-const DELETE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// What a device is to be, beside what the driver is asked for.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -42,6 +39,8 @@ pub(super) struct Plan {
     pub(super) needs: Needs,
     pub(super) timeout: Duration,
     pub(super) manner: Manner,
+    /// Why its data is to move as it shall.
+    pub(super) reason: PathReason,
 }
 
 /// How its queues are served.
@@ -79,6 +78,7 @@ pub struct Server<K: Kernel = Linux> {
     /// in blocks of so many bytes.
     pub(super) block_bytes: u32,
     pub(super) manner: Manner,
+    reason: PathReason,
 }
 
 impl<K: Kernel> Server<K> {
@@ -96,7 +96,7 @@ impl<K: Kernel> Server<K> {
         // Given up, it would leave a device that nobody knows.
         let info = control.add(wish, ADD_TIMEOUT.min(timeout.max(LEAST)))?;
         let Some(id) = info.id else {
-            return Err(Error::Impossible("a device was added without a number".into()));
+            return Err(refusals::nameless());
         };
         let mut server = Self::of(control, id, info, &plan, false);
         match server.bring_up(wish, plan, path, deadline, target) {
@@ -132,6 +132,7 @@ impl<K: Kernel> Server<K> {
             size_bytes,
             block_bytes: 0,
             manner: plan.manner,
+            reason: plan.reason,
         }
     }
 
@@ -144,7 +145,7 @@ impl<K: Kernel> Server<K> {
         target: T,
     ) -> Result<(), Error> {
         if !self.info.is_grant_of(wish) {
-            return Err(Error::Impossible(format!("it granted {:?} for {wish:?}", self.info)));
+            return Err(refusals::ungranted(&self.info, wish));
         }
         let Plan { geometry, needs, .. } = plan;
         let ((wanted, insists), features) = (path, self.info.features);
@@ -154,6 +155,9 @@ impl<K: Kernel> Server<K> {
                 "{wanted} cannot be: the driver granted no more than {features}; let ublkit choose"
             ))
         })?;
+        if path != wanted {
+            self.reason = PathReason::Granted(wanted);
+        }
         let refused = wish.features.contains(Features::BATCH_IO) && !self.batches();
         if refused && insists {
             return Err(Error::Refused(format!(
@@ -267,6 +271,11 @@ impl<K: Kernel> Server<K> {
         DataPath::of(self.info.features).unwrap_or(DataPath::Copy)
     }
 
+    /// Why it moves so.
+    pub fn path_reason(&self) -> PathReason {
+        self.reason
+    }
+
     /// Whether one command does for many slots.
     pub fn batches(&self) -> bool {
         self.info.features.contains(Features::BATCH_IO)
@@ -291,103 +300,6 @@ impl<K: Kernel> Server<K> {
     fn ended(&self) -> &K::File {
         self.workers.as_ref().expect("a server has workers from its start").ended()
     }
-
-    /// Stops the device, joins the threads, and deletes it. Clients' requests are answered, and
-    /// dirty pages written, until the timeout; what is left then fails.
-    ///
-    /// # Errors
-    ///
-    /// The first of: a queue that ended in an error; a control command that failed or was late. The
-    /// rest is done all the same.
-    ///
-    /// A process that is killed while this waits cannot end before the device has stopped, and the
-    /// device may be waiting for the process: the kernel then keeps both for ever (seen on 7.3). A
-    /// program that may be killed has another process stop the device (`ublkit stop`, or
-    /// [`DeviceControl::stop`](crate::DeviceControl::stop)) and calls this after
-    /// [`wait`](Self::wait).
-    ///
-    /// Of a device with [`Wait`](Recovery::Wait) or [`Reissue`](Recovery::Reissue) the kernel drops
-    /// dirty pages at a stop: have another process sync the disk before (`ublkit stop` does).
-    pub fn stop(mut self) -> Result<Vec<QueueStats>, Error> {
-        self.finish()
-    }
-
-    /// The same without patience: clients' requests fail, dirty pages are lost. Blocks for half a
-    /// minute at the most.
-    ///
-    /// # Errors
-    ///
-    /// As [`stop`](Self::stop).
-    pub fn stop_now(mut self) -> Result<Vec<QueueStats>, Error> {
-        self.timeout = Duration::ZERO;
-        self.finish()
-    }
-
-    fn finish(&mut self) -> Result<Vec<QueueStats>, Error> {
-        if std::mem::replace(&mut self.finished, true) {
-            return Ok(Vec::new());
-        }
-        let timeout = self.timeout;
-        let deadline = self.control.kernel().now().saturating_add(timeout);
-        if let Some(workers) = &mut self.workers {
-            workers.leave_device(Recovery::None); // nobody else will answer what is left
-            if timeout.is_zero() {
-                workers.fail_all();
-            }
-            workers.close_ended(GRACE);
-        }
-        // The queues serve on, or fail all, until the driver has taken their slots away.
-        let limit = if timeout.is_zero() { GRACE } else { timeout };
-        let stopped = self.ours(|device| device.within(limit).stop());
-        let now = self.control.kernel().now();
-        let patience = match stopped {
-            Ok(true) if self.started => deadline,
-            // Nothing keeps the threads: there were no clients, or whoever deleted the device has
-            // stopped it before.
-            Ok(_) => now.saturating_add(GRACE.min(timeout)),
-            Err(_) => now,
-        };
-        let ended = match &mut self.workers {
-            Some(workers) => workers.end(patience, GRACE),
-            None => Ok(Vec::new()),
-        };
-        // All that held the char device is gone now, except what a late thread holds: do not wait
-        // for its sake.
-        let late = matches!(ended, Err(Error::Queue { error: QueueError::Late, .. }));
-        let unprivileged = self.info.features.contains(Features::UNPRIVILEGED_DEV);
-        let deleted = self.ours(|device| {
-            let device = device.within(DELETE_TIMEOUT);
-            // For an unprivileged device the driver has no command that does not wait.
-            if late && !unprivileged { device.delete_async() } else { device.delete() }
-        });
-        and(and(ended, stopped.map(drop)), deleted.map(drop))
-    }
-
-    /// Does something about our device, if it is still there, and still ours: once we let go of it,
-    /// somebody may have deleted it, and somebody else have taken its number. Answers whether it
-    /// was done.
-    fn ours(
-        &mut self,
-        command: impl Fn(DeviceControl<'_, K>) -> Result<(), Error>,
-    ) -> Result<bool, Error> {
-        let result = self.ours_once(&command);
-        if self.control.is_broken() { self.ours_once(&command) } else { result }
-    }
-
-    fn ours_once(
-        &mut self,
-        command: impl Fn(DeviceControl<'_, K>) -> Result<(), Error>,
-    ) -> Result<bool, Error> {
-        if self.control.is_broken() || self.control.given_up() > 0 {
-            // The device must go all the same; and on old kernels a START_DEV that waits holds it
-            // until its ring is closed.
-            self.control = Control::open(self.control.kernel().task())?;
-        }
-        match self.commands().info() {
-            Ok(info) if info.server_word != self.info.server_word => Ok(false),
-            _ => was_there(command(self.commands())),
-        }
-    }
 }
 
 /// What came of two steps; when both failed, both errors.
@@ -407,15 +319,6 @@ pub(super) fn reason(first: Error, queue: Error) -> Error {
     let follows =
         matches!(queue, Error::Queue { error: QueueError::Late | QueueError::Stopped, .. });
     if matches!(first, Error::Timeout { .. }) && !follows { queue } else { first }
-}
-
-/// Whether the device was there to be stopped or deleted. If somebody else deleted it, that is what
-/// we wanted.
-fn was_there(result: Result<(), Error>) -> Result<bool, Error> {
-    match result {
-        Err(Error::Command { errno: Errno::ENODEV, .. }) => Ok(false),
-        other => other.map(|()| true),
-    }
 }
 
 impl<K: Kernel<File: AsFd>> AsFd for Server<K> {

@@ -184,6 +184,11 @@ struct Reader {
 
 type Read<T = ()> = Result<T, String>;
 
+const MISSED: &str = "completions were missed when this was recorded, so it cannot be replayed: \
+                      record it anew";
+const SECOND: &str =
+    "a second device is made: a recording is of one; leave out what comes from here on";
+
 impl Reader {
     fn line(&mut self, number: usize, line: &Line) -> Read {
         match line.word("what")? {
@@ -192,7 +197,7 @@ impl Reader {
             "request" => self.request(number, line),
             "operation" => self.operation(number, line),
             "commit" => self.commit(number, line),
-            "missed" => Err("completions were missed when this was recorded".into()),
+            "missed" => Err(MISSED.into()),
             "end" => match line.number::<u64>("lost")? {
                 0 => Ok(()),
                 lost => Err(format!(
@@ -246,7 +251,7 @@ impl Reader {
             return Ok(());
         }
         if !self.requests.is_empty() {
-            return Err("a second device is made: a recording is of one".into());
+            return Err(SECOND.into());
         }
         let within = |name: &str, most: u32| -> Read<u32> {
             let number = line.number(name)?;
@@ -255,11 +260,11 @@ impl Reader {
             }
             Err(format!("'{name}' is {number}, where 1 to {most} can be replayed"))
         };
-        let short = |number: u32| u16::try_from(number).map_err(|_| "a number is too large");
+        let short = |number: u32| u16::try_from(number).unwrap_or(u16::MAX); // less than that
         self.device = Some(Device {
             id: line.number("device")?,
-            queues: short(within("queues", MOST_QUEUES.into())?)?,
-            depth: short(within("depth", sys::UBLK_MAX_QUEUE_DEPTH.into())?)?,
+            queues: short(within("queues", MOST_QUEUES.into())?),
+            depth: short(within("depth", sys::UBLK_MAX_QUEUE_DEPTH.into())?),
             max_io_bytes: within("max_io_bytes", MOST_IO_BYTES)?,
         });
         Ok(())
@@ -292,7 +297,7 @@ impl Reader {
     fn request(&mut self, number: usize, line: &Line) -> Read {
         let (queue, tag) = self.slot_of_device(line)?;
         let op = line.named("op", sys::IO_OPS, "UBLK_IO_OP_")?;
-        let op = u8::try_from(op).map_err(|_| "'op' is no operation")?;
+        let op = u8::try_from(op).unwrap_or(u8::MAX); // all that have names are less
         let flags: u32 = line.number_or_0("flags")?;
         let (start_sector, nr_sectors) = if op == sys::UBLK_IO_OP_FLUSH {
             (u64::MAX, 0) // what drivers send: neither means anything

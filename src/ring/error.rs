@@ -26,6 +26,21 @@ pub enum RingError {
     CompletionsOverrun,
 }
 
+/// The rules that a kernel can break, as [`RingError::Impossible`] says.
+pub(crate) mod broken {
+    pub(crate) const LONG_PROVIDED: &str = "a ring of provided buffers has 32768 at the most";
+    pub(crate) const ODD_LEN: &str = "a queue's length is no power of two";
+    pub(crate) const OUTSIDE: &str = "an offset lies outside of its mapping, or is misaligned";
+    pub(crate) const OVERTAKEN: &str = "it consumed more than there was";
+    pub(crate) const UNKNOWN: &str = "it completed a command that it does not have";
+    pub(crate) const OLD: &str = "a feature of Linux 5.11 is missing";
+    pub(crate) const SHORT: &str = "a queue is shorter than was asked for";
+    /// All of them.
+    #[cfg(test)]
+    pub(crate) const ALL: [&str; 7] =
+        [LONG_PROVIDED, ODD_LEN, OUTSIDE, OVERTAKEN, UNKNOWN, OLD, SHORT];
+}
+
 impl RingError {
     /// What a person can do about it, or what the kernel meant by it.
     pub const fn remedy(self) -> &'static str {

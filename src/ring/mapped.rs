@@ -1,8 +1,8 @@
 //! [`Mapped`]: indices and slots in memory that is shared with the kernel.
 #![expect(unsafe_code, reason = "shared memory is reached by pointer; docs/safety.md, `ring`")]
 
-use super::RingError;
 use super::spsc::{Index, Slots};
+use super::{RingError, broken};
 use crate::kernel::Memory;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
@@ -28,11 +28,11 @@ impl<T> Mapped<T> {
         count: u32,
     ) -> Result<Self, RingError> {
         if !count.is_power_of_two() {
-            return Err(RingError::Impossible("a queue's length is no power of two"));
+            return Err(RingError::Impossible(broken::ODD_LEN));
         }
-        let first = memory.place(offset_bytes as usize, count as usize).ok_or(
-            RingError::Impossible("an offset lies outside of its mapping, or is misaligned"),
-        )?;
+        let first = memory
+            .place(offset_bytes as usize, count as usize)
+            .ok_or(RingError::Impossible(broken::OUTSIDE))?;
         Ok(Self { first, count, _memory: Arc::clone(memory) as _ })
     }
 

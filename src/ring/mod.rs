@@ -16,6 +16,7 @@ mod tests;
 
 pub(crate) use enter::Woken;
 pub use error::RingError;
+pub(crate) use error::broken;
 pub(crate) use provided::Provided;
 pub(crate) use queues::{Cqe, Entry, SubmissionQueue};
 pub(crate) use setup::RingPlan;

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "reads memory that the kernel writes; docs/safety.md, `ring`")]
 
 use super::mapped::Mapped;
-use super::{Cqe, Entry, Ring, RingError};
+use super::{Cqe, Entry, Ring, RingError, broken};
 use crate::kernel::{Access, Kernel, Registration};
 use crate::memory::{Pages, page_bytes};
 use core::mem::ManuallyDrop;
@@ -52,7 +52,7 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
     pub(crate) fn provide(&mut self, buffers: u16) -> Result<Provided, RingError> {
         let count = buffers
             .checked_next_power_of_two()
-            .ok_or(RingError::Impossible("a ring of provided buffers has 32768 at the most"))?;
+            .ok_or(RingError::Impossible(broken::LONG_PROVIDED))?;
         let registration = Registration::BufferRing { group: GROUP, entries: count };
         self.kernel.ring_register(&self.file, registration).map_err(RingError::Provide)?;
         let entries_bytes = usize::from(count) * size_of::<io_uring_buf>();

@@ -2,7 +2,7 @@
 
 use super::mapped::Mapped;
 use super::queues::{CompletionQueue, Entry, SubmissionQueue};
-use super::{Ring, RingError};
+use super::{Ring, RingError, broken};
 use crate::errno::Errno;
 use crate::kernel::{Access, Kernel, Registration};
 use std::sync::Arc;
@@ -49,10 +49,10 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
     pub(crate) fn new(kernel: K, plan: RingPlan) -> Result<Self, RingError> {
         let (file, params) = setup::<K, S>(&kernel, plan)?;
         if params.features & FEATURES != FEATURES {
-            return Err(RingError::Impossible("a feature of Linux 5.11 is missing"));
+            return Err(RingError::Impossible(broken::OLD));
         }
         if params.sq_entries < plan.submissions || params.cq_entries < plan.completions {
-            return Err(RingError::Impossible("a queue is shorter than was asked for"));
+            return Err(RingError::Impossible(broken::SHORT));
         }
         let (sq, cq) = (&params.sq_off, &params.cq_off);
         let array_bytes = if params.flags & IORING_SETUP_NO_SQARRAY == 0 {

@@ -6,7 +6,7 @@
 //! (`tests/orderings.rs`).
 #![expect(unsafe_code, reason = "says when a slot is whose; docs/safety.md, `ring`")]
 
-use super::RingError;
+use super::{RingError, broken};
 use core::sync::atomic::Ordering;
 
 /// An index that one side writes and the other side reads.
@@ -116,7 +116,7 @@ impl<I: Index, S: Slots> Producer<I, S> {
     #[inline]
     pub(super) fn consumed(&mut self, count: u32) -> Result<(), RingError> {
         if count > self.queued() {
-            return Err(RingError::Impossible("it consumed more than there was"));
+            return Err(RingError::Impossible(broken::OVERTAKEN));
         }
         self.taken += u64::from(count);
         self.full += u64::from(count);

@@ -160,6 +160,7 @@ fn what_is_no_recording_is_refused_by_its_line() {
         edited(&["\"commit\""], "\"result\":", "\"tluser\":"),
         "'result' is missing or no number that a kernel sends"
     );
+    let again = line_with(&good, &["\"answer\"", "\"ADD_DEV\""]);
     let kept = [
         edited(&request, "\"queue\":0", "\"queue\":7"),
         edited(&request, "\"device\":0", "\"device\":3"),
@@ -180,6 +181,9 @@ fn what_is_no_recording_is_refused_by_its_line() {
         error(&good.replace("\"SET_PARAMS\"", "\"GET_PARAMS\"")),
         error(&good.replace("\"answer\"", "\"anwser\"")),
         error(&(good.clone() + lost)),
+        edited(&["\"commit\""], "\"commit\"", "\"missed\""),
+        error(&(good.clone() + good.lines().nth(again).expect("a line") + "\n")),
+        ublkit::replay::Error::Stuck("nothing is left to be done".into()).to_string(),
     ];
     conversation::compare("recordings.txt", &(kept.join("\n") + "\n"));
     // Not all memory can be read on all machines: what a write brings may be unknown.
