@@ -187,6 +187,26 @@ fn failures_are_reported() {
     assert!(!never.exists(), "what was made for a disk that did not come is gone");
 }
 
+/// The highest number, which no device has.
+const NO_DEVICE: &str = "1048575";
+
+/// A process that does another's work ends without a word, and does nothing, when that one is gone:
+/// then somebody else is its parent.
+#[test]
+fn work_that_nobody_wants_is_not_done() {
+    for words in [&["stop", NO_DEVICE][..], &["delete", NO_DEVICE], &["resize", NO_DEVICE, "1G"]] {
+        // The number of no process.
+        let output = run(&[words, &["--apart=4294967295"]].concat());
+        assert_eq!(output.status.code(), Some(143), "{words:?}: {output:?}");
+        assert_eq!(output.stdout, b"143\n", "{words:?}: it tells whoever might hear it");
+        assert_eq!(output.stderr, b"", "{words:?}");
+        let own = std::process::id();
+        let output = run(&[words, &[&format!("--apart={own}")[..]]].concat());
+        assert_ne!(output.status.code(), Some(143), "{words:?}: its parent is there");
+        assert!(!output.stderr.is_empty(), "{words:?}: {output:?}");
+    }
+}
+
 /// What is installed is what the script says, where it is told to; and all of it goes again.
 #[test]
 fn the_script_installs_and_removes() {

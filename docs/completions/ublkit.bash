@@ -155,7 +155,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__delete)
-            opts="-h --all --force --no-wait --timeout --apart --help"
+            opts="-h --all --force --no-wait --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -467,7 +467,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__recover)
-            opts="-h --data-lost --timeout --background --in-background --trace --trace-format --help"
+            opts="-h --data-lost --timeout --background --trace --trace-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -511,7 +511,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__resize)
-            opts="-h --shrink --timeout --apart --help"
+            opts="-h --shrink --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -529,7 +529,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__serve)
-            opts="-h --size --room --direct --data --batches --id --queues --threads-per-queue --pin-queues --spin-us --depth --max-io --block-size --read-only --no-partition-scan --recover --unprivileged --request-timeout --no-meter --name --resume --timeout --background --in-background --lock-memory --oom-score --shared-mounts --trace --trace-format --help null memory file"
+            opts="-h --size --room --direct --data --batches --id --queues --threads-per-queue --pin-queues --spin-us --depth --max-io --block-size --read-only --no-partition-scan --recover --unprivileged --request-timeout --no-meter --name --resume --timeout --background --lock-memory --oom-score --shared-mounts --trace --trace-format --help null memory file"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -647,7 +647,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__stop)
-            opts="-h --if-unused --timeout --apart --help"
+            opts="-h --if-unused --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -665,7 +665,7 @@ _ublkit() {
             return 0
             ;;
         ublkit__subcmd__upgrade)
-            opts="-h --timeout --background --in-background --trace --trace-format --help"
+            opts="-h --timeout --leave-unit --background --trace --trace-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -69,7 +69,6 @@ complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l unprivileged -d 
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l no-meter -d 'Do not count and time requests for \'ublkit stat\', nor see which are stuck'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l resume -d 'If a device with that name waits for its next server, be that, as \'ublkit recover\' would'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l background -d 'Return once the disk is live, and serve on in the background'
-complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l in-background -d 'The server that \'--background\' has started'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l lock-memory -d 'Keep all memory of the server in RAM, and take it at once'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -l shared-mounts -d 'Stay in the caller\'s mount namespace'
 complete -c ublkit -n "__fish_ublkit_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -79,7 +78,6 @@ complete -c ublkit -n "__fish_ublkit_using_subcommand show" -l json -d 'Print JS
 complete -c ublkit -n "__fish_ublkit_using_subcommand show" -s h -l help -d 'Print help'
 complete -c ublkit -n "__fish_ublkit_using_subcommand stop" -l timeout -d 'Seconds to wait for the kernel at the most' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand stop" -l if-unused -d 'Only if nobody has the disk open or mounted; needs Linux 7.0'
-complete -c ublkit -n "__fish_ublkit_using_subcommand stop" -l apart -d 'The process that does it'
 complete -c ublkit -n "__fish_ublkit_using_subcommand stop" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ublkit -n "__fish_ublkit_using_subcommand recover" -l timeout -d 'Seconds to wait for the old server\'s end and for the kernel at the most' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand recover" -l trace -d 'Write what is said to the kernel and by it to FILE, a line each; to standard error without one' -r
@@ -87,24 +85,21 @@ complete -c ublkit -n "__fish_ublkit_using_subcommand recover" -l trace-format -
 json\t'JSON objects, which \'ublkit replay\' reads'"
 complete -c ublkit -n "__fish_ublkit_using_subcommand recover" -l data-lost -d 'Of \'memory\', whose data is gone with its server: go on with zeros'
 complete -c ublkit -n "__fish_ublkit_using_subcommand recover" -l background -d 'Return once the disk is live, and serve on in the background'
-complete -c ublkit -n "__fish_ublkit_using_subcommand recover" -l in-background -d 'The server that \'--background\' has started'
 complete -c ublkit -n "__fish_ublkit_using_subcommand recover" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ublkit -n "__fish_ublkit_using_subcommand upgrade" -l timeout -d 'Seconds to wait for the old server\'s end and for the kernel at the most, each' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand upgrade" -l trace -d 'Write what is said to the kernel and by it to FILE, a line each; to standard error without one' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand upgrade" -l trace-format -d 'What the lines are' -r -f -a "text\t'Text for people'
 json\t'JSON objects, which \'ublkit replay\' reads'"
+complete -c ublkit -n "__fish_ublkit_using_subcommand upgrade" -l leave-unit -d 'Also of a disk that a unit of systemd\'s serves: it leaves the unit, which ends'
 complete -c ublkit -n "__fish_ublkit_using_subcommand upgrade" -l background -d 'Return once the disk is live, and serve on in the background'
-complete -c ublkit -n "__fish_ublkit_using_subcommand upgrade" -l in-background -d 'The server that \'--background\' has started'
 complete -c ublkit -n "__fish_ublkit_using_subcommand upgrade" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l timeout -d 'Seconds to wait for the kernel at the most' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l all -d 'All devices that are not live, but for those that wait for their next server; with --force, all'
 complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l force -d 'Also a live device: its clients get errors'
 complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l no-wait -d 'Do not wait for those who have the disk open: the number is free once they let go'
-complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -l apart -d 'The process that does it'
 complete -c ublkit -n "__fish_ublkit_using_subcommand delete" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ublkit -n "__fish_ublkit_using_subcommand resize" -l timeout -d 'Seconds to wait for the server and for the kernel at the most, each' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand resize" -l shrink -d 'Let the disk become smaller: what is on it must end before its new end'
-complete -c ublkit -n "__fish_ublkit_using_subcommand resize" -l apart -d 'The process that does it'
 complete -c ublkit -n "__fish_ublkit_using_subcommand resize" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ublkit -n "__fish_ublkit_using_subcommand wait" -l timeout -d 'Seconds to wait at the most' -r
 complete -c ublkit -n "__fish_ublkit_using_subcommand wait" -l live -d 'Until its disk is there, and served'

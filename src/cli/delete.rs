@@ -41,11 +41,14 @@ fn write_dirty_pages(
             return synced;
         }
     } else if info.state == DeviceState::Quiesced {
-        say(&format!(
-            "nobody serves /dev/ublkb{id}: what its clients wrote and did not sync is lost"
-        ));
+        say(&lost(id));
     }
     Ok(())
+}
+
+/// What is told of dirty pages that nobody can write.
+pub(super) fn lost(id: u32) -> String {
+    format!("nobody serves /dev/ublkb{id}: what its clients wrote and did not sync is lost")
 }
 
 /// Whether a device has a disk, once a stop that is under way is over: GET_PARAMS waits for it.
@@ -65,26 +68,37 @@ fn has_disk(control: &mut Control<Linux>, id: u32, timeout: Duration) -> bool {
 pub(super) fn stop_unused(id: u32, timeout: Duration) -> Result<(), Failure> {
     let mut control = devices::control()?;
     let info = devices::info(&mut control, id)?;
-    match devices::commands(&mut control, id, &info).within(timeout).try_stop() {
-        Err(Error::Command { errno: Errno::EBUSY, .. }) => Err(Failure::Said(
+    let stopped = devices::commands(&mut control, id, &info).within(timeout).try_stop();
+    stopped.map_err(|error| in_use(id, error))
+}
+
+/// Why a disk is not stopped that may be in use.
+pub(super) fn in_use(id: u32, error: Error) -> Failure {
+    let Error::Command { errno, .. } = error else { return error.into() };
+    let (kind, sentence) = match errno {
+        Errno::EBUSY => (
             ErrorKind::Busy,
             format!(
                 "/dev/ublkb{id} is in use, so it is not stopped: 'fuser' and 'mount' tell by whom"
             ),
-        )),
-        Err(Error::Command { errno: Errno::ENODEV, .. }) => Err(Failure::Said(
+        ),
+        Errno::ENODEV => (
             ErrorKind::NotFound,
-            format!("ublk device {id} has no disk: it was stopped before, or never started"),
-        )),
-        Err(Error::Command { errno: Errno::EOPNOTSUPP, .. }) => Err(Failure::Said(
+            format!(
+                "ublk device {id} has no disk: it was stopped before, or never started; \
+                 'ublkit delete {id}' removes the rest"
+            ),
+        ),
+        Errno::EOPNOTSUPP => (
             ErrorKind::Unsupported,
             format!(
                 "this kernel cannot stop a disk only if nobody uses it (7.0 can): make sure, and \
                  'ublkit stop {id}'"
             ),
-        )),
-        other => Ok(other?),
-    }
+        ),
+        _ => return error.into(),
+    };
+    Failure::Said(kind, sentence)
 }
 
 /// Whether the kernel drops the disk's dirty pages at a stop, and says nothing
@@ -131,19 +145,22 @@ pub(super) fn one(id: u32, how: How) -> Result<(), Failure> {
     let info =
         if force { devices::info(&mut control, id) } else { settled(&mut control, id, timeout) }?;
     if info.state == DeviceState::Live && !force {
-        let who = devices::server(&info).map_or_else(
-            || format!("ublk device {id} is live, though its server is gone or out of sight"),
-            |pid| format!("process {pid} serves ublk device {id}"),
-        );
-        return Err(Failure::Said(
-            ErrorKind::Busy,
-            format!("{who}; stop it with 'ublkit stop {id}', or delete it with --force"),
-        ));
+        return Err(is_live(id, devices::server(&info)));
     }
     let device = devices::commands(&mut control, id, &info).within(timeout);
     if no_wait { device.delete_async() } else { device.delete() }?;
     state::gone(&info);
     Ok(())
+}
+
+/// Somebody may serve it.
+pub(super) fn is_live(id: u32, server: Option<u32>) -> Failure {
+    let who = server.map_or_else(
+        || format!("ublk device {id} is live, though its server is gone or out of sight"),
+        |pid| format!("process {pid} serves ublk device {id}"),
+    );
+    let sentence = format!("{who}; stop it with 'ublkit stop {id}', or delete it with --force");
+    Failure::Said(ErrorKind::Busy, sentence)
 }
 
 /// Deletes what is left of a device that was stopped, if its server is gone, too; whether it was.
@@ -163,16 +180,21 @@ fn waits_for_a_server(id: u32) -> bool {
     matches!(state(), Ok(DeviceState::Quiesced | DeviceState::FailIo))
 }
 
+/// What is told of one that only who names it deletes.
+pub(super) fn left_alone(id: u32) -> String {
+    format!(
+        "left alone: ublk device {id} waits for its next server; 'ublkit recover {id}' is one, \
+         'ublkit delete {id}' deletes it all the same"
+    )
+}
+
 /// Deletes all devices that are not live, or all. Goes on after a failure and answers with the
 /// last one.
 pub(super) fn all(how: How) -> Result<(), Failure> {
     let mut result = Ok(());
     for id in devices::ids() {
         if !how.force && waits_for_a_server(id) {
-            say(&format!(
-                "left alone: ublk device {id} waits for its next server; 'ublkit recover {id}' is \
-                 one, 'ublkit delete {id}' deletes it all the same"
-            ));
+            say(&left_alone(id));
             continue;
         }
         match one(id, how) {

@@ -15,6 +15,11 @@ pub(super) struct Device {
 }
 
 impl Device {
+    #[cfg(test)]
+    pub(super) fn named(which: Which) -> Self {
+        Self { which }
+    }
+
     /// Its number.
     ///
     /// # Errors

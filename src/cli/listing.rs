@@ -2,7 +2,7 @@
 
 use super::exit::{Failure, say};
 use super::number::show_size;
-use super::{Output, devices, stat, state};
+use super::{Output, devices, stat, state, watch};
 use serde_json::{Value, json};
 use std::io::Write;
 use ublkit::sys::ublk as sys;
@@ -89,6 +89,8 @@ struct Device {
     server: Option<u32>,
     /// What its record calls it.
     name: Option<String>,
+    /// Why its data moves as it does, as its record says.
+    path_reason: Option<String>,
     /// What does not come to an end in its server, if that tells.
     stuck: Option<Vec<Stuck>>,
 }
@@ -101,8 +103,10 @@ fn look(control: &mut Control<Linux>, id: u32) -> Result<Device, Failure> {
         Err(error) => return Err(error.into()),
     };
     // Of devices of other users or programs there is none to be read.
-    let name = state::of(&info).ok().flatten().and_then(|record| record.name);
-    Ok(Device { id, info, params, server: devices::server(&info), name, stuck: None })
+    let record = state::of(&info).ok().flatten();
+    let (name, path_reason) = record.map_or((None, None), |it| (it.name, it.path_reason));
+    let server = devices::server(&info);
+    Ok(Device { id, info, params, server, name, path_reason, stuck: None })
 }
 
 impl Device {
@@ -127,6 +131,15 @@ impl Device {
         DataPath::of(self.info.features).map(DataPath::name)
     }
 
+    /// The same, and why.
+    fn data_path_said(&self) -> String {
+        match (self.data_path(), &self.path_reason) {
+            (None, _) => "none of ublkit's".into(),
+            (Some(path), None) => path.into(),
+            (Some(path), Some(reason)) => format!("{path} ({reason})"),
+        }
+    }
+
     fn row(&self) -> [String; 6] {
         [
             self.path(),
@@ -141,18 +154,10 @@ impl Device {
     /// What does not come to an end.
     fn stuck(&self) -> String {
         let Some(stuck) = &self.stuck else { return UNKNOWN.into() };
-        let Some(longest) = stuck.iter().map(|stuck| stuck.time.as_secs()).max() else {
-            return "none".into();
-        };
-        let what = match (stuck.iter().find(|stuck| stuck.tag.is_none()), stuck.len()) {
-            (Some(stuck), _) => format!("the backend of queue {}", stuck.queue),
-            (None, 1) => "a request".into(),
-            (None, count) => format!("{count} requests"),
-        };
-        format!("{what}, for {longest} s")
+        watch::what(stuck).unwrap_or_else(|| "none".into())
     }
 
-    fn lines(&self) -> Vec<[String; 2]> {
+    fn lines(&self) -> [[String; 2]; 18] {
         let [path, state, size, queues, depth, server] = self.row();
         let yes = |attr| match self.attr(attr) {
             Some(true) => "yes".to_string(),
@@ -170,10 +175,7 @@ impl Device {
             ("FUA", yes(sys::UBLK_ATTR_FUA)),
             ("queues", queues),
             ("depth", depth),
-            (
-                "data path",
-                self.data_path().map_or_else(|| "none of ublkit's".into(), str::to_owned),
-            ),
+            ("data path", self.data_path_said()),
             ("largest request", show_size(info.max_io_bytes.into())),
             ("server", server),
             ("stuck", self.stuck()),
@@ -184,7 +186,6 @@ impl Device {
             ("features", info.features.to_string()),
         ]
         .map(|(name, value)| [format!("{name}:"), value])
-        .to_vec()
     }
 
     fn json(&self) -> Value {
@@ -205,6 +206,7 @@ impl Device {
             "queues": info.queues,
             "depth": info.depth,
             "data_path": self.data_path(),
+            "data_path_reason": self.path_reason,
             "max_io_bytes": info.max_io_bytes,
             "recovery": Recovery::of(info.features).name(),
             "name": self.name,
@@ -243,4 +245,68 @@ pub(super) fn print_rows<const N: usize>(rows: &[[String; N]]) -> Result<(), Fai
         writeln!(out, "{}", cells.join("  ").trim_end())?;
     }
     Ok(out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::time::Duration;
+    use std::path::Path;
+    use ublkit::DeviceState;
+
+    /// A device that ublkit serves,
+    fn ours() -> Device {
+        let mut info = DeviceInfo::wish(4, 128, 1 << 19);
+        info.features = DataPath::ZeroCopy.features() | Features::USER_RECOVERY;
+        (info.state, info.server_word) = (DeviceState::Live, 0x0123_4567_89ab_cdef);
+        let mut params = ublk_params::default();
+        params.basic.dev_sectors = 1 << 21;
+        params.basic.logical_bs_shift = 9;
+        params.basic.attrs = sys::UBLK_ATTR_VOLATILE_CACHE;
+        let stuck = Stuck { queue: 1, tag: Some(3), time: Duration::from_secs(31) };
+        Device {
+            id: 7,
+            info,
+            params: Some(params),
+            server: Some(4321),
+            name: Some("scratch".into()),
+            path_reason: Some("the best for what a file holds".into()),
+            stuck: Some(vec![stuck]),
+        }
+    }
+
+    /// and one that another program does, of which little is known.
+    fn others() -> Device {
+        let mut info = DeviceInfo::wish(1, 1, 4096);
+        info.features = Features::AUTO_BUF_REG;
+        let (params, server, name, path_reason, stuck) = (None, None, None, None, None);
+        Device { id: 8, info, params, server, name, path_reason, stuck }
+    }
+
+    /// `UBLKIT_BLESS=1 cargo test --bin ublkit shown` writes the file anew.
+    #[test]
+    fn devices_are_shown_as_committed() {
+        let copies = |reason: &str| {
+            let mut copies = ours();
+            copies.info.features = Features::empty();
+            (copies.path_reason, copies.stuck) = (Some(reason.into()), Some(Vec::new()));
+            copies
+        };
+        let mut found = String::new();
+        for (title, device) in [
+            ("ours", ours()),
+            ("another's", others()),
+            ("one that was asked for", copies("as was asked for")),
+            ("of an older server", Device { path_reason: None, ..copies("") }),
+        ] {
+            let lines = device.lines().map(|[name, value]| format!("{name:17} {value}\n"));
+            found += &format!("# {title}\n{}{:#}\n\n", lines.concat(), device.json());
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/show.txt");
+        if std::env::var_os("UBLKIT_BLESS").is_some() {
+            return std::fs::write(path, found).expect("the repository can be written");
+        }
+        let golden = std::fs::read_to_string(path).expect("the file is committed");
+        assert!(golden == found, "show.txt differs; the program says:\n{found}");
+    }
 }

@@ -22,6 +22,7 @@ mod serve;
 mod signals;
 mod stat;
 mod state;
+mod stop;
 mod supervise;
 mod trace;
 mod upgrade;

@@ -60,6 +60,24 @@ fn surroundings(name: &str) -> String {
     SURROUNDINGS.trim_start().replace(files, &[notify, files].concat())
 }
 
+/// The same command without what is hidden, which completions would offer.
+fn visible(command: &clap::Command) -> clap::Command {
+    let lasting = |text: &str| -> &'static str { Box::leak(text.into()) };
+    let mut shown = clap::Command::new(lasting(command.get_name()))
+        .args(command.get_arguments().filter(|arg| !arg.is_hide_set()))
+        .subcommands(command.get_subcommands().filter(|it| !it.is_hide_set()).map(visible));
+    if let Some(about) = command.get_about() {
+        shown = shown.about(about.clone());
+    }
+    if let Some(about) = command.get_long_about() {
+        shown = shown.long_about(about.clone());
+    }
+    match command.get_version() {
+        Some(version) => shown.version(lasting(version)),
+        None => shown,
+    }
+}
+
 /// All pages, by their places in `docs`.
 fn pages() -> Vec<Page> {
     let mut command = Cli::command();
@@ -85,7 +103,7 @@ fn pages() -> Vec<Page> {
         [(Shell::Bash, "ublkit.bash"), (Shell::Zsh, "_ublkit"), (Shell::Fish, "ublkit.fish")]
     {
         let mut page = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "ublkit", &mut page);
+        clap_complete::generate(shell, &mut visible(&Cli::command()), "ublkit", &mut page);
         pages.push((Path::new("completions").join(file), page));
     }
     pages
@@ -111,6 +129,27 @@ fn pages_are_as_committed() {
         }
         let committed = fs::read(&path).unwrap_or_default();
         assert!(committed == *page, "{} is not what the command line says now", path.display());
+    }
+}
+
+/// Flags by which ublkit speaks with itself are nobody's to find.
+#[test]
+fn what_is_hidden_is_offered_nowhere() {
+    let mut hidden = Vec::new();
+    for command in Cli::command().get_subcommands() {
+        let flags = command.get_arguments().filter(|arg| arg.is_hide_set());
+        hidden.extend(flags.map(|arg| arg.get_long().expect("a flag").to_owned()));
+    }
+    assert!(hidden.iter().any(|flag| flag == "apart"), "{hidden:?}");
+    assert!(hidden.iter().any(|flag| flag == "in-background"), "{hidden:?}");
+    for (name, page) in pages() {
+        let page = String::from_utf8_lossy(&page).replace('\\', "");
+        for flag in &hidden {
+            // As a shell, a page and fish's words name it.
+            for form in [format!("--{flag}"), format!("-l {flag}")] {
+                assert!(!page.contains(&form), "{} offers {form}", name.display());
+            }
+        }
     }
 }
 

@@ -101,10 +101,7 @@ fn enlarge(
     match (serve.backend, &serve.path) {
         (BackendName::File, Some(path)) => grow_file(&record, path, size)?,
         (BackendName::Memory, _) if size > serve.room.or(serve.size).unwrap_or(0) => {
-            return Err(refused(format!(
-                "ublk device {id} is in memory, and was given no room for {size} bytes: \
-                 'ublkit serve memory --room' gives it"
-            )));
+            return Err(no_room(id, size));
         }
         _ => {}
     }
@@ -115,6 +112,23 @@ fn enlarge(
     answer
 }
 
+/// Memory of a disk is taken once.
+pub(super) fn no_room(id: u32, size: u64) -> Failure {
+    refused(format!(
+        "ublk device {id} is in memory, and was given no room for {size} bytes: \
+         'ublkit serve memory --room' gives it"
+    ))
+}
+
+/// The server does not do as it was asked.
+pub(super) fn unanswered(timeout: Duration) -> Failure {
+    let sentence = format!(
+        "the server did not answer within {} s: 'ublkit show' tells what it does",
+        timeout.as_secs()
+    );
+    Failure::Said(ErrorKind::Timeout, sentence)
+}
+
 /// Waits until the server has done as it was asked.
 fn answer(directory: &Directory, tag: u64, timeout: Duration) -> Result<(), Failure> {
     let begun = Instant::now();
@@ -123,11 +137,7 @@ fn answer(directory: &Directory, tag: u64, timeout: Duration) -> Result<(), Fail
             return Err(Failure::Said(ErrorKind::Failed, why.into()));
         }
         if begun.elapsed() > timeout {
-            let sentence = format!(
-                "the server did not answer within {} s: 'ublkit show' tells what it does",
-                timeout.as_secs()
-            );
-            return Err(Failure::Said(ErrorKind::Timeout, sentence));
+            return Err(unanswered(timeout));
         }
         std::thread::sleep(PAUSE);
     }
@@ -135,7 +145,7 @@ fn answer(directory: &Directory, tag: u64, timeout: Duration) -> Result<(), Fail
 }
 
 /// Makes the file larger that holds the disk; another disk must be.
-fn grow_file(record: &Record, path: &Path, size: u64) -> Result<(), Failure> {
+pub(super) fn grow_file(record: &Record, path: &Path, size: u64) -> Result<(), Failure> {
     record.check_file(FileName::of(path))?;
     let failed = |error: std::io::Error| {
         let sentence = format!(
@@ -151,7 +161,7 @@ fn grow_file(record: &Record, path: &Path, size: u64) -> Result<(), Failure> {
     }
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(refused(format!(
-            "{} has {now} bytes, not {size}: it must be so large before",
+            "{} has {now} bytes, not {size}: make it so large first (lvextend, say)",
             path.display()
         )));
     }
@@ -161,7 +171,12 @@ fn grow_file(record: &Record, path: &Path, size: u64) -> Result<(), Failure> {
 /// The server's part: requests are served up to the size that was asked for.
 pub(super) fn grow<K: Kernel>(server: &Server<K>, kept: &Kept) {
     kept.answer(|word| {
-        let size = word.trim().parse().map_err(|_| refused(format!("'{word}' is no size")))?;
+        let size = word.trim().parse().map_err(|_| no_size(word))?;
         Ok(server.grow(size)?)
     });
+}
+
+/// Another version may leave other words.
+pub(super) fn no_size(word: &str) -> Failure {
+    refused(format!("'{word}' is no size: resize it with the ublkit that serves it"))
 }

@@ -1,20 +1,18 @@
 //! `serve`: one device, in the foreground.
 
 use super::device::Which;
-use super::exit::{self, Failure, say};
+use super::exit::{Failure, say};
 use super::recover::{self, Next};
 use super::signals::{Event, Signals};
 use super::stat::Teller;
 use super::state::{self, FileName, Kept, Record};
+use super::stop::stop;
 use super::supervise::{self, Notify};
 use super::{BackendName, Serve, delete, devices, resize, watch};
 use core::time::Duration;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
 use ublkit::{
     Blocking, Builder, DeviceState, ErrorKind, Features, File, FileOptions, Geometry, Kernel,
     Linux, MadeFile, Memory, Null, Recovery, Server, Target,
@@ -204,14 +202,14 @@ fn until_ended<K>(
 where
     K: Kernel<File: AsFd>,
 {
-    kept.is_live(server.info());
+    kept.is_live(server.info(), server.path_reason());
     let path = server.block_path();
     let stuck = watch::begin(path.clone(), server.meters(), serve.request_timeout());
     let teller = Teller::begin(kept.tag(), server.meters(), stuck);
     let mut out = std::io::stdout();
     let told = writeln!(out, "{path}").and_then(|()| out.flush());
     if let Err(error) = told {
-        server.stop()?; // a device that nobody was told of is not left running
+        stop(server, serve.patience.timeout())?; // nobody was told of it: it is not left running
         return Err(Failure::Output(error).into());
     }
     if serve.supervision.background.is_there() {
@@ -232,17 +230,12 @@ where
             leave(&mut server, true)
         }
         Event::Ended => {
-            server.stop()?;
+            stop(server, serve.patience.timeout())?;
             say(&format!("somebody stopped {path}"));
             Ok(End::Gone)
         }
         Event::Stop | Event::HandOver | Event::Grow => {
-            if let Err((kind, why)) = stop_from_outside(server.id(), serve.patience.timeout()) {
-                server.stop_now()?;
-                let sentence = format!("{path} {why}, so its clients' requests were failed");
-                return Err(Failure::Said(kind, sentence).into());
-            }
-            server.stop()?;
+            stop(server, serve.patience.timeout())?;
             Ok(End::Gone)
         }
     }
@@ -263,56 +256,30 @@ fn outlives<K: Kernel>(server: &Server<K>) -> bool {
 /// Leaves the device to its next server.
 fn leave<K: Kernel>(server: &mut Server<K>, is_asked: bool) -> Result<End, Ended> {
     let (id, path) = (server.id(), server.block_path());
-    match server.hand_over() {
-        Ok(_) if is_asked => say(&format!("{path} was handed over")),
-        Ok(_) => say(&format!("{path} was quiesced by somebody: 'ublkit recover {id}' goes on")),
-        Err(error) => {
-            say(&format!("{path} waits for its next server: 'ublkit recover {id}'"));
-            return Err(Ended { is_left: true, why: error.into() });
-        }
+    let handed_over = server.hand_over();
+    say(&left(id, &path, is_asked, handed_over.is_ok()));
+    match handed_over {
+        Ok(_) => Ok(End::Left),
+        Err(error) => Err(Ended { is_left: true, why: error.into() }),
     }
-    Ok(End::Left)
 }
 
-/// Has a process of its own stop the device, and waits for it; or what became of that.
-///
-/// STOP_DEV waits for the disk's dirty pages, and a killed process for its control commands. One
-/// that does both waits for itself when it is killed in between: its requests are failed only after
-/// it is gone (seen on 7.3; docs/protocol.md). A command of another process keeps nobody.
-fn stop_from_outside(id: u32, timeout: Duration) -> Result<(), (ErrorKind, &'static str)> {
-    const LATE: (ErrorKind, &str) = (ErrorKind::Timeout, "did not stop in time");
-    const NOT_DONE: (ErrorKind, &str) = (ErrorKind::Failed, "could not be stopped");
-    let timeout_s = timeout.as_secs().to_string();
-    let stopper = Command::new("/proc/self/exe")
-        .args(["stop", &id.to_string(), "--timeout", &timeout_s])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .env_remove(supervise::NOTIFY_VARIABLE)
-        .process_group(0) // a second Ctrl-C is for us alone
-        .spawn();
-    let Ok(mut stopper) = stopper else { return Ok(()) }; // then from inside, all the same
-    let begun = Instant::now();
-    // It has that deadline itself; but a process can be late, too.
-    while begun.elapsed() < timeout + Duration::from_secs(1) {
-        match stopper.try_wait() {
-            // Somebody may have stopped and deleted it just before.
-            Ok(Some(status)) => {
-                return match status.code() {
-                    Some(0 | exit::NOT_FOUND) => Ok(()),
-                    Some(exit::LATE) => Err(LATE),
-                    _ => Err(NOT_DONE), // it said why
-                };
-            }
-            Ok(None) => std::thread::sleep(Duration::from_millis(5)),
-            Err(_) => return Err(NOT_DONE),
-        }
+/// What is told of a disk that was left to its next server.
+pub(super) fn left(id: u32, path: &str, is_asked: bool, is_well: bool) -> String {
+    match (is_well, is_asked) {
+        (true, true) => format!("{path} was handed over"),
+        (true, false) => format!("{path} was quiesced by somebody: 'ublkit recover {id}' goes on"),
+        (false, _) => format!("{path} waits for its next server: 'ublkit recover {id}'"),
     }
-    Err(LATE)
 }
 
 fn refused(sentence: String) -> Failure {
     Failure::Said(ErrorKind::Usage, sentence)
 }
+
+/// What is said where '--no-partition-scan' cannot be.
+pub(super) const ALWAYS_SCANS: &str =
+    "this kernel always looks for partitions (7.0 need not): leave '--no-partition-scan' out";
 
 pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
@@ -346,12 +313,7 @@ pub(super) fn builder(serve: &Serve) -> Result<Builder, Failure> {
     if serve.no_partition_scan {
         let offered = devices::control()?.features()?.unwrap_or_default();
         if !offered.contains(Features::NO_AUTO_PART_SCAN) {
-            return Err(Failure::Said(
-                ErrorKind::Unsupported,
-                "this kernel always looks for partitions (7.0 need not): leave \
-                 '--no-partition-scan' out"
-                    .into(),
-            ));
+            return Err(Failure::Said(ErrorKind::Unsupported, ALWAYS_SCANS.into()));
         }
         features |= Features::NO_AUTO_PART_SCAN;
     }

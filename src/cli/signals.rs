@@ -26,6 +26,12 @@ pub(super) fn ignores(status: &str, signal: i32) -> bool {
     mask >> (signal - 1) & 1 == 1
 }
 
+/// Why signals would not be heard.
+pub(super) fn uncaught(what: &str, error: &std::io::Error) -> Failure {
+    let remedy = "is there too little memory, or are too many files open (ulimit -n)?";
+    Failure::Said(ErrorKind::Failed, format!("cannot {what} signals: {error}; {remedy}"))
+}
+
 /// Why a server goes on no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
@@ -56,8 +62,7 @@ pub(super) struct Signals {
 impl Signals {
     /// In the background, SIGHUP is none of them: it comes from terminals, and is not heeded.
     pub(super) fn catch(in_background: bool) -> Result<Self, Failure> {
-        let failed =
-            |error| Failure::Said(ErrorKind::Failed, format!("cannot catch signals: {error}"));
+        let failed = |error| uncaught("catch", &error);
         let (noted, note) = UnixStream::pair().map_err(failed)?;
         let (handed, hand) = UnixStream::pair().map_err(failed)?;
         let (grown, grow) = UnixStream::pair().map_err(failed)?;
@@ -96,8 +101,7 @@ impl Signals {
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => {
-                    let sentence = format!("cannot wait for signals: {error}");
-                    return Err(Failure::Said(ErrorKind::Failed, sentence));
+                    return Err(uncaught("wait for", &error.into()));
                 }
             }
             let events = [Event::Stop, Event::HandOver, Event::Grow, Event::Ended];

@@ -6,14 +6,14 @@ use super::recover::{ask, known, not_ours, refused};
 use super::serve::{self, Way};
 use super::signals::{HAND_OVER, Signals};
 use super::state::{FileName, Record};
-use super::supervise::Background;
+use super::supervise::{self, Background};
 use super::{BackendName, devices, number, trace};
 use clap::Args;
 use core::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::os::fd::OwnedFd;
-use ublkit::{DeviceInfo, ErrorKind, Features, Recovery};
+use ublkit::{DeviceInfo, Errno, ErrorKind, Features, Recovery};
 
 #[derive(Args, Debug)]
 pub(super) struct Upgrade {
@@ -22,6 +22,11 @@ pub(super) struct Upgrade {
     /// Seconds to wait for the old server's end and for the kernel at the most, each
     #[arg(long, value_name = "SECONDS", value_parser = number::count, default_value = "60")]
     timeout: u16,
+    /// Also of a disk that a unit of systemd's serves: it leaves the unit, which ends
+    ///
+    /// Nobody starts its server again, then, or stops it before the machine goes down.
+    #[arg(long)]
+    leave_unit: bool,
     #[command(flatten)]
     pub(super) background: Background,
     #[command(flatten)]
@@ -30,7 +35,7 @@ pub(super) struct Upgrade {
 
 /// Replaces the server, and serves the device until it is stopped.
 pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
-    let Upgrade { ref device, timeout, background, ref tracing } = *upgrade;
+    let Upgrade { ref device, timeout, leave_unit, background, ref tracing } = *upgrade;
     if background.begin(tracing)? {
         return Ok(());
     }
@@ -50,9 +55,15 @@ pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
         // What can be looked at before leaves nobody without a server.
         record.check_file(serve.path.as_deref().and_then(FileName::of))?;
         tracing.check()?;
+        if let Some(unit) = supervise::unit_of(pid) {
+            if !leave_unit {
+                return Err(refused(of_unit(id, &unit)));
+            }
+            say(&leaves_unit(id, &unit));
+        }
         old.end(id, &info, patience)?;
         let left = |failure| {
-            say(&format!("ublk device {id} has no server now: 'ublkit recover {id}' is one"));
+            say(&unserved(id));
             failure
         };
         // Until then the disk could become larger.
@@ -61,6 +72,28 @@ pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
     (serve.patience.timeout, serve.tracing) = (timeout, tracing.clone());
     serve.supervision.background = background;
     serve::go(&serve, &signals, Way::Recovered(id, Box::new(record)))
+}
+
+/// What is told of a device that would leave its unit,
+pub(super) fn of_unit(id: u32, unit: &str) -> String {
+    format!(
+        "ublk device {id} is served by {unit}, which would end: with '--resume' and \
+         'Restart=on-failure', 'systemctl kill -s KILL {unit}' has systemd start the new program \
+         (docs/systemd); or say '--leave-unit'"
+    )
+}
+
+/// and of one that does.
+pub(super) fn leaves_unit(id: u32, unit: &str) -> String {
+    format!(
+        "ublk device {id} leaves {unit}, which ends: systemd neither starts its next server, nor \
+         stops this one before the machine goes down"
+    )
+}
+
+/// What is told of a device whose old server is gone, and that has no new one.
+pub(super) fn unserved(id: u32) -> String {
+    format!("ublk device {id} has no server now: 'ublkit recover {id}' is one")
 }
 
 /// A device's server, whatever its number comes to mean.
@@ -82,17 +115,7 @@ impl Old {
         let reissues = Recovery::of(info.features) == Recovery::Reissue;
         let quiesces = info.waits_when_quiesced();
         if !quiesces && !reissues {
-            let why = match info.features.contains(Features::BATCH_IO) {
-                true => "cannot be quiesced, for it is served in batches",
-                false => "cannot be quiesced by this kernel (6.16 can)",
-            };
-            return Err(Failure::Said(
-                ErrorKind::Unsupported,
-                format!(
-                    "ublk device {id} {why}, so that requests under way would fail: serve with \
-                     '--recover reissue' instead"
-                ),
-            ));
+            return Err(cannot_wait(id, info.features.contains(Features::BATCH_IO)));
         }
         if quiesces {
             self.signal(Signal::from_named_raw(HAND_OVER).unwrap_or(Signal::USR1))?;
@@ -100,34 +123,18 @@ impl Old {
                 return Ok(());
             }
             if !reissues {
-                return Err(Failure::Said(
-                    ErrorKind::Timeout,
-                    format!(
-                        "the server of ublk device {id} did not end within {} s; clients wait, for \
-                         it or for the next: kill it, so that the requests that it has fail, and \
-                         'ublkit recover {id}'",
-                        timeout.as_secs()
-                    ),
-                ));
+                return Err(keeps_it(id, timeout));
             }
-            say("the old server does not end, so it is killed; what it was asked is asked again");
+            say(ASKED_AGAIN);
         }
         self.signal(Signal::KILL)?;
-        if self.ends_within(timeout) {
-            return Ok(());
-        }
-        let sentence = format!("the killed server of ublk device {id} is still there: see dmesg");
-        Err(Failure::Said(ErrorKind::Timeout, sentence))
+        if self.ends_within(timeout) { Ok(()) } else { Err(outlives_kill(id)) }
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<(), Failure> {
         match pidfd_send_signal(&self.process, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(error) => {
-                let errno = ublkit::Errno::from(error);
-                let sentence = format!("cannot signal the server: {errno}; run as its user");
-                Err(Failure::Said(ErrorKind::Permission, sentence))
-            }
+            Err(error) => Err(not_signalled(error.into())),
         }
     }
 
@@ -136,4 +143,46 @@ impl Old {
         let limit = Timespec { tv_sec: seconds, tv_nsec: 0 };
         poll(&mut [PollFd::new(&self.process, PollFlags::IN)], Some(&limit)) == Ok(1)
     }
+}
+
+/// What is told where a server is killed.
+pub(super) const ASKED_AGAIN: &str =
+    "the old server does not end, so it is killed; what it was asked is asked again";
+
+/// Requests would fail meanwhile.
+pub(super) fn cannot_wait(id: u32, batches: bool) -> Failure {
+    let why = match batches {
+        true => "cannot be quiesced, for it is served in batches",
+        false => "cannot be quiesced by this kernel (6.16 can)",
+    };
+    let sentence = format!(
+        "ublk device {id} {why}, so that requests under way would fail: serve with \
+         '--recover reissue' instead"
+    );
+    Failure::Said(ErrorKind::Unsupported, sentence)
+}
+
+/// The old server does not let go.
+pub(super) fn keeps_it(id: u32, timeout: Duration) -> Failure {
+    let sentence = format!(
+        "the server of ublk device {id} did not end within {} s; clients wait, for it or for the \
+         next: kill it, so that the requests that it has fail, and 'ublkit recover {id}'",
+        timeout.as_secs()
+    );
+    Failure::Said(ErrorKind::Timeout, sentence)
+}
+
+/// The kernel does not let go of the old server.
+pub(super) fn outlives_kill(id: u32) -> Failure {
+    let sentence = format!(
+        "the killed server of ublk device {id} is still there: the kernel's log (dmesg) may say \
+         why; 'ublkit recover {id}' goes on once it is gone"
+    );
+    Failure::Said(ErrorKind::Timeout, sentence)
+}
+
+/// It is somebody else's.
+pub(super) fn not_signalled(errno: Errno) -> Failure {
+    let sentence = format!("cannot signal the server: {errno}; run as its user");
+    Failure::Said(ErrorKind::Permission, sentence)
 }

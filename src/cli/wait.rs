@@ -32,13 +32,19 @@ pub(super) fn run(wait: &Wait) -> Result<(), Failure> {
     let begun = Instant::now();
     while !is_so(device, gone)? {
         if begun.elapsed() >= Duration::from_secs(timeout.into()) {
-            let what = if gone { "gone" } else { "live" };
-            let sentence = format!("{device} was not {what} within {timeout} s");
-            return Err(Failure::Said(ErrorKind::Timeout, sentence));
+            return Err(late(device, gone, timeout));
         }
         std::thread::sleep(PAUSE);
     }
     Ok(())
+}
+
+/// It did not come to that.
+pub(super) fn late(device: &Device, gone: bool, timeout: u16) -> Failure {
+    let what = if gone { "gone" } else { "live" };
+    let remedy = "'ublkit list' tells what is, and '--timeout' waits longer";
+    let sentence = format!("{device} was not {what} within {timeout} s: {remedy}");
+    Failure::Said(ErrorKind::Timeout, sentence)
 }
 
 fn is_so(device: &Device, gone: bool) -> Result<bool, Failure> {

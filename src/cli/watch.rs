@@ -50,7 +50,7 @@ pub(super) fn begin(
     };
     let thread = std::thread::Builder::new().name("ublk-watch".into()).spawn(watch);
     if let Err(error) = thread {
-        exit::say(&format!("nobody watches for requests that are stuck: {error}"));
+        exit::say(&unwatched(&error));
     }
     stuck
 }
@@ -69,29 +69,41 @@ pub(super) fn given_up(path: &str, queue: u16) -> String {
     )
 }
 
+/// What is stuck, in the words of all who tell of it; nothing if nothing is.
+pub(super) fn what(all: &[Stuck]) -> Option<String> {
+    let longest = all.iter().map(|stuck| stuck.time.as_secs()).max()?;
+    let what = match (lost_queue(all), all.len()) {
+        (Some(queue), _) => format!("the backend of queue {queue} has not returned"),
+        (None, 1) => "a request has waited".into(),
+        (None, count) => format!("{count} requests have waited"),
+    };
+    Some(format!("{what} for {longest} s"))
+}
+
+/// A queue whose backend does not return.
+fn lost_queue(all: &[Stuck]) -> Option<u16> {
+    all.iter().find(|stuck| stuck.tag.is_none()).map(|stuck| stuck.queue)
+}
+
 /// What is told of some that are stuck.
 pub(super) fn sentence(path: &str, all: &[Stuck], request_timeout: Option<Duration>) -> String {
-    let longest = all.iter().map(|stuck| stuck.time.as_secs()).max().unwrap_or(0);
-    let (what, then) = match (all.iter().find(|stuck| stuck.tag.is_none()), all.len()) {
-        (Some(Stuck { queue, .. }), _) => {
-            let what = format!("the backend of queue {queue} of {path} has not returned");
-            let then = request_timeout.map(|most| {
-                format!("this server gives up after {} s", (most * PATIENCE).as_secs())
-            });
-            (what, then)
-        }
-        (None, count) => {
-            let what = match count {
-                1 => format!("a request has waited in the server of {path}"),
-                count => format!("{count} requests have waited in the server of {path}"),
-            };
-            let then = request_timeout
-                .map(|most| format!("clients get an error after {} s", most.as_secs()));
-            (what, then)
+    let what = what(all).unwrap_or_default();
+    let then = match (request_timeout, lost_queue(all)) {
+        (None, _) => "'--request-timeout' would set an end to that".into(),
+        (Some(most), None) => format!("clients get an error after {} s", most.as_secs()),
+        (Some(most), Some(_)) => {
+            format!("this server gives up after {} s", (most * PATIENCE).as_secs())
         }
     };
-    let then = then.unwrap_or_else(|| "'--request-timeout' would set an end to that".into());
-    format!("{what} for {longest} s: its disk or network may hang; {then}")
+    format!("in the server of {path} {what}: its disk or network may hang; {then}")
+}
+
+/// What is told where nobody can watch.
+pub(super) fn unwatched(error: &std::io::Error) -> String {
+    format!(
+        "nobody watches for requests that are stuck: {error}; raise the limit on processes \
+         (ulimit -u)"
+    )
 }
 
 #[cfg(test)]
@@ -115,19 +127,21 @@ mod tests {
         let (one, two, all) = (stuck(Some(3), 31), stuck(Some(4), 40), stuck(None, 30));
         assert_eq!(
             said(&[one], None),
-            "a request has waited in the server of /dev/ublkb0 for 31 s: its disk or network may \
+            "in the server of /dev/ublkb0 a request has waited for 31 s: its disk or network may \
              hang; '--request-timeout' would set an end to that"
         );
         let most = Some(Duration::from_secs(50));
         assert_eq!(
             said(&[one, two], most),
-            "2 requests have waited in the server of /dev/ublkb0 for 40 s: its disk or network may \
-             hang; clients get an error after 50 s"
+            "in the server of /dev/ublkb0 2 requests have waited for 40 s: its disk or network \
+             may hang; clients get an error after 50 s"
         );
         assert_eq!(
             said(&[one, all], most),
-            "the backend of queue 1 of /dev/ublkb0 has not returned for 31 s: its disk or network \
-             may hang; this server gives up after 100 s"
+            "in the server of /dev/ublkb0 the backend of queue 1 has not returned for 31 s: its \
+             disk or network may hang; this server gives up after 100 s"
         );
+        assert_eq!(what(&[one]).as_deref(), Some("a request has waited for 31 s"));
+        assert_eq!(what(&[]), None);
     }
 }

@@ -77,13 +77,13 @@ pub(super) fn run(abi: &Abi) -> Result<(), Failure> {
     verdict(&report)
 }
 
+const NO_BTF: &str = "this kernel has no BTF, so its structs cannot be seen: mount sysfs, or boot \
+                      one that was built with CONFIG_DEBUG_INFO_BTF";
+
 /// Compares with the running kernel.
 fn running() -> Result<Report, Failure> {
-    let kernel = read(Path::new(KERNEL_BTF))?.ok_or_else(|| {
-        let why = "has no BTF, so its structs cannot be seen: it was built without \
-                   CONFIG_DEBUG_INFO_BTF, or sysfs is not mounted";
-        Failure::Said(ErrorKind::Unsupported, format!("this kernel {why}"))
-    })?;
+    let no_btf = || Failure::Said(ErrorKind::Unsupported, NO_BTF.into());
+    let kernel = read(Path::new(KERNEL_BTF))?.ok_or_else(no_btf)?;
     let driver = read(Path::new(DRIVER_BTF))?;
     let named = driver.as_deref().map(|bytes| (DRIVER_BTF, bytes));
     let mut report = compared((KERNEL_BTF, &kernel), named, OUR_BLAME)?;
@@ -111,16 +111,18 @@ fn saved(kernel: &Path, driver: Option<&Path>) -> Result<Report, Failure> {
     compared((&kernel.0, &kernel.1), named, CALLERS_BLAME)
 }
 
+fn unreadable(name: &str, error: &btf::Error, (kind, remedy): Blame) -> Failure {
+    Failure::Said(kind, format!("cannot read the BTF of {name}: {error}; {remedy}"))
+}
+
 /// Compares with BTF: names of files and their bytes.
 fn compared(
     kernel: (&str, &[u8]),
     driver: Option<(&str, &[u8])>,
-    (kind, remedy): Blame,
+    blame: Blame,
 ) -> Result<Report, Failure> {
     let parse = |(name, bytes), base| {
-        Btf::parse(bytes, base).map_err(|error| {
-            Failure::Said(kind, format!("cannot read the BTF of {name}: {error}; {remedy}"))
-        })
+        Btf::parse(bytes, base).map_err(|error| unreadable(name, &error, blame))
     };
     let base = parse(kernel, None)?;
     let module = driver.map(|driver| parse(driver, Some(&base))).transpose()?;
@@ -154,12 +156,14 @@ pub(super) fn exercise(kernel: &[u8], module: Option<&[u8]>) -> (usize, Result<S
     (btf::exercise(kernel), report.map(|report| format!("{report:?}")))
 }
 
+const NO_FEATURES: &str = "this driver is older than GET_FEATURES";
+
 /// What the driver answers to GET_FEATURES, or why it does not.
 fn features() -> Result<Features, String> {
     let asked = devices::control().and_then(|mut control| Ok(control.features()?));
     match asked {
         Ok(Some(features)) => Ok(features),
-        Ok(None) => Err("this driver is older than GET_FEATURES".into()),
+        Ok(None) => Err(NO_FEATURES.into()),
         Err(failure) => Err(failure.sentence()),
     }
 }
@@ -173,12 +177,22 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
     match outcome {
         Err(error) if error.kind() == IoErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(format!("cannot read {}: {error}", path.display()))),
-        Ok(len) if len as u64 > MAX_BYTES => Err(failed(format!(
-            "{} is too large to be BTF: give a copy of what is in /sys/kernel/btf",
-            path.display()
-        ))),
+        Ok(len) if len as u64 > MAX_BYTES => Err(failed(too_large(path))),
         Ok(_) => Ok(Some(bytes)),
     }
+}
+
+fn too_large(path: &Path) -> String {
+    format!("{} is too large to be BTF: give a copy of what is in /sys/kernel/btf", path.display())
+}
+
+/// What is said of kernels and files that no test has.
+#[cfg(test)]
+pub(super) fn sentences() -> Vec<String> {
+    let mut said = vec![NO_BTF.into(), NO_FEATURES.into(), too_large(Path::new("vmlinux"))];
+    let broken = btf::Error::all();
+    said.extend(broken.map(|error| unreadable("vmlinux", &error, OUR_BLAME).sentence()));
+    said
 }
 
 /// Whether the kernel agrees, as an exit code.

@@ -32,7 +32,7 @@ const KNOWN: &[Known] = &[
         releases: (6, 16, 0)..(6, 19, 0),
         verdict: Note,
         sentence: "crashes when a device without a disk is resized; ublkit looks for one first",
-        remedy: "do not resize stopped devices with other programs, or boot 7.2 or newer",
+        remedy: "do not resize stopped devices with other programs, or boot 7.3 or newer",
     },
     Known {
         releases: (6, 17, 0)..(6, 17, 1),
@@ -44,7 +44,7 @@ const KNOWN: &[Known] = &[
         releases: (6, 18, 4)..(6, 18, 6),
         verdict: Cannot,
         sentence: "crashes when a device is made, and the process that asked never ends",
-        remedy: "update: 6.18.15 is well",
+        remedy: "update: 6.18.6 has the fix, and 6.18.15 was tested",
     },
 ];
 
@@ -62,20 +62,31 @@ pub(super) fn release(machine: &Machine) -> Vec<Finding> {
 
 /// Kernels that know a server only by the number that they give it themselves: 6.16.12 and 6.17.13
 /// were seen to, 6.12.117 and 6.18.15 not.
-const OWN_NUMBERS: Range<Release> = (6, 16, 0)..(6, 18, 0);
+const OWN_NUMBERS: Range<Release> = (6, 16, 12)..(6, 18, 0);
+
+/// Those around them that nobody has asked: early ones may not look at the number yet, and late
+/// ones may translate it.
+const PERHAPS_OWN_NUMBERS: Range<Release> = (6, 16, 0)..(6, 18, 15);
 
 /// Whether the kernel can know a server of this process's PID namespace.
 pub(super) fn processes(machine: &Machine) -> Vec<Finding> {
-    vec![match machine.is_first_pid_namespace() {
-        true => Finding::ok("the kernel knows this process by its number"),
-        false if OWN_NUMBERS.contains(&machine.release()) => Finding::bad(
-            Cannot,
+    const REMEDY: &str = "serve outside of it (docker run --pid=host), or boot 6.18.15 or newer";
+    let release = machine.release();
+    vec![if machine.is_first_pid_namespace() {
+        Finding::ok("the kernel knows this process by its number")
+    } else if OWN_NUMBERS.contains(&release) {
+        Finding::cannot(
             "this is a PID namespace (a container), and this kernel starts no device from one",
-            "serve outside of it (docker run --pid=host), or boot 6.18 or newer",
-        ),
-        false => {
-            Finding::ok("this is a PID namespace (a container), where this kernel serves, too")
-        }
+            REMEDY,
+        )
+    } else if PERHAPS_OWN_NUMBERS.contains(&release) {
+        Finding::note(
+            "this is a PID namespace (a container), and some kernels before 6.18.15 start no \
+             device from one",
+            REMEDY,
+        )
+    } else {
+        Finding::ok("this is a PID namespace (a container), where this kernel serves, too")
     }]
 }
 

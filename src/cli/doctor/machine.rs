@@ -17,6 +17,8 @@ pub(super) struct Machine {
     root: PathBuf,
     /// Whether a ring can be made.
     pub(super) ring: Result<(), Errno>,
+    /// What keeps nodes from being opened that are there.
+    pub(super) closed: Option<Errno>,
     /// What the driver knows; nothing where it could not be asked.
     pub(super) features: Option<Features>,
     /// Devices whose state could be asked for.
@@ -51,7 +53,7 @@ impl Machine {
     /// The files below a folder, of a kernel that has io_uring and no devices.
     pub(super) fn below(root: &Path) -> Self {
         let (features, devices, records) = (None, Vec::new(), Vec::new());
-        Self { root: root.into(), ring: Ok(()), features, devices, records }
+        Self { root: root.into(), ring: Ok(()), closed: None, features, devices, records }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -139,6 +141,9 @@ impl Machine {
     /// Opens a node as a server would.
     pub(super) fn open(&self, name: &str) -> Result<OwnedFd, Errno> {
         use rustix::fs::{Mode, OFlags};
+        if let Some(errno) = self.closed {
+            return Err(errno);
+        }
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
         Ok(rustix::fs::open(self.path(name), flags, Mode::empty())?)
     }

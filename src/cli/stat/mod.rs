@@ -142,7 +142,7 @@ impl Source {
         let (id, server) = (self.id, self.server);
         let looked = match self.tag {
             Some(tag) => socket::ask(tag).and_then(|text| Snapshot::parse(id, &text)),
-            None => snapshot::of_disk(id, server).ok_or_else(|| "it has no disk any more".into()),
+            None => snapshot::of_disk(id, server).ok_or_else(|| NO_DISK.into()),
         };
         looked.map_err(|why| no_more(id, &why))
     }
@@ -153,6 +153,8 @@ impl Source {
         asked.is_ok_and(|info| info.state != DeviceState::Dead)
     }
 }
+
+const NO_DISK: &str = "it has no disk any more";
 
 /// A device that told something before.
 fn no_more(id: u32, why: &str) -> Failure {

@@ -75,13 +75,21 @@ fn tell(mut stream: UnixStream, meters: &[Arc<Meter>], stuck: &AllStuck) -> std:
 
 /// Asks the server of the device with this tag; the error is half a sentence.
 pub(super) fn ask(tag: u64) -> Result<String, String> {
-    let directory = Directory::find().map_err(|_| "its server's socket cannot be reached")?;
+    let directory = Directory::find().map_err(|_| UNREACHED)?;
     let directory = directory.ok_or("no server of ublkit's runs here")?;
     let mut text = String::new();
     let asked = UnixStream::connect(directory.socket(tag)).and_then(|stream| {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.take(MAX_BYTES).read_to_string(&mut text)
     });
-    asked.map_err(|error| format!("its server's socket: {error}"))?;
+    asked.map_err(|error| silent(&error))?;
     Ok(text)
+}
+
+/// Why nothing is heard of a server, in half a sentence:
+pub(super) const UNREACHED: &str = "its server's socket cannot be reached";
+
+/// the same.
+pub(super) fn silent(error: &std::io::Error) -> String {
+    format!("its server's socket: {error}")
 }

@@ -4,6 +4,7 @@ use super::prometheus;
 use super::rates::Rates;
 use super::snapshot::{self, Snapshot, Who};
 use super::view::{Lines, Live, bytes, count, table, time};
+use super::{NO_DISK, socket};
 use core::time::Duration;
 use std::fs;
 use std::path::Path;
@@ -80,6 +81,9 @@ fn what_is_shown() {
     block("live", &live.frame(&rates, after(2)));
     block("live, drawn anew", &live.frame(&Rates::between(&moment(12), &moment(13)), after(3661)));
     block("live, in colours", &colours.frame(&rates, after(2)));
+    let many = |seconds| Snapshot { queues: vec![Reading::default(); 14], ..moment(seconds) };
+    let rates_of_many = Rates::between(&many(1), &many(2));
+    block("live, of many queues", &Live::new(false).frame(&rates_of_many, after(1)));
     block("json", &format!("{:#}", rates.json()));
     block("json, of another's server", &format!("{:#}", foreign.json()));
     block("prometheus", &prometheus::text(&[moment(2), disk(3)]));
@@ -185,6 +189,8 @@ fn what_is_not_told_is_explained() {
     assert!(newer != good && odd != good, "{good}");
     let mut halves = vec![half(""), half("{}"), half(&newer), half(&odd)];
     halves.extend(["reads", "in_flight", "stuck", "queues", "pid", "time_ns"].map(without));
+    let gone = std::io::Error::from_raw_os_error(111);
+    halves.extend([NO_DISK.into(), socket::UNREACHED.into(), socket::silent(&gone)]);
     let mut info = DeviceInfo::wish(1, 1, 4096);
     let mut said: Vec<String> =
         halves.iter().map(|why| super::no_more(7, why).sentence()).collect();

@@ -5,7 +5,7 @@ use super::names::Names;
 use super::{Directory, Granted, Process, Record, disk_path};
 use crate::cli::exit::{Failure, say};
 use std::io::Read;
-use ublkit::{DeviceInfo, ErrorKind, MadeFile};
+use ublkit::{DeviceInfo, ErrorKind, MadeFile, PathReason};
 
 /// How an answer begins that says why not.
 pub(in crate::cli) const REFUSED: &str = "refused: ";
@@ -69,12 +69,15 @@ impl Kept {
     }
 
     /// The device is live: what was granted is noted, and the name leads to its disk.
-    pub(in crate::cli) fn is_live(&mut self, info: &DeviceInfo) {
+    pub(in crate::cli) fn is_live(&mut self, info: &DeviceInfo, reason: PathReason) {
         if let Some(made) = self.made.take() {
             made.keep();
         }
         let Some(directory) = &self.directory else { return };
         self.record.granted = Granted::of(info);
+        if reason != PathReason::Made {
+            self.record.path_reason = Some(reason.to_string()); // later servers keep it
+        }
         let named = self.record.name.as_ref().zip(info.id);
         let noted = directory.write(&self.record).and_then(|()| match named {
             Some((name, id)) => Names::open(directory)?.point(name, &disk_path(id)),
@@ -101,15 +104,19 @@ impl Kept {
     }
 }
 
+/// Why there can be no record.
+pub(in crate::cli) fn nowhere(what: &str, error: &std::io::Error) -> Failure {
+    let remedy = "is it there, and may it be read?";
+    Failure::Said(ErrorKind::Failed, format!("cannot {what}: {error}; {remedy}"))
+}
+
 /// A record of a device that this process will serve, with a tag of its own.
 pub(in crate::cli) fn new_record(name: Option<String>) -> Result<Record, Failure> {
-    let failed = |what: &str, error: std::io::Error| {
-        Failure::Said(ErrorKind::Failed, format!("cannot {what}: {error}"))
-    };
     let mut tag = [0; 8];
     let random = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut tag));
-    random.map_err(|error| failed("read /dev/urandom", error))?;
-    let folder = std::env::current_dir().map_err(|error| failed("tell the folder", error))?;
+    random.map_err(|error| nowhere("read /dev/urandom", &error))?;
+    let folder =
+        std::env::current_dir().map_err(|error| nowhere("tell the current folder", &error))?;
     Ok(Record {
         tag: u64::from_ne_bytes(tag),
         name,
@@ -118,5 +125,6 @@ pub(in crate::cli) fn new_record(name: Option<String>) -> Result<Record, Failure
         folder,
         file: None,
         granted: None,
+        path_reason: None,
     })
 }

@@ -11,6 +11,8 @@ mod process;
 mod record;
 
 pub(super) use directory::Directory;
+#[cfg(test)]
+pub(super) use kept::nowhere;
 pub(super) use kept::{Kept, REFUSED, new_record};
 pub(super) use names::name;
 pub(super) use process::Process;

@@ -25,8 +25,10 @@ pub(in crate::cli) struct Record {
     pub(in crate::cli) folder: PathBuf,
     /// The file that holds the disk's contents, where one does.
     pub(in crate::cli) file: Option<FileName>,
-    /// What the kernel granted, once it has.
+    /// What the kernel granted, once it has,
     pub(in crate::cli) granted: Option<Granted>,
+    /// and why data moves as it does then.
+    pub(in crate::cli) path_reason: Option<String>,
 }
 
 /// A file that is known again, although its name may be another's later: its device and inode, or
@@ -68,7 +70,7 @@ impl Granted {
 impl Record {
     /// As it is written.
     pub(in crate::cli) fn text(&self) -> String {
-        let Self { tag, name, server, arguments, folder, file, granted } = self;
+        let Self { tag, name, server, arguments, folder, file, granted, path_reason } = self;
         let granted = granted.map(|granted| {
             json!({
                 "id": granted.id,
@@ -88,6 +90,7 @@ impl Record {
             "folder": folder.to_string_lossy(),
             "file": file,
             "granted": granted,
+            "data_path_reason": path_reason,
         });
         format!("{record:#}\n")
     }
@@ -142,6 +145,7 @@ impl Record {
             folder: all["folder"].as_str().ok_or("its folder is none")?.into(),
             file: optional(&all["file"], file)?,
             granted: optional(&all["granted"], granted)?,
+            path_reason: all["data_path_reason"].as_str().map(str::to_owned),
         })
     }
 }
@@ -178,6 +182,7 @@ mod tests {
                 max_io_bytes: 1 << 19,
                 features: u64::MAX,
             }),
+            path_reason: Some("as was asked for".into()),
         }
     }
 
@@ -185,7 +190,7 @@ mod tests {
     fn what_was_written_is_read() {
         let whole = whole();
         assert_eq!(Record::parse(&whole.text()), Ok(whole.clone()));
-        let first = Record { name: None, file: None, granted: None, ..whole };
+        let first = Record { name: None, file: None, granted: None, path_reason: None, ..whole };
         assert_eq!(Record::parse(&first.text()), Ok(first));
     }
 

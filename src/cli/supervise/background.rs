@@ -32,9 +32,12 @@ pub(super) fn start() -> Result<(), Failure> {
     }
     match line.parse() {
         Ok(code) => Err(Failure::Told(code)), // it has said why
-        Err(_) => Err(server.gone("the server ended before its disk was live")),
+        Err(_) => Err(server.gone(NOT_LIVE)),
     }
 }
+
+/// How a server ended that said nothing.
+pub(in crate::cli) const NOT_LIVE: &str = "the server ended before its disk was live";
 
 /// The server begins: the terminal has no power over it.
 pub(super) fn begin() {

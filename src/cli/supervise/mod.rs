@@ -6,8 +6,13 @@ mod memory;
 mod mounts;
 mod notify;
 mod other;
+mod unit;
 
 pub(super) use apart::Apart;
+#[cfg(test)]
+pub(super) use apart::UNDONE;
+#[cfg(test)]
+pub(super) use background::NOT_LIVE;
 pub(super) use background::{is_about_background, let_go};
 #[cfg(test)]
 pub(super) use memory::{unlocked, unset};
@@ -15,6 +20,9 @@ pub(super) use memory::{unlocked, unset};
 pub(super) use mounts::exercise;
 pub(super) use notify::{Notify, VARIABLE as NOTIFY_VARIABLE};
 pub(super) use other::ended;
+#[cfg(test)]
+pub(super) use other::{failed, wordless};
+pub(super) use unit::unit_of;
 
 use super::exit::Failure;
 use super::trace::Tracing;

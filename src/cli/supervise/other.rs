@@ -38,18 +38,23 @@ impl Other {
     /// The same of one that said nothing: how it `ended`.
     pub(super) fn gone(&mut self, ended: &str) -> Failure {
         match self.0.wait() {
-            Ok(status) => {
-                let remedy = "the kernel's log (dmesg) may say why";
-                Failure::Said(ErrorKind::Failed, format!("{ended} ({status}): {remedy}"))
-            }
+            Ok(status) => wordless(ended, &status.to_string()),
             Err(error) => failed("wait for", error),
         }
     }
 }
 
+/// What is told of a process that ended without a word.
+pub(in crate::cli) fn wordless(ended: &str, status: &str) -> Failure {
+    let remedy = "the kernel's log (dmesg) may say why, and 'ublkit list' what is left";
+    Failure::Said(ErrorKind::Failed, format!("{ended} ({status}): {remedy}"))
+}
+
 /// Why there is no such process, or none that can be heard.
-pub(super) fn failed(what: &str, error: Error) -> Failure {
-    Failure::Said(ErrorKind::Failed, format!("cannot {what} another process of ublkit: {error}"))
+pub(in crate::cli) fn failed(what: &str, error: Error) -> Failure {
+    let remedy = "is there too little memory, or too little of 'ulimit -u' or '-n'?";
+    let sentence = format!("cannot {what} another process of ublkit: {error}; {remedy}");
+    Failure::Said(ErrorKind::Failed, sentence)
 }
 
 /// This process is one, and ends with this code. If whoever started it still waits, he is told: the

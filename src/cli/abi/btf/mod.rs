@@ -233,6 +233,24 @@ pub(crate) enum Error {
     UnknownKind { id: u64, kind: u8 },
 }
 
+#[cfg(test)]
+impl Error {
+    /// One of each kind.
+    pub(super) fn all() -> [Self; 9] {
+        [
+            Self::NoBtf,
+            Self::BigEndian,
+            Self::Version(2),
+            Self::Short("its strings"),
+            Self::Unterminated,
+            Self::OfModule,
+            Self::Cut(4711),
+            Self::TooMany,
+            Self::UnknownKind { id: 4711, kind: 31 },
+        ]
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

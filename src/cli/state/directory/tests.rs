@@ -14,7 +14,16 @@ fn folder(name: &str) -> PathBuf {
 fn record(tag: u64) -> Record {
     let arguments = ["null", "--size", "1G"].map(String::from).into();
     let server = Process::own();
-    Record { tag, name: None, server, arguments, folder: "/".into(), file: None, granted: None }
+    Record {
+        tag,
+        name: None,
+        server,
+        arguments,
+        folder: "/".into(),
+        file: None,
+        granted: None,
+        path_reason: None,
+    }
 }
 
 #[track_caller]
