@@ -100,7 +100,10 @@ pub fn broken(_: Context) {
         serving.signal(Signal::INT);
         let (code, said) = serving.end(SOON);
         let sync = format!("ublkit: cannot sync {path} before the stop, which would lose");
-        let stop = format!("{path} could not be stopped, so its clients' requests were failed\n");
+        let stop = format!(
+            "{path} could not be stopped, so its clients' requests were failed: what was said \
+             before tells why\n"
+        );
         assert!(said.starts_with(&sync) && said.ends_with(&stop), "{options:?}: {said}");
         assert_eq!(code, 1, "{options:?}: {said}");
         assert_eq!(devices(), [format!("ublkc{}", below.id())]);

@@ -39,7 +39,7 @@ pub fn frozen(_: Context) {
         let client = disk::open(&path, 0);
         disk::write(&client, 4096, &[2; 4096]).map_err(|error| error.raw_os_error())
     });
-    let stuck = || run(UBLKIT, &["show", &id]).contains("a request, for ");
+    let stuck = || run(UBLKIT, &["show", &id]).contains("a request has waited for ");
     eventually("it is told of before it is answered", Duration::from_secs(8), stuck);
     let answer = writer.join().unwrap();
     let took = begun.elapsed();

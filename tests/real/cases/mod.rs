@@ -213,6 +213,7 @@ pub const CASES: &[Case] = &[
     Case { name: "control: an unserved start", needs: NOTHING, run: control::unserved_start },
     Case { name: "trace: each request is told", needs: NOTHING, run: trace::recorded },
     Case { name: "trace: nobody reads it", needs: NOTHING, run: trace::unread },
+    Case { name: "trace: a path that is not heard", needs: NOTHING, run: trace::unheard },
     Case { name: "errors: bad numbers", needs: NOTHING, run: errors::bad_numbers },
     Case { name: "errors: taken, live or not there", needs: NOTHING, run: errors::taken },
     Case { name: "errors: recovery", needs: NOTHING, run: errors::recovery },

@@ -140,6 +140,36 @@ fn alternate(builder: &Builder, target: impl ublkit::Target, times: u64) -> u64 
     times * 2
 }
 
+/// What `show` says of how a device moves its data, and why.
+fn shown_path(serving: &Serving) -> String {
+    let shown = tools::run(tools::UBLKIT, &["show", &serving.path]);
+    let line = shown.lines().find_map(|line| line.strip_prefix("data path:"));
+    line.unwrap_or_else(|| panic!("{shown}")).trim().to_owned()
+}
+
+/// Of a file it is the best that the kernel has, and said what was better; also by the next server,
+/// which knows it from the record.
+fn of_a_file(context: Context) {
+    let image = "/tmp/ublkit-reasons.img";
+    let serving = Serving::start(&["file", image, "--size", "16M", "--recover", "wait"]);
+    let said = shown_path(&serving);
+    let lacking = DataPath::ZeroCopy.features() - context.features;
+    if lacking.is_empty() {
+        assert_eq!(said, "zero-copy (the best for what a file holds)");
+    } else {
+        let why = format!("zero-copy would be better, and this kernel's driver lacks {lacking}");
+        assert!(said.ends_with(&format!(" ({why})")), "{said}");
+    }
+    serving.signal(Signal::KILL);
+    let id = serving.id().to_string();
+    serving.end(SOON);
+    let mut command = std::process::Command::new(tools::UBLKIT);
+    let next = Serving::started(command.args(["recover", &id]));
+    assert_eq!(shown_path(&next), said);
+    next.stop();
+    std::fs::remove_file(image).unwrap();
+}
+
 /// What is taken when nobody asks, and what is said when it cannot be.
 pub fn chosen(context: Context) {
     let chosen = |path: &str| {
@@ -157,9 +187,15 @@ pub fn chosen(context: Context) {
     assert_eq!(server.data_path(), chosen("zero-copy"));
     drop(server);
     let serving = Serving::start(&["memory", "--size", "64M", "--data", "user-copy"]);
-    let shown = tools::run(tools::UBLKIT, &["show", &serving.path]);
-    assert!(shown.lines().any(|line| line.split_whitespace().eq(["data", "path:", "user-copy"])));
+    assert_eq!(shown_path(&serving), "user-copy (as was asked for)");
     serving.stop();
+    let serving = Serving::start(&["null", "--size", "64M"]);
+    assert_eq!(shown_path(&serving), "copy (the best for a backend that takes bytes)");
+    serving.stop();
+    let serving = Serving::start(&["memory", "--size", "64M"]);
+    assert_eq!(shown_path(&serving), "get-data (the best for what memory holds)");
+    serving.stop();
+    of_a_file(context);
     if !context.features.contains(Features::AUTO_BUF_REG) {
         let refused = Builder::new().data_path(DataPath::ZeroCopy).serve(file());
         let said = refused.expect_err("this kernel cannot").to_string();

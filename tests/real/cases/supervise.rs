@@ -133,7 +133,7 @@ pub fn readiness(_: Context) {
 
 /// Memory is locked and the OOM score set, if it is wanted; and what cannot be is said.
 pub fn settings(_: Context) {
-    let words = ["memory", "--size", "32M", "--queues", "1", "--depth", "16"];
+    let words = ["memory", "--size", "32M", "--queues", "2", "--depth", "16"];
     let wishes = ["--lock-memory", "--oom-score", "-500"];
     let serving = Serving::start(&[&words[..], &wishes].concat());
     let pid = serving.child.id();
@@ -142,10 +142,10 @@ pub fn settings(_: Context) {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("its line");
         line.trim_end_matches(" kB").trim().parse().expect("a number")
     };
-    assert!(kib("VmLck:") > 40 << 10, "the disk and 16 buffers are locked: {status}");
-    assert!(kib("VmRSS:") > 40 << 10, "and there: {status}");
+    assert!(kib("VmLck:") > 48 << 10, "the disk and 32 buffers are locked: {status}");
+    assert!(kib("VmRSS:") > 48 << 10, "and there: {status}");
     assert_eq!(tools::read(&format!("/proc/{pid}/oom_score_adj")).trim(), "-500");
-    assert!(has_io_flushers(pid), "its queue threads must not wait for the disk that they serve");
+    assert_eq!(io_flushers(pid), (2, 2), "queue threads must not wait for the disk they serve");
     // What is discarded reads as zeros, although its memory is kept.
     let file = disk::open(&serving.path, 0);
     disk::write(&file, 1 << 20, &disk::stamp(1, 1, 4096)).unwrap();
@@ -168,17 +168,21 @@ pub fn settings(_: Context) {
     assert!(said.contains("needs CAP_SYS_RESOURCE") && code == Some(3), "{code:?} {said}");
 }
 
-/// Whether some thread of a process is an IO_FLUSHER: PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE of
-/// `linux/sched.h`, in the ninth word of its `stat`.
-fn has_io_flushers(pid: u32) -> bool {
+/// How many queue threads of a process are IO_FLUSHERs, and how many there are: PF_MEMALLOC_NOIO
+/// and PF_LOCAL_THROTTLE of `linux/sched.h`, in the ninth word of a thread's `stat`.
+fn io_flushers(pid: u32) -> (usize, usize) {
     const FLAGS: u32 = 0x0008_0000 | 0x0010_0000;
     let tasks = format!("/proc/{pid}/task");
-    tools::names(&tasks).iter().any(|task| {
+    let mut of_queues = Vec::new();
+    for task in tools::names(&tasks) {
         let stat = tools::read(&format!("{tasks}/{task}/stat"));
-        let words = stat.rsplit_once(") ").expect("a name in brackets").1;
-        let flags = words.split(' ').nth(6).and_then(|word| word.parse::<u32>().ok());
-        flags.expect("flags") & FLAGS == FLAGS
-    })
+        let (name, words) = stat.rsplit_once(") ").expect("a name in brackets");
+        if name.contains("(ublk") && name.contains("-q") {
+            let flags = words.split(' ').nth(6).and_then(|word| word.parse::<u32>().ok());
+            of_queues.push(flags.expect("flags") & FLAGS == FLAGS);
+        }
+    }
+    (of_queues.iter().filter(|is_one| **is_one).count(), of_queues.len())
 }
 
 /// In a mount namespace of its own: a server, and a file system on its disk with dirty pages. Says

@@ -150,6 +150,13 @@ pub fn service(context: Context) {
     let (_, status) = Manager::systemctl(&["show", service, "--property=StatusText"]);
     assert_eq!(status, "StatusText=serving /dev/ublkb0");
 
+    // Upgraded by hand it would be the unit's no more, which is said, and not done.
+    let kept = tools::output(UBLKIT, &["upgrade", name]);
+    let why = String::from_utf8_lossy(&kept.stderr);
+    assert!(why.contains("is served by ublkit@scratch.service, which would end"), "{why}");
+    assert_eq!(kept.status.code(), Some(2), "{why}");
+    assert_eq!(shown(name)["server_pid"], first["server_pid"]);
+
     let killed = Manager::systemctl(&["kill", "--signal=KILL", service]);
     assert_eq!(killed, (true, String::new()));
     eventually("another server serves it", SOON * 2, || {
@@ -164,6 +171,18 @@ pub fn service(context: Context) {
     let (_, result) = Manager::systemctl(&["show", service, "--property=Result"]);
     assert_eq!(result, "Result=success");
     assert!(!names("/run/ublkit").iter().any(|name| name.ends_with(".json")), "a record is left");
+
+    // Who wants it all the same says so: the unit ends, and does not start again.
+    assert_eq!(Manager::systemctl(&["start", service]), (true, String::new()));
+    let mut command = Command::new(UBLKIT);
+    let next = Serving::started(command.args(["upgrade", name, "--leave-unit"]));
+    eventually("the unit ends", SOON, || {
+        Manager::systemctl(&["show", service, "--property=ActiveState"]).1 == "ActiveState=inactive"
+    });
+    assert_eq!(shown(name)["server_pid"], next.child.id());
+    next.signal(rustix::process::Signal::INT);
+    let (code, said) = next.end(SOON);
+    assert!(code == 0 && said.contains("leaves ublkit@scratch.service"), "{code}: {said}");
 
     // What keeps it from being served is told.
     fs::write("/etc/ublkit/scratch.conf", "SERVE=file /nowhere/disk.img\n").unwrap();

@@ -199,3 +199,24 @@ fn client_of_null(path: &str) {
     let file = disk::open(path, 0);
     disk::write(&file, QUIET, &[1; PAGE]).unwrap();
 }
+
+/// A server whose disk's path nobody hears of has another process stop its device: of its own
+/// STOP_DEV, by which it could be kept, nothing is left to be done.
+pub fn unheard(_: Context) {
+    let talk = "/tmp/unheard.jsonl";
+    let trace = format!("--trace={talk}");
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let words = ["serve", "null", "--size", "64M", &trace, "--trace-format", "json"];
+    let output = Command::new(UBLKIT).args(words).stdout(full).output().unwrap();
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(why.contains("cannot write to standard output"), "{why}");
+    assert_eq!(output.status.code(), Some(1), "{why}");
+    let lines = lines(talk);
+    let is = |line: &Value, what, command| {
+        (word(line, "what"), word(line, "command")) == (what, command)
+    };
+    let own = lines.iter().position(|line| is(line, "command", "STOP_DEV")).expect("it stops it");
+    let looked = lines[..own].iter().rfind(|line| is(line, "answer", "GET_DEV_INFO"));
+    assert_eq!(looked.map(|line| word(line, "state")), Some("DEAD"), "{looked:?}");
+    assert_eq!(tools::devices(), Vec::<String>::new());
+}
