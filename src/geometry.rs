@@ -82,7 +82,8 @@ impl Geometry {
         }
         if !self.size_bytes.is_multiple_of(u64::from(logical)) {
             return Err(format!(
-                "a size of {} bytes is no multiple of the block size of {logical}",
+                "a size of {} bytes is no multiple of the block size of {logical}: \
+                 choose one",
                 self.size_bytes
             ));
         }

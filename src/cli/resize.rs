@@ -60,7 +60,8 @@ pub(super) fn run(resize: &Resize) -> Result<(), Failure> {
     let (before, block_bytes) = size_bytes(&info, timeout)?;
     if !size.is_multiple_of(block_bytes) {
         return Err(refused(format!(
-            "a size of {size} bytes is no multiple of the block size of {block_bytes}"
+            "a size of {size} bytes is no multiple of the block size of {block_bytes}: \
+                 choose one"
         )));
     }
     let Some(pid) = devices::server(&info) else {

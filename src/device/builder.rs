@@ -383,11 +383,11 @@ pub(super) fn check_threads(threads: u16, depth: u16, features: Features) -> Res
         return Ok(());
     }
     if features.contains(Features::BATCH_IO) {
-        return cannot("in batches there is one".into());
+        return cannot("in batches there is one: choose 1, or leave batches out".into());
     }
     if !features.contains(Features::PER_IO_DAEMON) {
         return cannot(
-            "this kernel's driver lacks PER_IO_DAEMON, which is there since 6.16".into(),
+            "this kernel's driver lacks PER_IO_DAEMON, which is there since 6.16: choose 1".into(),
         );
     }
     Ok(())

@@ -20,7 +20,8 @@ impl<K: Kernel> Server<K> {
         let block_bytes = u64::from(self.block_bytes.max(1));
         if !size_bytes.is_multiple_of(block_bytes) || size_bytes > i64::MAX as u64 {
             return Err(Error::Refused(format!(
-                "a size of {size_bytes} bytes is no multiple of the block size of {block_bytes}"
+                "a size of {size_bytes} bytes is no multiple of the block size of {block_bytes}: \
+                 choose one"
             )));
         }
         self.size_bytes.fetch_max(size_bytes, Ordering::Relaxed);

@@ -97,7 +97,8 @@ impl<K: Kernel> Server<K> {
         }
         if Recovery::of(self.info.features) == Recovery::None {
             return Err(Error::Refused(format!(
-                "ublk device {} was made without recovery: no other server can take it over",
+                "ublk device {} was made without recovery, so no other server can take it over: \
+                 stop it, and make it anew with one",
                 self.id
             )));
         }

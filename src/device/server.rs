@@ -167,7 +167,8 @@ impl<K: Kernel> Server<K> {
         let recovery = Recovery::of(wish.features);
         if Recovery::of(features) != recovery {
             return Err(Error::Refused(format!(
-                "recovery by '{recovery}' cannot be: the driver granted no more than {features}"
+                "recovery by '{recovery}' cannot be: the driver granted no more than {features}; \
+                 choose another, or none"
             )));
         }
         check_threads(self.manner.threads_per_queue, self.info.depth, features)

@@ -60,13 +60,21 @@ impl RingError {
                 "too many files are open: raise the limit (ulimit -n)"
             }
             Self::Setup(Errno::EINVAL) => "this kernel's io_uring is too old: 6.4 is the least",
-            Self::Enter(Errno::EBADR) => "the kernel ran out of memory and dropped completions",
-            Self::Enter(Errno::EEXIST) => "the ring was used by a thread that does not own it",
-            Self::Enter(Errno::EBADFD) => "the ring was never enabled",
-            Self::Enter(Errno::EACCES | Errno::EPERM) => {
-                "a security policy forbids io_uring commands on this file"
+            Self::Enter(Errno::EBADR) => {
+                "the kernel ran out of memory and dropped completions: use fewer queues or a \
+                 smaller depth"
             }
-            Self::Starved(_) => "the kernel has no memory to accept requests with",
+            Self::Enter(Errno::EEXIST) => {
+                "the ring was used by a thread that does not own it: please report it"
+            }
+            Self::Enter(Errno::EBADFD) => "the ring was never enabled: please report it",
+            Self::Enter(Errno::EACCES | Errno::EPERM) => {
+                "a security policy (SELinux, say) forbids io_uring commands on this file: have it \
+                 allow them"
+            }
+            Self::Starved(_) => {
+                "the kernel has no memory to accept requests with: free some, or use fewer queues"
+            }
             _ => "this is a defect of ublkit or of the kernel: please report it",
         }
     }

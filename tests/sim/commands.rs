@@ -1,6 +1,7 @@
 //! Control commands over the simulated kernel: each asks what its name says, and says what was
 //! answered.
 
+use crate::file_disk::{FileDisk, Mistake};
 use crate::house::House;
 use crate::properties::load;
 use std::time::Duration;
@@ -8,8 +9,8 @@ use ublkit::sim::{Ask, Choices, Faults, Profile, Sim, Task};
 use ublkit::sys::ublk as sys;
 use ublkit::sys::ublk::{ublk_param_basic, ublk_params};
 use ublkit::{
-    Blocking, Builder, Control, DeviceControl, DeviceInfo, DeviceState, Errno, Error, Features,
-    Geometry, Null, SharedBuffer,
+    Access, Blocking, Builder, Control, DataPath, DeviceControl, DeviceInfo, DeviceState, Errno,
+    Error, Features, Geometry, Null, PathReason, Recovery, SharedBuffer,
 };
 
 const SHORT: Duration = Duration::from_secs(1);
@@ -265,4 +266,43 @@ fn a_disk_grows() {
     drop(control);
     server.stop().unwrap();
     assert_eq!(sim.leftovers(), Vec::<String>::new());
+}
+
+/// A device knows why its data moves as it does.
+#[test]
+fn a_path_is_taken_for_a_reason() {
+    let reason = |profile, builder: &Builder, is_admin| {
+        let house = House { profile, access: Access::Operations, ..House::new() };
+        let sim = house.sim(Choices::first());
+        let target = FileDisk::new(&house, Mistake::None);
+        let server = builder.serve_on(sim.process(is_admin), target).expect("a device");
+        (server.data_path(), server.path_reason())
+    };
+    let usual = Builder::new();
+    let (zero_copy, newest) = (DataPath::ZeroCopy, Profile::NEWEST);
+    let best = PathReason::Best(Access::Operations);
+    assert_eq!(reason(newest, &usual, true), (zero_copy, best));
+    let wish = usual.clone().data_path(DataPath::UserCopy);
+    assert_eq!(reason(newest, &wish, true), (DataPath::UserCopy, PathReason::Wished));
+    let unprivileged = usual.clone().features(Features::UNPRIVILEGED_DEV);
+    let why = PathReason::Unprivileged(zero_copy);
+    assert_eq!(reason(newest, &unprivileged, false), (DataPath::Copy, why));
+    let old = Profile::named("6.12").expect("a profile");
+    let lacking = Features::AUTO_BUF_REG | Features::SUPPORT_ZERO_COPY;
+    let why = PathReason::Lacking(zero_copy, lacking);
+    assert_eq!(reason(old, &usual, true), (DataPath::Copy, why));
+    // Where both are so, it is the kernel's lack.
+    assert!(matches!(reason(old, &unprivileged, false).1, PathReason::Lacking(..)));
+}
+
+/// A device that was there before is as it was made.
+#[test]
+fn a_recovered_path_is_as_it_was_made() {
+    let house = House { recovery: Recovery::Wait, ..House::new() };
+    let sim = house.sim(Choices::first());
+    let mut server = house.serve(sim.task()).expect("a device");
+    assert_eq!(server.path_reason(), PathReason::Wished);
+    server.hand_over().expect("it can be handed over");
+    let next = Builder::new().recover_on(sim.task(), server.id(), house.target());
+    assert_eq!(next.expect("it goes on").path_reason(), PathReason::Made);
 }

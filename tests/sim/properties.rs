@@ -5,7 +5,7 @@ use crate::house::{DURABILITIES, House, WHIMS, Whim};
 use core::time::Duration;
 use proptest::prelude::*;
 use ublkit::sim::{Choices, Faults, Load, Profile, Sim};
-use ublkit::{Access, Builder, DataPath, Geometry, Memory, QueueStats};
+use ublkit::{Access, Builder, DataPath, Geometry, Memory, PathReason, QueueStats};
 
 /// How many cases each property has.
 pub fn cases() -> ProptestConfig {
@@ -134,7 +134,11 @@ fn what_was_granted_is_served() {
         let sim = Sim::new(Profile::NEWEST, Choices::seed(seed), faults);
         let disk = Memory::new(Geometry::new(1 << 20)).unwrap();
         let server = Builder::new().serve_on(sim.task(), disk).unwrap();
-        seen[usize::from(server.data_path() == DataPath::Copy)] = true;
+        let copies = server.data_path() == DataPath::Copy;
+        seen[usize::from(copies)] = true;
+        let granted = PathReason::Granted(DataPath::GetData);
+        let reason = if copies { granted } else { PathReason::Best(Access::Regions) };
+        assert_eq!(server.path_reason(), reason);
         let clients = sim.load(server.id(), load(100));
         sim.until_answered();
         server.stop().unwrap();
