@@ -36,7 +36,7 @@ pub(crate) mod broken {
     pub(crate) const OLD: &str = "a feature of Linux 5.11 is missing";
     pub(crate) const SHORT: &str = "a queue is shorter than was asked for";
     /// All of them.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "sim"))]
     pub(crate) const ALL: [&str; 7] =
         [LONG_PROVIDED, ODD_LEN, OUTSIDE, OVERTAKEN, UNKNOWN, OLD, SHORT];
 }
