@@ -44,6 +44,8 @@ pub struct Completion {
 /// Mistakes cost an `EIO`, never a hang: a call that panics, and one that is `Pending` on nothing.
 /// After a panic the request is not entered again; the next one of that tag begins with a `start`.
 /// A request is answered only when all its operations have ended, whatever the handler says.
+///
+/// [`Target`](crate::Target) has an example.
 pub trait Handler {
     /// Begins a request.
     fn start(&mut self, io: &mut Io<'_>) -> Step;

@@ -25,6 +25,84 @@ use crate::handler::Handler;
 use crate::needs::{Needs, QueueInfo};
 
 /// What a device serves: a disk, and a handler for each of its queues.
+///
+/// A disk in a file that holds no plain byte, moved by the queue's own ring:
+///
+/// ```
+/// use std::{os::fd::OwnedFd, sync::Arc};
+/// use ublkit::sim::{Ask, Choices, Faults, Profile, Sim};
+/// use ublkit::{
+///     Builder, Completion, Errno, FileIndex, Geometry, Handler, Io, Needs, Operation, QueueInfo,
+///     Step, Target,
+/// };
+///
+/// const FILE: FileIndex = FileIndex(0);
+///
+/// struct Masked(Arc<OwnedFd>);
+/// struct Queue; // what is to be remembered of one queue: nothing
+///
+/// fn mask(data: &mut [u8]) {
+///     data.iter_mut().for_each(|byte| *byte ^= 0xa5);
+/// }
+///
+/// impl Target for Masked {
+///     type Handler = Queue;
+///     fn geometry(&self) -> Geometry { Geometry::new(1 << 20) }
+///     fn needs(&self) -> Needs {
+///         Needs { operations: 1, files: vec![Arc::clone(&self.0)], ..Needs::default() }
+///     }
+///     fn handler(&self, _: &QueueInfo) -> Result<Queue, Errno> { Ok(Queue) }
+/// }
+///
+/// impl Handler for Queue {
+///     fn start(&mut self, io: &mut Io<'_>) -> Step {
+///         let (request, all) = (io.request(), 0..io.request().data_bytes());
+///         let asked = match request.operation {
+///             Operation::Read => io.read(FILE, request.offset, all, 0),
+///             Operation::Write { fua } => {
+///                 mask(io.data());
+///                 io.write(FILE, request.offset, all, fua, 0)
+///             }
+///             _ => Err(Errno::EOPNOTSUPP),
+///         };
+///         asked.map_or_else(|errno| Step::Done(Err(errno)), |()| Step::Pending)
+///     }
+///
+///     fn resume(&mut self, io: &mut Io<'_>, done: Completion) -> Step {
+///         match (io.request().operation, done.result) {
+///             (_, Err(errno)) => return Step::Done(Err(errno)),
+///             (_, Ok(count)) if count < io.request().data_bytes() => {
+///                 return Step::Done(Err(Errno::EIO)); // the file became shorter
+///             }
+///             (Operation::Read, Ok(_)) => mask(io.data()),
+///             _ => {}
+///         }
+///         Step::Done(Ok(()))
+///     }
+/// }
+///
+/// let file = rustix::fs::memfd_create("masked", rustix::fs::MemfdFlags::CLOEXEC)?;
+/// rustix::fs::ftruncate(&file, 1 << 20)?;
+/// let file = Arc::new(file);
+///
+/// // On a real kernel `serve(Masked(…))`.
+/// let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
+/// let server = Builder::new().serve_on(sim.task(), Masked(Arc::clone(&file)))?;
+/// let answer = |ask| {
+///     let asked = sim.ask(server.id(), 0, ask).unwrap();
+///     sim.until_answered();
+///     sim.answer(asked).unwrap()
+/// };
+/// let (offset, plain) = (4096, vec![7; 512]);
+/// assert_eq!(answer(Ask::Write { offset, data: plain.clone(), fua: false }), Ok(vec![]));
+/// assert_eq!(answer(Ask::Read { offset, len_bytes: 512 }), Ok(plain));
+/// server.stop()?;
+/// sim.assert_clean();
+/// let mut kept = [0; 512];
+/// rustix::io::pread(&*file, &mut kept, offset)?;
+/// assert_eq!(kept, [7 ^ 0xa5; 512]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Target: Send + Sync + 'static {
     /// Serves one queue.
     type Handler: Handler;
