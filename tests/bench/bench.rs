@@ -4,11 +4,11 @@
 //! machine's, with `--kernel native`) and makes tables; inside, as root, it serves disks and uses
 //! them.
 //!
-//! * `cargo bench-compare [--full] [--kernel KERNEL] [--rounds N] [--milliseconds N]
-//!   [--server KIND:NAME=COMMAND]… [--only NAME]… [--bless]`: ublkit beside the kernel's own disks
-//!   and other servers.
-//! * `cargo bench-count [--kernel KERNEL] [--only NAME]… [--bless]`: instructions, user and kernel,
-//!   of a request.
+//! * `cargo bench-compare [--full] [--modes] [--kernel KERNEL] [--rounds N] [--milliseconds N]
+//!   [--server KIND:NAME=COMMAND]… [--only NAME]… [--bless | --bless-means]`: ublkit beside the
+//!   kernel's own disks and other servers.
+//! * `cargo bench-count [--modes] [--kernel KERNEL] [--only NAME]… [--check [--slice] | --bless]`:
+//!   instructions, user and kernel, of a request.
 //! * `cargo bench-instructions [--check] [--bless] [--self-test] [--lines]`: user instructions and
 //!   system calls of a request, without a kernel.
 
@@ -16,6 +16,7 @@
 #![allow(clippy::cast_precision_loss, reason = "figures for people: none is that large")]
 
 mod cells;
+mod contenders;
 mod disk;
 #[path = "../vm/document.rs"]
 #[allow(dead_code, reason = "shared with tests/real")]
@@ -26,11 +27,15 @@ mod fio;
 mod guest;
 mod host;
 mod inside;
+mod means;
+mod null;
 mod plot;
 mod report;
+mod sample;
 #[path = "../real/tools.rs"]
 #[allow(dead_code, reason = "shared with tests/real")]
 mod tools;
+mod totals;
 mod user;
 
 use guest::Outcome;
@@ -44,6 +49,7 @@ fn run(words: &[String]) -> Outcome<()> {
             inside::run(&host::Options::parse(rest)?.wanted(what == "count"));
             Ok(())
         }
+        "null" => null::serve(rest),
         "served" => {
             user::served(rest);
             Ok(())

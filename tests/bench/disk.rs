@@ -1,6 +1,6 @@
 //! A contender at work: its disk, and its server's process.
 
-use crate::cells::{Contender, Kind, Start};
+use crate::contenders::{Contender, Kind, Start};
 use crate::guest::{Outcome, root};
 use crate::tools;
 use std::collections::BTreeSet;
@@ -45,9 +45,11 @@ impl Disk {
         if queues > contender.queues {
             return Err(format!("it has {} queue at most", contender.queues));
         }
-        let file = match contender.kind {
-            Kind::File => format!("{}/{}", files()?, contender.name.replace(' ', "-")),
-            Kind::Null | Kind::Memory => String::new(),
+        let named = |folder: &str| format!("{folder}/{}", contender.name.replace(' ', "-"));
+        let file = match (contender.kind, &contender.start) {
+            (Kind::File, _) => named(files()?),
+            (Kind::Memory, Start::Loop { .. }) => named(tmpfs()?),
+            (Kind::Null | Kind::Memory, _) => String::new(),
         };
         let (name, below) = (contender.name.clone(), file.clone());
         let named = |path: String, end| Self { name, path, file: below, pid: None, end };
@@ -126,8 +128,22 @@ fn files() -> Outcome<&'static str> {
     MADE.get_or_init(make).clone().map(|()| FILES)
 }
 
+/// Where a file in memory is.
+const TMPFS: &str = "/tmp/ublkit-bench-tmpfs";
+
+fn tmpfs() -> Outcome<&'static str> {
+    static MADE: OnceLock<Outcome<()>> = OnceLock::new();
+    let make = || {
+        std::fs::create_dir_all(TMPFS).map_err(|error| format!("{TMPFS}: {error}"))?;
+        tools::run("mount", &["-t", "tmpfs", "tmpfs", TMPFS]);
+        Ok(())
+    };
+    MADE.get_or_init(make).clone().map(|()| TMPFS)
+}
+
 /// Puts away what all contenders shared.
 pub fn clean_up() {
+    tools::output("umount", &[TMPFS]);
     tools::output("umount", &[FILES]);
     tools::output("modprobe", &["-r", "brd"]);
 }
@@ -148,8 +164,10 @@ fn fill(path: &str) {
 /// Starts a ublk server and waits for its disk.
 fn server(contender: &Contender, command: &str, file: &str, queues: u16) -> Outcome<Disk> {
     let rivals = root().join("target/bench/rivals").display().to_string();
+    let bench = std::env::current_exe().map_err(|error| error.to_string())?;
     let command = command
         .replace("{rivals}", &rivals)
+        .replace("{bench}", &bench.display().to_string())
         .replace("{queues}", &queues.to_string())
         .replace("{mib}", &MIB.to_string())
         .replace("{file}", file);

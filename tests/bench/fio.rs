@@ -3,6 +3,7 @@
 use crate::cells::Cell;
 use crate::disk::{Disk, MIB};
 use crate::guest::Outcome;
+use crate::sample::Seen;
 use crate::tools;
 use serde_json::Value;
 use std::fmt::Write;
@@ -12,16 +13,6 @@ use std::fmt::Write;
 pub enum Length {
     Milliseconds(u32),
     Requests(u32),
-}
-
-/// What clients saw of a disk.
-#[derive(Debug)]
-pub struct Seen {
-    pub iops: f64,
-    pub bytes_per_second: f64,
-    pub latency_ns: [f64; 3],
-    /// What the server's threads had of CPUs, where it is a process.
-    pub cpu_ns_per_io: Option<f64>,
 }
 
 /// Looks at the time that a process's threads had so far: a line for each, then an empty one.

@@ -1,9 +1,11 @@
 //! The host's role: boots a kernel once, and makes tables of what the inside role measured.
 
-use crate::cells::{self, Contender, Sample};
+use crate::cells;
+use crate::contenders::{Contender, Kind};
 use crate::fio::Length;
 use crate::guest::{self, Guest, Kernel, Outcome, root};
-use crate::{document, inside, plot, report};
+use crate::sample::{Run, Sample};
+use crate::{document, inside, means, plot, report, totals};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -15,6 +17,8 @@ pub struct Options {
     pub words: Vec<String>,
     /// The full grid instead of the usual cells.
     pub full: bool,
+    /// ublkit in every mode in all cells, instead of in a few.
+    pub modes: bool,
     pub kernel: Option<String>,
     pub rounds: Option<u32>,
     pub milliseconds: Option<u32>,
@@ -24,6 +28,12 @@ pub struct Options {
     pub only: Vec<String>,
     /// Write docs/performance.md.
     pub bless: bool,
+    /// Write the geometric means there, and nothing else: of a further kernel.
+    pub bless_means: bool,
+    /// Fail when a request costs more instructions than it did.
+    pub check: bool,
+    /// Of that the little that each change is judged by.
+    pub slice: bool,
 }
 
 impl Options {
@@ -35,7 +45,11 @@ impl Options {
             let number = |word: &String| word.parse().map_err(|_| format!("{word} is no number"));
             match word.as_str() {
                 "--full" => options.full = true,
+                "--modes" => options.modes = true,
                 "--bless" => options.bless = true,
+                "--bless-means" => options.bless_means = true,
+                "--check" => options.check = true,
+                "--slice" => options.slice = true,
                 "--kernel" => options.kernel = Some(value()?.clone()),
                 "--rounds" => options.rounds = Some(number(value()?)?),
                 "--milliseconds" => options.milliseconds = Some(number(value()?)?),
@@ -63,32 +77,27 @@ impl Options {
 
     /// What the inside role is to do: compare, or count instructions.
     pub fn wanted(&self, counts: bool) -> inside::Wanted {
-        let (groups, rounds, length) = if counts {
+        let (mut groups, rounds, length) = if counts {
             (cells::counted(), 3, Length::Requests(4000))
         } else {
             let groups = if self.full { cells::full() } else { cells::usual() };
-            (groups, 5, Length::Milliseconds(self.milliseconds.unwrap_or(700)))
+            let milliseconds = self.milliseconds.unwrap_or(cells::MILLISECONDS);
+            (groups, cells::ROUNDS, Length::Milliseconds(milliseconds))
         };
+        if self.modes {
+            groups = cells::with_modes(groups);
+        }
+        let mut contenders = self.contenders();
+        if self.check {
+            contenders.retain(|contender| contender.name.starts_with("ublkit"));
+            if self.slice {
+                groups.retain(|group| group.kind == Kind::Null);
+                contenders.retain(|contender| contender.name == "ublkit copy");
+            }
+            contenders.extend(Contender::controls());
+        }
         let rounds = self.rounds.unwrap_or(rounds);
-        inside::Wanted { groups, contenders: self.contenders(), rounds, length }
-    }
-}
-
-/// What one boot brought.
-#[derive(Debug)]
-pub struct Run {
-    pub release: String,
-    pub missing: Vec<String>,
-    /// Cells that came to nothing: a defect of a contender or of the bench.
-    pub failed: Vec<String>,
-    pub samples: Vec<Sample>,
-    pub seconds: u64,
-}
-
-impl Run {
-    /// The run fails when a cell did, after all else was told.
-    fn verdict(&self) -> Outcome<()> {
-        if self.failed.is_empty() { Ok(()) } else { Err(self.failed.join("; ")) }
+        inside::Wanted { groups, contenders, rounds, length }
     }
 }
 
@@ -114,6 +123,8 @@ pub fn measure(options: &Options, counts: bool) -> Outcome<Run> {
     let sample = |line: String| Sample::from_json(&serde_json::from_str::<Value>(&line).ok()?);
     Ok(Run {
         release: with("kernel: ").next().ok_or("the inside role did not say its kernel")?,
+        build: with("build: ").next().unwrap_or_default(),
+        date: today(),
         missing: with("missing: ").collect(),
         samples: with("sample: ").filter_map(sample).collect(),
         failed: with("failed: ").collect(),
@@ -127,7 +138,7 @@ fn save(run: &Run, name: &str) -> Outcome<PathBuf> {
     let file = folder.join(format!("{name}.json"));
     let samples: Vec<Value> = run.samples.iter().map(Sample::to_json).collect();
     let text = json!({
-        "kernel": run.release, "date": today(), "seconds": run.seconds,
+        "kernel": run.release, "build": run.build, "date": run.date, "seconds": run.seconds,
         "missing": run.missing, "failed": run.failed, "samples": samples,
     });
     std::fs::create_dir_all(&folder)
@@ -137,7 +148,7 @@ fn save(run: &Run, name: &str) -> Outcome<PathBuf> {
     Ok(folder)
 }
 
-pub fn today() -> String {
+fn today() -> String {
     let output = std::process::Command::new("date").arg("+%F").output();
     let text = output.map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&text).trim().to_owned()
@@ -148,12 +159,17 @@ pub fn compare(options: &Options) -> Outcome<()> {
     let run = measure(options, false)?;
     let folder = save(&run, "compared")?;
     let report = report::compared(&run);
-    println!("\n{report}");
+    let performance = root().join("docs/performance.md");
+    let means = means::table(&run, &document::section(&performance, "means")?);
+    println!("\n{report}\n{means}");
     let plots = plot::of(&run.samples);
     for (name, svg) in &plots {
         let file = folder.join(name);
         std::fs::write(&file, svg).map_err(|error| format!("{}: {error}", file.display()))?;
         println!("plotted: {}", file.display());
+    }
+    if options.bless || options.bless_means {
+        document::rewrite(&performance, "means", &means)?;
     }
     if options.bless {
         let mut text = report;
@@ -164,20 +180,28 @@ pub fn compare(options: &Options) -> Outcome<()> {
                 .and_then(|()| std::fs::write(&file, svg))
                 .map_err(|error| format!("{}: {error}", file.display()))?;
         }
-        document::rewrite(&root().join("docs/performance.md"), "compared", &text)?;
+        document::rewrite(&performance, "compared", &text)?;
     }
     run.verdict()
 }
 
 /// Counts instructions, user and kernel, of all contenders.
 pub fn count(options: &Options) -> Outcome<()> {
+    if options.check && options.bless {
+        return Err("choose one of --check and --bless".into());
+    }
     let run = measure(options, true)?;
     save(&run, "counted")?;
     let report = report::counted(&run);
     println!("\n{report}");
+    if options.check {
+        println!("{}", totals::control(&run)?);
+    }
     if options.bless {
         document::rewrite(&root().join("docs/performance.md"), "counted", &report)?;
+        crate::user::record_totals(&run)?;
+    } else {
+        crate::user::compare_totals(&run, options.check)?;
     }
-    crate::user::compare_totals(&run, options.bless)?;
     run.verdict()
 }

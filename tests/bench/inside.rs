@@ -1,8 +1,10 @@
 //! The inside role: contenders, in turns, on one kernel.
 
-use crate::cells::{Cell, Contender, Group, Sample};
+use crate::cells::{Cell, Group};
+use crate::contenders::Contender;
 use crate::disk::{self, Disk};
 use crate::fio::{self, Length};
+use crate::sample::Sample;
 use crate::tools;
 
 /// What the host asks for.
@@ -14,9 +16,10 @@ pub struct Wanted {
     pub length: Length,
 }
 
-/// Prints lines for the host: `kernel: …`, `missing: …`, `failed: …` and `sample: …`.
+/// Prints lines for the host: `kernel: …`, `build: …`, `missing: …`, `failed: …` and `sample: …`.
 pub fn run(wanted: &Wanted) {
     println!("kernel: {}", tools::read("/proc/sys/kernel/osrelease").trim());
+    println!("build: {}", tools::read("/proc/sys/kernel/version").trim());
     for group in &wanted.groups {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         assert!(usize::from(group.queues) <= cpus, "{} queues on {cpus} CPUs", group.queues);
@@ -65,7 +68,8 @@ fn able<'a>(disks: &'a [Disk], group: &Group, cell: Cell) -> Vec<&'a Disk> {
 /// The contenders of a group, all at work.
 fn started(group: &Group, contenders: &[Contender]) -> Vec<Disk> {
     let mut disks = Vec::new();
-    for contender in contenders.iter().filter(|contender| contender.kind == group.kind) {
+    let is_here = |it: &&Contender| it.kind == group.kind && it.field.meets(group.field);
+    for contender in contenders.iter().filter(is_here) {
         match Disk::start(contender, group.queues) {
             Ok(disk) => disks.push(disk),
             Err(why) => println!("missing: {}: {}: {why}", group.name(), contender.name),

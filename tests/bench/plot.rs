@@ -1,7 +1,6 @@
 //! Plots: a figure over the requests under way, a line for each contender, as SVG.
 
-use crate::cells::Sample;
-use crate::report::{Spread, once};
+use crate::sample::{Sample, Spread, once};
 use std::fmt::Write;
 
 const COLOURS: [&str; 10] = [

@@ -1,8 +1,8 @@
 //! The budget: what a request may cost, in a file that is committed.
 
 use crate::guest::{Outcome, root};
-use crate::host::Run;
-use crate::report::{Spread, once, samples};
+use crate::sample::Run;
+use crate::totals;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -53,39 +53,43 @@ pub fn write(figures: &BTreeMap<String, f64>) -> Outcome<()> {
     put(&[("toolchain", toolchain()?.into()), ("user instructions", json!(rounded))])
 }
 
+/// Makes ublkit's instructions, user and kernel, what later runs are compared with.
+pub fn record_totals(run: &Run) -> Outcome<()> {
+    let costs = totals::of(run, |name| name.starts_with("ublkit"));
+    put(&[
+        ("kernel", Value::from(run.release.clone())),
+        ("kernel's build", Value::from(run.build.clone())),
+        ("instructions on it", totals::to_json(&costs)),
+    ])
+}
+
 /// Compares ublkit's instructions, user and kernel, with those of an earlier run on the same
-/// kernel and of the same compiler; or makes them what others are compared with.
-pub fn compare_totals(run: &Run, bless: bool) -> Outcome<()> {
-    let mut figures = BTreeMap::new();
-    let keys = || run.samples.iter().map(|sample| &sample.key);
-    for group in once(keys().map(|key| key[0].as_str())) {
-        for cell in once(keys().map(|key| key[1].as_str())) {
-            for name in once(keys().map(|key| key[2].as_str())) {
-                let costs = samples(run, [group, cell, name]).filter_map(|it| it.cpu_ns_per_io);
-                if let Some(spread) = Spread::of(costs).filter(|_| name.starts_with("ublkit")) {
-                    figures.insert(format!("{name}: {group}, {cell}"), spread.median.round());
-                }
-            }
-        }
-    }
-    if bless {
-        let kernel = Value::from(run.release.clone());
-        return put(&[("kernel", kernel), ("instructions on it", json!(figures))]);
-    }
+/// kernel package and of the same compiler; with `check` more than is allowed is a failure.
+pub fn compare_totals(run: &Run, check: bool) -> Outcome<()> {
     let budget = read()?;
-    let (toolchain, kernel) = (toolchain()?, run.release.as_str());
-    if budget.get("kernel").and_then(Value::as_str) != Some(kernel)
-        || budget["toolchain"].as_str() != Some(&toolchain)
-    {
-        println!("Not compared: there are no figures of {kernel} and {toolchain}.");
+    let text = |name: &str| budget.get(name).and_then(Value::as_str).unwrap_or("nothing");
+    let ours = [run.release.clone(), run.build.clone(), toolchain()?];
+    let kept = ["kernel", "kernel's build", "toolchain"].map(text);
+    if ours.iter().zip(kept).any(|(ours, kept)| ours != kept) {
+        let (ours, kept) = (ours.join(", "), kept.join(", "));
+        println!("Not compared: this is {ours}, and the figures are of {kept}.");
         return Ok(());
     }
-    for (name, figure) in &figures {
-        if let Some(before) = budget["instructions on it"].get(name).and_then(Value::as_f64) {
-            let change = (figure / before - 1.0) * 100.0;
-            println!("{name}: {figure} instructions, {change:+.1} % of {before}");
-        }
+    let before = totals::from_json(&budget["instructions on it"]);
+    let verdict = totals::judge(&totals::of(run, |name| name.starts_with("ublkit")), &before);
+    verdict.lines.iter().for_each(|line| println!("{line}"));
+    if check && verdict.lines.is_empty() {
+        return Err("nothing was compared".into());
     }
+    if verdict.broken.is_empty() {
+        println!("None costs more than it did, but for 3 %.");
+        return Ok(());
+    }
+    let sentence = format!("more than it was: {}", verdict.broken.join("; "));
+    if check {
+        return Err(sentence);
+    }
+    println!("{sentence}");
     Ok(())
 }
 

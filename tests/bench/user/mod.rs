@@ -9,7 +9,7 @@ mod profile;
 mod rate;
 mod served;
 
-pub use budget::compare_totals;
+pub use budget::{compare_totals, record_totals};
 pub use served::run as served;
 
 use crate::document;

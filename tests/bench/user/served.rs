@@ -1,7 +1,7 @@
 //! The role under callgrind: a server and its clients in one process, over the simulated kernel.
 
 use super::kernel::Apart;
-use crate::cells::{MODES, Mode};
+use crate::contenders::{MODES, Mode};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
