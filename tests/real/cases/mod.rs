@@ -5,12 +5,14 @@ mod adapters;
 mod below;
 mod boots;
 mod control;
+mod crashes;
 mod data;
 pub mod deadlines;
 mod doctor;
 mod errors;
 pub mod fails;
 mod fs;
+mod huge;
 pub mod kill;
 mod life;
 mod names;
@@ -112,6 +114,7 @@ pub const CASES: &[Case] = &[
     Case { name: "recovery: each mode", needs: NOTHING, run: recovery::each_mode },
     Case { name: "recovery: killed at each call", needs: NOTHING, run: kill::recovering },
     Case { name: "recovery: a crash loop", needs: NOTHING, run: recovery::crash_loop },
+    Case { name: "recovery: crashes on each path", needs: NOTHING, run: crashes::each_path },
     Case { name: "recovery: a lie is noticed", needs: NOTHING, run: recovery::lying },
     Case { name: "recovery: upgrades", needs: NOTHING, run: recovery::upgrade },
     Case { name: "recovery: a queue fails", needs: NOTHING, run: fails::waits },
@@ -229,6 +232,7 @@ pub const CASES: &[Case] = &[
     Case { name: "supervise: swap", needs: NOTHING, run: supervise::swap },
     Case { name: "memory: there is no more", needs: NOTHING, run: tight::told },
     Case { name: "memory: locked", needs: NOTHING, run: tight::locked },
+    Case { name: "memory: no huge pages", needs: NOTHING, run: huge::none },
     Case { name: "ordinary: a user's own device", needs: NOTHING, run: ordinary::whole_life },
     Case { name: "system: nodes by udev", needs: NOTHING, run: system::nodes },
     Case { name: "system: a service", needs: NOTHING, run: system::service },

@@ -1,0 +1,91 @@
+//! Servers killed while clients write, on every data path.
+
+use super::Context;
+use super::recovery::{Image, kill, recover};
+use crate::dice::Dice;
+use crate::disk;
+use crate::oracle::{Oracle, Writers};
+use crate::tools::{UBLKIT, devices, eventually, run};
+use std::fs::File;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use ublkit::{DataPath, Features};
+
+/// A driver before 6.15 may notice only after half a minute that a server is gone.
+const SOON: Duration = Duration::from_secs(60);
+
+const BLOCKS: usize = 256;
+/// Fewer than there are slots: see the crash loop in `recovery`.
+const WRITERS: usize = 8;
+/// Writes that must be acknowledged between two deaths.
+const BETWEEN: u64 = 100;
+
+/// A way of serving a file.
+struct Mode {
+    path: DataPath,
+    batches: bool,
+    direct: bool,
+}
+
+/// All that this kernel has.
+fn modes(context: Context) -> Vec<Mode> {
+    let mut all = Vec::new();
+    let has = |features: Features| context.features.contains(features);
+    for &path in DataPath::ALL.iter().filter(|path| has(path.features())) {
+        for batches in [false, true] {
+            let can = !batches || has(Features::BATCH_IO) && path != DataPath::GetData;
+            for direct in [false, true] {
+                // A slice has each path, and what is under way around the page cache on each.
+                let wanted = context.pick(!(batches && direct), true);
+                if can && wanted {
+                    all.push(Mode { path, batches, direct });
+                }
+            }
+        }
+    }
+    all
+}
+
+/// On each path: servers die at random moments, and the next one goes on. No client sees an error,
+/// and what was acknowledged is there, through the disk and in its file.
+pub fn each_path(context: Context) {
+    let mut dice = Dice::new("moments of death");
+    let begun = Instant::now();
+    for Mode { path, batches, direct } in modes(context) {
+        let name = format!("{path}, batches: {batches}, direct: {direct}");
+        let image = Image::new("paths");
+        let (path, batches) = (path.to_string(), if batches { "yes" } else { "no" });
+        let words = ["--recover", "reissue", "--data", &path, "--batches", batches, "--direct"];
+        let words = if direct { &words[..] } else { &words[..6] };
+        let mut serving = image.serve("1M", words);
+        let shown = |device: &str| {
+            let text = run(UBLKIT, &["show", device]);
+            let is_so = |line: &str| line.split_whitespace().eq(["data", "path:", &path]);
+            text.lines().any(is_so) && text.contains("BATCH_IO") == (batches == "yes")
+        };
+        assert!(shown(&serving.path), "{name}");
+        let disk_path = serving.path.clone();
+        let oracle = Arc::new(Oracle::new(BLOCKS));
+        let writers = Writers::start(&oracle, &disk_path, WRITERS);
+        for _ in 0..context.pick(2, 20) {
+            let before = oracle.counts().0;
+            eventually("writers write", SOON, || oracle.counts().0 > before + BETWEEN);
+            std::thread::sleep(Duration::from_millis(dice.below(50) as u64));
+            let id = kill(serving);
+            serving = recover(&id);
+            assert!(shown(&disk_path), "{name}: recovered");
+        }
+        let before = oracle.counts().0;
+        eventually("writers write", SOON, || oracle.counts().0 > before + BETWEEN);
+        writers.finish();
+        let (sure, failed) = oracle.counts();
+        println!("  {name}: {sure} writes acknowledged, at {} s", begun.elapsed().as_secs());
+        assert_eq!(failed, 0, "{name}: a client saw an error");
+        let kept = oracle.verify(&disk::open(&disk_path, 0));
+        kept.unwrap_or_else(|why| panic!("{name}: {why}"));
+        serving.stop();
+        let kept = oracle.verify(&File::open(image.path()).unwrap());
+        kept.unwrap_or_else(|why| panic!("{name}, in its file: {why}"));
+        assert_eq!(devices(), Vec::<String>::new());
+    }
+}
