@@ -5,7 +5,7 @@ use super::recovery::{Image, kill, recover};
 use crate::dice::Dice;
 use crate::disk;
 use crate::oracle::{Oracle, Writers};
-use crate::tools::{UBLKIT, devices, eventually, run};
+use crate::tools::{Serving, UBLKIT, devices, eventually, run};
 use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use ublkit::{DataPath, Features};
 /// A driver before 6.15 may notice only after half a minute that a server is gone.
 const SOON: Duration = Duration::from_secs(60);
 
-const BLOCKS: usize = 256;
+const BLOCKS: usize = 1024;
 /// Fewer than there are slots: see the crash loop in `recovery`.
 const WRITERS: usize = 8;
 /// Writes that must be acknowledged between two deaths.
@@ -46,6 +46,14 @@ fn modes(context: Context) -> Vec<Mode> {
     all
 }
 
+/// Kills a server after some writes, at a random moment.
+fn killed(serving: Serving, oracle: &Oracle, dice: &mut Dice) -> String {
+    let before = oracle.counts().0;
+    eventually("writers write", SOON, || oracle.counts().0 > before + BETWEEN);
+    std::thread::sleep(Duration::from_millis(dice.below(50) as u64));
+    kill(serving)
+}
+
 /// On each path: servers die at random moments, and the next one goes on. No client sees an error,
 /// and what was acknowledged is there, through the disk and in its file.
 pub fn each_path(context: Context) {
@@ -57,7 +65,7 @@ pub fn each_path(context: Context) {
         let (path, batches) = (path.to_string(), if batches { "yes" } else { "no" });
         let words = ["--recover", "reissue", "--data", &path, "--batches", batches, "--direct"];
         let words = if direct { &words[..] } else { &words[..6] };
-        let mut serving = image.serve("1M", words);
+        let mut serving = image.serve("4M", words);
         let shown = |device: &str| {
             let text = run(UBLKIT, &["show", device]);
             let is_so = |line: &str| line.split_whitespace().eq(["data", "path:", &path]);
@@ -67,17 +75,17 @@ pub fn each_path(context: Context) {
         let disk_path = serving.path.clone();
         let oracle = Arc::new(Oracle::new(BLOCKS));
         let writers = Writers::start(&oracle, &disk_path, WRITERS);
-        for _ in 0..context.pick(2, 20) {
-            let before = oracle.counts().0;
-            eventually("writers write", SOON, || oracle.counts().0 > before + BETWEEN);
-            std::thread::sleep(Duration::from_millis(dice.below(50) as u64));
-            let id = kill(serving);
+        for _ in 0..context.pick(1, 20) {
+            let id = killed(serving, &oracle, &mut dice);
             serving = recover(&id);
             assert!(shown(&disk_path), "{name}: recovered");
         }
-        let before = oracle.counts().0;
-        eventually("writers write", SOON, || oracle.counts().0 > before + BETWEEN);
-        writers.finish();
+        // In the end the writes that a dead server had, and no more: nothing is written over them.
+        let id = killed(serving, &oracle, &mut dice);
+        serving = std::thread::scope(|scope| {
+            scope.spawn(|| writers.finish());
+            recover(&id)
+        });
         let (sure, failed) = oracle.counts();
         println!("  {name}: {sure} writes acknowledged, at {} s", begun.elapsed().as_secs());
         assert_eq!(failed, 0, "{name}: a client saw an error");
