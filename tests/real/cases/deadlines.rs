@@ -59,7 +59,7 @@ pub fn frozen(_: Context) {
     drop(client);
     serving.signal(Signal::INT);
     let (code, said) = serving.end(SOON);
-    assert!(code == 0 && said.contains("a request has waited in the server"), "{said}");
+    assert!(code == 0 && said.contains("a request has waited for "), "{said}");
     run("umount", &[&point]);
     below.stop();
 }
