@@ -9,6 +9,8 @@ mod cells;
 mod contenders;
 #[path = "bench/means.rs"]
 mod means;
+#[path = "bench/null.rs"]
+mod null;
 #[path = "bench/report.rs"]
 mod report;
 #[path = "bench/sample.rs"]
@@ -19,6 +21,8 @@ mod totals;
 use contenders::{Contender, Field, Kind};
 use means::Mean;
 use sample::{Run, Sample, Seen};
+use ublkit::sim::{Ask, Choices, Faults, Profile, Sim};
+use ublkit::{Builder, DataPath};
 
 const NULL: &str = "null, 1 queue";
 const CELLS: [&str; 2] = ["4 KiB read QD1", "4 KiB read QD32"];
@@ -282,4 +286,28 @@ fn who_is_measured() {
     let groups = cells::with_modes(cells::usual());
     assert!(groups.iter().all(|group| group.field == Field::Both), "{groups:?}");
     assert_eq!(groups.len(), cells::usual().len() - 2);
+}
+
+/// The bench's null disk is served on every path; a read whose pages nobody fills would fail.
+#[test]
+fn a_null_disk_on_every_path() {
+    for &path in DataPath::ALL {
+        for batches in [false, path != DataPath::GetData] {
+            let sim = Sim::new(Profile::NEWEST, Choices::first(), Faults::default());
+            let disk = null::Null::new(path, 1).unwrap();
+            let builder = Builder::new().data_path(path).batches(batches);
+            let server = builder.serve_on(sim.task(), disk).unwrap();
+            let answer = |ask| {
+                let asked = sim.ask(server.id(), 0, ask).unwrap();
+                sim.until_answered();
+                sim.answer(asked).unwrap()
+            };
+            let write = Ask::Write { offset: 4096, data: vec![7; 4096], fua: false };
+            assert_eq!(answer(write), Ok(vec![]), "{path}");
+            let read = answer(Ask::Read { offset: 0, len_bytes: 4096 });
+            assert_eq!(read.map(|data| data.len()), Ok(4096), "{path}");
+            server.stop().unwrap();
+            sim.assert_clean();
+        }
+    }
 }

@@ -3,6 +3,9 @@
 use crate::totals::CONTROL;
 use ublkit::DataPath;
 
+/// How much of all disks is used, in MiB; most are that large.
+pub const MIB: u32 = 32;
+
 /// A way that requests and their data take between a client and a backend.
 #[derive(Debug)]
 pub struct Mode {
@@ -135,7 +138,8 @@ impl Contender {
         };
         let yes = if batches { "yes" } else { "no" };
         if kind == Kind::Null && path.is_zero_copy() {
-            // `serve null` has its data in memory, so it is not served so: a disk of the bench is.
+            // `serve null` has its data in memory: a disk of the bench's own has it in a file that
+            // is nowhere.
             let command = format!("{{bench}} null {path} {yes} 0 {{queues}}");
             return Self {
                 field,

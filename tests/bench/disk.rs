@@ -1,6 +1,6 @@
 //! A contender at work: its disk, and its server's process.
 
-use crate::contenders::{Contender, Kind, Start};
+use crate::contenders::{Contender, Kind, MIB, Start};
 use crate::guest::{Outcome, root};
 use crate::tools;
 use std::collections::BTreeSet;
@@ -9,9 +9,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use ublkit::{Control, DeviceState, Linux};
-
-/// How much of all disks is used, in MiB; most are that large.
-pub const MIB: u32 = 32;
 
 const SOON: Duration = Duration::from_secs(30);
 

@@ -1,7 +1,8 @@
 //! fio: the clients.
 
 use crate::cells::Cell;
-use crate::disk::{Disk, MIB};
+use crate::contenders::MIB;
+use crate::disk::Disk;
 use crate::guest::Outcome;
 use crate::sample::Seen;
 use crate::tools;
