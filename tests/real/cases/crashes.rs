@@ -9,12 +9,12 @@ use crate::tools::{Serving, UBLKIT, devices, eventually, run};
 use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use ublkit::{DataPath, Features};
+use ublkit::DataPath;
 
 /// A driver before 6.15 may notice only after half a minute that a server is gone.
 const SOON: Duration = Duration::from_secs(60);
 
-const BLOCKS: usize = 1024;
+const BLOCKS: usize = 256;
 /// Fewer than there are slots: see the crash loop in `recovery`.
 const WRITERS: usize = 8;
 /// Writes that must be acknowledged between two deaths.
@@ -23,27 +23,17 @@ const BETWEEN: u64 = 100;
 /// A way of serving a file.
 struct Mode {
     path: DataPath,
-    batches: bool,
     direct: bool,
 }
 
-/// All that this kernel has.
-fn modes(context: Context) -> Vec<Mode> {
-    let mut all = Vec::new();
-    let has = |features: Features| context.features.contains(features);
-    for &path in DataPath::ALL.iter().filter(|path| has(path.features())) {
-        for batches in [false, true] {
-            let can = !batches || has(Features::BATCH_IO) && path != DataPath::GetData;
-            for direct in [false, true] {
-                // A slice has each path, and what is under way around the page cache on each.
-                let wanted = context.pick(!(batches && direct), true);
-                if can && wanted {
-                    all.push(Mode { path, batches, direct });
-                }
-            }
-        }
-    }
-    all
+/// All that this kernel has, in batches or not.
+fn modes(batches: bool, context: Context) -> Vec<Mode> {
+    let has = |path: &DataPath| context.features.contains(path.features());
+    let fits = |path: &DataPath| !batches || *path != DataPath::GetData;
+    let paths = DataPath::ALL.iter().filter(|path| has(path) && fits(path));
+    // A slice goes around the page cache only where batches do not take their time.
+    let ways = if batches { context.pick(&[false][..], &[false, true]) } else { &[false, true] };
+    paths.flat_map(|&path| ways.iter().map(move |&direct| Mode { path, direct })).collect()
 }
 
 /// Kills a server after some writes, at a random moment.
@@ -57,28 +47,30 @@ fn killed(serving: Serving, oracle: &Oracle, dice: &mut Dice) -> String {
 /// On each path: servers die at random moments, and the next one goes on. No client sees an error,
 /// and what was acknowledged is there, through the disk and in its file.
 pub fn each_path(context: Context) {
+    crash(false, context);
+}
+
+/// The same where one command does for many slots.
+pub fn in_batches(context: Context) {
+    crash(true, context);
+}
+
+fn crash(in_batches: bool, context: Context) {
     let mut dice = Dice::new("moments of death");
     let begun = Instant::now();
-    for Mode { path, batches, direct } in modes(context) {
-        let name = format!("{path}, batches: {batches}, direct: {direct}");
+    for Mode { path, direct } in modes(in_batches, context) {
+        let name = format!("{path}, batches: {in_batches}, direct: {direct}");
         let image = Image::new("paths");
-        let (path, batches) = (path.to_string(), if batches { "yes" } else { "no" });
+        let (path, batches) = (path.to_string(), if in_batches { "yes" } else { "no" });
         let words = ["--recover", "reissue", "--data", &path, "--batches", batches, "--direct"];
         let words = if direct { &words[..] } else { &words[..6] };
-        let mut serving = image.serve("4M", words);
-        let shown = |device: &str| {
-            let text = run(UBLKIT, &["show", device]);
-            let is_so = |line: &str| line.split_whitespace().eq(["data", "path:", &path]);
-            text.lines().any(is_so) && text.contains("BATCH_IO") == (batches == "yes")
-        };
-        assert!(shown(&serving.path), "{name}");
+        let mut serving = image.serve("1M", words);
         let disk_path = serving.path.clone();
         let oracle = Arc::new(Oracle::new(BLOCKS));
         let writers = Writers::start(&oracle, &disk_path, WRITERS);
-        for _ in 0..context.pick(1, 20) {
+        for _ in 0..context.pick(0, 20) {
             let id = killed(serving, &oracle, &mut dice);
             serving = recover(&id);
-            assert!(shown(&disk_path), "{name}: recovered");
         }
         // In the end the writes that a dead server had, and no more: nothing is written over them.
         let id = killed(serving, &oracle, &mut dice);
@@ -86,6 +78,10 @@ pub fn each_path(context: Context) {
             scope.spawn(|| writers.finish());
             recover(&id)
         });
+        let shown = run(UBLKIT, &["show", &disk_path]);
+        let is_so = |line: &str| line.split_whitespace().eq(["data", "path:", &path]);
+        assert!(shown.lines().any(is_so), "{name}: {shown}");
+        assert_eq!(shown.contains("BATCH_IO"), in_batches, "{name}: {shown}");
         let (sure, failed) = oracle.counts();
         println!("  {name}: {sure} writes acknowledged, at {} s", begun.elapsed().as_secs());
         assert_eq!(failed, 0, "{name}: a client saw an error");

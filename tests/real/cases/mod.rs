@@ -115,6 +115,11 @@ pub const CASES: &[Case] = &[
     Case { name: "recovery: killed at each call", needs: NOTHING, run: kill::recovering },
     Case { name: "recovery: a crash loop", needs: NOTHING, run: recovery::crash_loop },
     Case { name: "recovery: crashes on each path", needs: NOTHING, run: crashes::each_path },
+    Case {
+        name: "recovery: crashes in batches",
+        needs: Features::BATCH_IO,
+        run: crashes::in_batches,
+    },
     Case { name: "recovery: a lie is noticed", needs: NOTHING, run: recovery::lying },
     Case { name: "recovery: upgrades", needs: NOTHING, run: recovery::upgrade },
     Case { name: "recovery: a queue fails", needs: NOTHING, run: fails::waits },
