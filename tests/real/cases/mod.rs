@@ -137,6 +137,12 @@ pub const CASES: &[Case] = &[
     Case { name: "power: cuts", needs: NOTHING, run: power::cut },
     Case { name: "power: overwrites of a file", needs: NOTHING, run: power::overwrites },
     Case { name: "power: control: a forgetful server", needs: NOTHING, run: power::forgetful },
+    Case { name: "power: a file on a file system", needs: NOTHING, run: power::cut_in_file },
+    Case {
+        name: "power: control: a forgetful server of a file",
+        needs: NOTHING,
+        run: power::forgetful_of_files,
+    },
     Case { name: "resize: a file", needs: NOTHING, run: resize::file },
     Case { name: "resize: memory", needs: Features::UPDATE_SIZE, run: resize::memory },
     Case { name: "data: stamps on every queue", needs: NOTHING, run: data::stamps },
