@@ -6,6 +6,8 @@ use crate::spy::Spy;
 use crate::tools::{self, Serving, UBLKIT, devices, eventually, run};
 use crate::{disk, load};
 use rustix::process::Signal;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -130,6 +132,60 @@ pub fn stopped_in_time(context: Context) {
     drop(client);
     assert_eq!(serving.end(SOON).0, 0);
     assert_eq!(devices(), Vec::<String>::new());
+}
+
+/// A disk is stopped if nobody uses it: not while it is mounted or open. What was written last is
+/// there.
+pub fn stopped_if_unused(context: Context) {
+    let can = context.features.contains(Features::SAFE_STOP_DEV);
+    let image = "/tmp/ublkit-unused.img";
+    for words in [&[][..], &["--recover", "reissue"]] {
+        let serving = Serving::start(&[&["file", image, "--size", "64M"], words].concat());
+        let (id, path) = (serving.id().to_string(), serving.path.clone());
+        let stop = || {
+            let output = tools::output(UBLKIT, &["stop", &id, "--if-unused"]);
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        let why = if can {
+            format!("{path} is in use, so it is not stopped: 'fuser' and 'mount' tell by whom")
+        } else {
+            format!(
+                "this kernel cannot stop a disk only if nobody uses it (7.0 can): make sure, and \
+                 'ublkit stop {id}'"
+            )
+        };
+        let refused = (Some(if can { 6 } else { 4 }), format!("ublkit: {why}\n"));
+        run("mkfs.ext4", &["-q", &path]);
+        let point = tools::mount_point("unused");
+        run("mount", &[&path, &point]);
+        assert_eq!(stop(), refused, "mounted");
+        std::fs::write(format!("{point}/file"), [1; 4096]).unwrap();
+        run("umount", &[&point]);
+        let client = File::options().write(true).open(&path).unwrap();
+        assert_eq!(stop(), refused, "open");
+        let last = disk::stamp(3, 3, 4096);
+        client.write_all_at(&last, 32 << 20).unwrap(); // and nobody syncs it
+        drop(client);
+        if can {
+            // udev, where there is one, may look at a disk that was closed.
+            let busy = || {
+                let said = stop();
+                assert!(said == refused || said == (Some(0), String::new()), "{said:?}");
+                said == refused
+            };
+            eventually("it is stopped", SOON, || !busy());
+            assert_eq!(serving.end(SOON), (0, format!("ublkit: somebody stopped {path}\n")));
+            assert_eq!(stop().0, Some(5), "it is gone");
+        } else {
+            assert_eq!(stop(), refused, "unused");
+            serving.stop();
+        }
+        assert_eq!(devices(), Vec::<String>::new());
+        let mut found = [0; 4096];
+        File::open(image).unwrap().read_exact_at(&mut found, 32 << 20).unwrap();
+        assert!(found[..] == last, "{words:?}: what was written last is lost");
+        std::fs::remove_file(image).unwrap();
+    }
 }
 
 /// Two processes stop a device whose disk each has synced before. Whichever comes late finds no

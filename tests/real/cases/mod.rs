@@ -99,6 +99,7 @@ pub const CASES: &[Case] = &[
     Case { name: "life: a disk that is held open", needs: NOTHING, run: life::held_open },
     Case { name: "life: stopped by another", needs: NOTHING, run: life::stopped_by_another },
     Case { name: "life: stopped in time", needs: NOTHING, run: life::stopped_in_time },
+    Case { name: "life: stopped if unused", needs: NOTHING, run: life::stopped_if_unused },
     Case { name: "life: two stops at once", needs: NOTHING, run: life::two_stops },
     Case { name: "life: cycles leave nothing", needs: NOTHING, run: life::cycles },
     Case { name: "life: creation", needs: NOTHING, run: life::creation },
