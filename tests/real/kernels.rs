@@ -45,13 +45,13 @@ pub const SERIES: &[Series] = &[
             .union(Features::AUTO_BUF_REG)
             .union(NEWER),
         quirks: &[Quirk::AnyOpener],
-        cases: 131,
+        cases: 132,
     },
     Series {
         name: "6.16",
         absent: NEWER,
         quirks: &[Quirk::TinyRequests, Quirk::FirstPids],
-        cases: 127,
+        cases: 128,
     },
     Series { name: "6.18", absent: NEWER, quirks: &[Quirk::TinyRequests], cases: 126 },
     Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 134 },

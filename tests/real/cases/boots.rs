@@ -10,13 +10,15 @@ use crate::kernels::Quirk;
 use crate::tools::{self, eventually, run};
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 
 const SERVICE: &str = "ublkit@scratch.service";
 const GROUP: &str = "/sys/fs/cgroup/ublkit-boot";
+/// What a disk has time for that does not wait.
+const EARLY: Duration = Duration::from_secs(2);
 /// Where the disk is mounted: the guest's root cannot be written.
 const FOLDER: &str = "/mnt";
 
@@ -27,6 +29,7 @@ const BEFORE: &str = "
     mount -t tmpfs -o mode=755 none /etc/systemd/system
     mount --bind $GROUP /sys/fs/cgroup
     cp $UNIT /etc/systemd/system/
+    eval \"$MORE\"
     exec env -i container=ublkit PATH=$PATH SYSTEMD_LOG_TARGET=console \
         /usr/lib/systemd/systemd --system --unit=local-fs.target";
 
@@ -38,7 +41,8 @@ struct Machine {
 }
 
 impl Machine {
-    fn boot() -> Self {
+    /// With `more` before its first process.
+    fn boot(more: &str) -> Self {
         fs::create_dir(GROUP).unwrap();
         let enter = format!("echo $$ >{GROUP}/cgroup.procs; exec \"$@\"");
         let mut command = Command::new("sh");
@@ -46,6 +50,7 @@ impl Machine {
         command.args(["--mount", "--propagation=private", "--uts", "--ipc", "--cgroup"]);
         command.args(["--mount-proc", "sh", "-ec", BEFORE]);
         command.env("GROUP", GROUP).env("UNIT", of_docs("systemd/ublkit@.service"));
+        command.env("MORE", more);
         let outside = command.stdin(Stdio::null()).spawn().unwrap();
         let mut machine = Self { outside, first: 0 };
         eventually("systemd runs", SOON, || {
@@ -76,6 +81,13 @@ impl Machine {
         let output = command.args(words).stdin(Stdio::null()).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&said).trim().to_string())
+    }
+
+    /// How it ended.
+    fn power_off(&mut self) -> ExitStatus {
+        let mode = "--job-mode=replace-irreversibly";
+        self.systemctl(&["start", "--no-block", mode, "poweroff.target"]);
+        tools::wait(&mut self.outside, SOON)
     }
 }
 
@@ -121,6 +133,26 @@ fn contained() {
     assert_eq!(tools::devices(), Vec::<String>::new());
 }
 
+/// A file with a file system, which has an empty file of that name.
+fn file_system(image: &str, name: &str) {
+    fs::File::create(image).unwrap().set_len(64 << 20).unwrap();
+    run("mkfs.ext4", &["-q", image]);
+    run("debugfs", &["-w", "-R", &format!("write /dev/null {name}"), image]);
+}
+
+/// Has machines serve that file, and mount so.
+fn told(image: &str, fstab: &str) -> Restore<impl Fn() + use<>> {
+    fs::create_dir_all("/etc/ublkit").unwrap();
+    let before = tools::read("/etc/fstab");
+    let restore = Restore(move || {
+        fs::write("/etc/fstab", &before).unwrap();
+        fs::remove_dir_all("/etc/ublkit").unwrap();
+    });
+    fs::write("/etc/ublkit/scratch.conf", format!("SERVE=file {image}\n")).unwrap();
+    fs::write("/etc/fstab", fstab).unwrap();
+    restore
+}
+
 /// The disk is live before it is mounted, and is unmounted before its server goes: when the service
 /// is stopped, and when the machine is.
 ///
@@ -135,18 +167,10 @@ pub fn mounts(context: Context) {
     let _program = installed();
     let image = "/tmp/ublkit-boot.img";
     let _image = Restore(|| drop(fs::remove_file(image)));
-    fs::File::create(image).unwrap().set_len(64 << 20).unwrap();
-    run("mkfs.ext4", &["-q", image]);
-    fs::create_dir_all("/etc/ublkit").unwrap();
-    let before = tools::read("/etc/fstab");
-    let _told = Restore(|| {
-        fs::write("/etc/fstab", &before).unwrap();
-        fs::remove_dir_all("/etc/ublkit").unwrap();
-    });
-    fs::write("/etc/ublkit/scratch.conf", format!("SERVE=file {image}\n")).unwrap();
-    fs::write("/etc/fstab", line_of_fstab()).unwrap();
+    file_system(image, "file");
+    let _told = told(image, &line_of_fstab());
 
-    let mut machine = Machine::boot();
+    let mut machine = Machine::boot("");
     eventually("it has booted", SOON, || machine.systemctl(&["is-active", "local-fs.target"]).0);
     assert!(machine.is_mounted());
     assert!(!is_clean(image), "what is in use is not told from what was left in order");
@@ -164,17 +188,90 @@ pub fn mounts(context: Context) {
     let turned: Vec<u8> = contents.iter().map(|byte| !byte).collect();
     fs::write(&file, &turned).unwrap();
 
-    machine.systemctl(&[
-        "start",
-        "--no-block",
-        "--job-mode=replace-irreversibly",
-        "poweroff.target",
-    ]);
-    let ended = tools::wait(&mut machine.outside, SOON);
+    let ended = machine.power_off();
     println!("  measured: the machine ended with {ended}");
     assert_eq!(tools::devices(), Vec::<String>::new());
     assert!(is_clean(image), "the server went before the file system");
     run("debugfs", &["-R", "dump /file /tmp/ublkit-boot.file", image]);
     assert!(fs::read("/tmp/ublkit-boot.file").unwrap() == turned);
     fs::remove_file("/tmp/ublkit-boot.file").unwrap();
+}
+
+/// The file system that comes late: the folder that becomes it, and where it is mounted. There the
+/// machine has another file of the same name before.
+const LATE: &str = "/tmp/ublkit-late";
+const LATE_POINT: &str = "/media/late";
+
+/// A mount that takes until it is told to go on.
+const WAITS: &str = "
+    mount -t tmpfs none /media
+    mkdir /media/late
+    cp $OTHER /media/late/scratch.img
+    printf '%s\\n' '[Unit]' 'DefaultDependencies=no' '[Service]' 'Type=oneshot' \\
+        'RemainAfterExit=yes' \\
+        'ExecStart=/bin/sh -c \"while ! test -e /run/go; do sleep 0.1; done\"' \\
+        >/etc/systemd/system/late.service
+";
+
+/// The drop-in of the documentation, of that mount.
+fn drop_in() -> String {
+    let text = tools::read(of_docs("systemd/README.md").to_str().unwrap());
+    let lines = text.split("\n[Unit]\n").nth(1).and_then(|rest| rest.lines().next());
+    let line =
+        lines.expect("the documentation gives it").replace("=/srv", &format!("={LATE_POINT}"));
+    let folder = format!("/etc/systemd/system/{SERVICE}.d");
+    format!("mkdir {folder}; printf '[Unit]\\n{line}\\n' >{folder}/mounts.conf\n")
+}
+
+/// A disk whose file lies on a file system that is mounted late: with the drop-in that the
+/// documentation gives, it is served from there, and stopped before the file system is unmounted.
+/// Without it, as a control, it is served too early, and is another.
+pub fn late_mounts(context: Context) {
+    if !is_ours(context) || context.has(Quirk::FirstPids) {
+        return;
+    }
+    let _program = installed();
+    let (image, other) = (&format!("{LATE}/scratch.img"), "/tmp/ublkit-other.img");
+    let _images = Restore(|| {
+        let _ = fs::remove_dir_all(LATE);
+        let _ = fs::remove_file(other);
+    });
+    fs::create_dir_all(LATE).unwrap();
+    file_system(image, "right");
+    file_system(other, "other");
+    let late = format!("{LATE} {LATE_POINT} none bind,x-systemd.requires=late.service 0 0\n");
+    let _told = told(&format!("{LATE_POINT}/scratch.img"), &(late + &line_of_fstab()));
+    let waits = format!("OTHER={other}\n{WAITS}");
+
+    let mut machine = Machine::boot(&(waits.clone() + &drop_in()));
+    let waiting = || machine.systemctl(&["list-jobs"]).1;
+    let is_waiting = |unit: &str, how: &str| {
+        let jobs = waiting();
+        jobs.lines().any(|line| line.contains(unit) && line.trim_end().ends_with(how))
+    };
+    eventually("the mount is under way", SOON, || is_waiting("late.service", "running"));
+    std::thread::sleep(EARLY);
+    assert!(is_waiting(SERVICE, "waiting"), "{}", waiting());
+    assert_eq!(tools::devices(), Vec::<String>::new());
+    fs::write(machine.file("/run/go"), "").unwrap();
+    eventually("it has booted", SOON, || machine.systemctl(&["is-active", "local-fs.target"]).0);
+    assert!(machine.is_mounted() && machine.file("/mnt/right").exists());
+    assert!(!is_clean(image));
+    assert_eq!(machine.systemctl(&["stop", "media-late.mount"]), (true, String::new()));
+    assert_eq!((machine.is_mounted(), tools::devices()), (false, Vec::new()));
+    assert!(is_clean(image), "the file went before the disk in it");
+    assert_eq!(machine.systemctl(&["start", "mnt.mount"]), (true, String::new()));
+    assert!(machine.is_mounted() && machine.file("/mnt/right").exists());
+    machine.power_off();
+    assert_eq!(tools::devices(), Vec::<String>::new());
+    assert!(is_clean(image), "the file went before the disk in it");
+    drop(machine);
+
+    let mut machine = Machine::boot(&waits);
+    eventually("it is too early", SOON, || machine.systemctl(&["is-active", SERVICE]).0);
+    fs::write(machine.file("/run/go"), "").unwrap();
+    eventually("it has booted", SOON, || machine.systemctl(&["is-active", "local-fs.target"]).0);
+    assert!(machine.is_mounted() && machine.file("/mnt/other").exists());
+    machine.power_off();
+    assert_eq!(tools::devices(), Vec::<String>::new());
 }

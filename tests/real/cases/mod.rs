@@ -249,6 +249,7 @@ pub const CASES: &[Case] = &[
     Case { name: "system: nodes by udev", needs: NOTHING, run: system::nodes },
     Case { name: "system: a service", needs: NOTHING, run: system::service },
     Case { name: "system: a boot", needs: NOTHING, run: boots::mounts },
+    Case { name: "system: a boot with a late mount", needs: NOTHING, run: boots::late_mounts },
     Case { name: "system: pinned queues", needs: NOTHING, run: system::pinned },
     Case { name: "stat: each request is counted", needs: NOTHING, run: stat::counts },
     Case { name: "stat: a busy disk", needs: NOTHING, run: stat::busy },
