@@ -45,13 +45,13 @@ pub const SERIES: &[Series] = &[
             .union(Features::AUTO_BUF_REG)
             .union(NEWER),
         quirks: &[Quirk::AnyOpener],
-        cases: 132,
+        cases: 133,
     },
     Series {
         name: "6.16",
         absent: NEWER,
         quirks: &[Quirk::TinyRequests, Quirk::FirstPids],
-        cases: 128,
+        cases: 129,
     },
     Series { name: "6.18", absent: NEWER, quirks: &[Quirk::TinyRequests], cases: 126 },
     Series { name: "7.2", absent: Features::empty(), quirks: &[], cases: 134 },

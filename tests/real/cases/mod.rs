@@ -24,6 +24,7 @@ mod power;
 mod races;
 pub mod recovery;
 mod resize;
+mod rivals;
 mod speed;
 mod spin;
 mod stat;
@@ -256,6 +257,7 @@ pub const CASES: &[Case] = &[
     Case { name: "stat: watched", needs: NOTHING, run: stat::watched },
     Case { name: "stat: other servers", needs: NOTHING, run: stat::of_others },
     Case { name: "others: every command", needs: NOTHING, run: others::every_command },
+    Case { name: "others: rivals", needs: NOTHING, run: rivals::every_command },
     Case { name: "doctor: a machine that is well", needs: NOTHING, run: doctor::well },
     Case { name: "doctor: a poor process", needs: NOTHING, run: doctor::poor_process },
     Case { name: "doctor: closed to somebody", needs: NOTHING, run: doctor::closed },

@@ -6,26 +6,22 @@ use crate::tools::{self, UBLKIT, devices, run};
 use crate::{disk, load};
 use ublkit::{Blocking, Builder, Features, Geometry, Memory, Recovery};
 
-const SIZE: u64 = 64 << 20;
+pub(super) const SIZE: u64 = 64 << 20;
 
 /// What a command ends with, and says of it.
-fn said(words: &[&str]) -> (i32, String) {
+pub(super) fn said(words: &[&str]) -> (i32, String) {
     let output = tools::output(UBLKIT, words);
     let text = String::from_utf8(output.stderr).expect("words");
     (output.status.code().expect("no signal"), text)
 }
 
-/// Every command about devices does what the kernel lets it do for another's server, or says what
-/// it cannot do; none of them does harm.
-pub fn every_command(context: Context) {
-    let memory = Memory::new(Geometry::new(SIZE)).unwrap();
-    let builder = Builder::new().recovery(Recovery::Wait);
-    let mut server = builder.serve(Blocking::new(memory)).unwrap();
-    let id = server.id().to_string();
-    let (pid, path) = (std::process::id(), server.block_path());
+/// What commands do for another's device that outlives its server, under load: what the kernel
+/// lets them, or they say what they cannot do. None of them does harm. Answers the device's size,
+/// which may be another in the end.
+pub(super) fn while_served(context: Context, id: u32, pid: u32) -> u64 {
+    let (id, path) = (id.to_string(), format!("/dev/ublkb{id}"));
     let mut fio = load::mixed(&path);
     load::busy(&path);
-
     assert!(run(UBLKIT, &["list"]).contains(&format!("{pid}")));
     assert!(run(UBLKIT, &["show", &id]).contains("live"));
     assert!(run(UBLKIT, &["stat", &id]).contains(&format!("process {pid} serves it")));
@@ -51,18 +47,35 @@ pub fn every_command(context: Context) {
     fio.wait().unwrap();
     if resizes {
         run(UBLKIT, &["resize", &id, "32M", "--shrink"]);
-        assert_eq!(run("blockdev", &["--getsize64", &path]).trim(), (SIZE / 2).to_string());
     }
+    let size = run("blockdev", &["--getsize64", &path]).trim().parse().unwrap();
+    assert_eq!(size, if resizes { SIZE / 2 } else { SIZE });
+    size
+}
+
+/// Nobody here can serve what has no record.
+pub(super) fn cannot_be_recovered(id: u32) {
+    for command in ["recover", "upgrade"] {
+        let (code, text) = said(&[command, &id.to_string()]);
+        assert!(code == 1 && text.contains("there is no record"), "{command}: {code}: {text}");
+    }
+}
+
+/// Every command about devices, of one that this program serves.
+pub fn every_command(context: Context) {
+    let memory = Memory::new(Geometry::new(SIZE)).unwrap();
+    let builder = Builder::new().recovery(Recovery::Wait);
+    let mut server = builder.serve(Blocking::new(memory)).unwrap();
+    let id = server.id().to_string();
+    let path = server.block_path();
+    let size = while_served(context, server.id(), std::process::id());
 
     // Left by its server, it is waited for, and nobody here can serve it.
     server.hand_over().unwrap();
     drop(server);
     assert!(run(UBLKIT, &["show", &id]).contains("quiesced"));
-    for command in ["recover", "upgrade"] {
-        let (code, text) = said(&[command, &id]);
-        assert!(code == 1 && text.contains("there is no record"), "{command}: {code}: {text}");
-    }
-    let memory = Memory::new(Geometry::new(if resizes { SIZE / 2 } else { SIZE })).unwrap();
+    cannot_be_recovered(id.parse().unwrap());
+    let memory = Memory::new(Geometry::new(size)).unwrap();
     let server = Builder::new().recover(id.parse().unwrap(), Blocking::new(memory)).unwrap();
     disk::read(&disk::open(&path, 0), 0, 4096).unwrap();
 
