@@ -9,7 +9,8 @@ use super::system::{installed, is_ours, of_docs};
 use crate::kernels::Quirk;
 use crate::tools::{self, eventually, run};
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -96,12 +97,23 @@ impl Drop for Machine {
         let _ = self.outside.kill(); // and all that is in it
         let _ = self.outside.wait();
         for _ in 0..100 {
-            if fs::remove_dir(GROUP).is_ok() {
+            if remove_group(Path::new(GROUP)).is_ok() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(50)); // its processes go after it
         }
     }
+}
+
+/// Removes a control group that nobody is in, with those that its first process has made in it.
+fn remove_group(group: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(group)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_group(&entry.path())?;
+        }
+    }
+    fs::remove_dir(group)
 }
 
 /// The line of the documentation, of a folder that can be there.
