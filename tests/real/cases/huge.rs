@@ -87,7 +87,7 @@ pub fn none(_: Context) {
     let mut careless = Vec::with_capacity(BUFFERS_BYTES);
     let sparing = set("enabled", "never");
     touch(&mut careless, 0..BUFFERS_BYTES / 2);
-    assert_eq!(Large::of("self").huge_bytes, 0, "not yet");
+    let huge_before = Large::of("self").huge_bytes; // others' memory may lie beside
     let always = set("enabled", "always");
     touch(&mut careless, BUFFERS_BYTES / 2..BUFFERS_BYTES);
 
@@ -106,7 +106,7 @@ pub fn none(_: Context) {
         serving.stop();
     }
     // What was touched before was put together by the kernel, later.
-    let most = || Large::of("self").huge_bytes > BUFFERS_BYTES as u64 * 3 / 4;
+    let most = || Large::of("self").huge_bytes > huge_before + BUFFERS_BYTES as u64 * 3 / 4;
     eventually("buffers without advice are all there", SOON, most);
     println!("  noticed: without advice: {:?}", Large::of("self"));
     drop((always, sparing, eager));
