@@ -86,6 +86,7 @@ fn of_upgrades() -> Vec<String> {
     let (unit, late) = ("ublkit@scratch.service", Duration::from_secs(60));
     vec![
         upgrade::of_unit(7, unit),
+        upgrade::unit_goes_on(7, unit),
         upgrade::leaves_unit(7, unit),
         upgrade::unserved(7),
         upgrade::ASKED_AGAIN.into(),

@@ -24,7 +24,8 @@ pub(super) struct Upgrade {
     timeout: u16,
     /// Also of a disk that a unit of systemd's serves: it leaves the unit, which ends
     ///
-    /// Nobody starts its server again, then, or stops it before the machine goes down.
+    /// Nobody starts its server again, then, or stops it before the machine goes down. Not where
+    /// the kernel cannot quiesce the device (before 6.16, or in batches).
     #[arg(long)]
     leave_unit: bool,
     #[command(flatten)]
@@ -59,6 +60,9 @@ pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
             if !leave_unit {
                 return Err(refused(of_unit(id, &unit)));
             }
+            if !info.waits_when_quiesced() {
+                return Err(refused(unit_goes_on(id, &unit)));
+            }
             say(&leaves_unit(id, &unit));
         }
         old.end(id, &info, patience)?;
@@ -80,6 +84,14 @@ pub(super) fn of_unit(id: u32, unit: &str) -> String {
         "ublk device {id} is served by {unit}, which would end: with '--resume' and \
          'Restart=on-failure', 'systemctl kill -s KILL {unit}' has systemd start the new program \
          (docs/systemd); or say '--leave-unit'"
+    )
+}
+
+/// of one that cannot, for its server would be killed, and systemd starts killed ones again,
+pub(super) fn unit_goes_on(id: u32, unit: &str) -> String {
+    format!(
+        "ublk device {id} cannot be quiesced here, so that its server would be killed, and {unit} \
+         would start the next: 'systemctl kill -s KILL {unit}' has it start the new program"
     )
 }
 

@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use ublkit::Features;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -172,8 +173,25 @@ pub fn service(context: Context) {
     assert_eq!(result, "Result=success");
     assert!(!names("/run/ublkit").iter().any(|name| name.ends_with(".json")), "a record is left");
 
-    // Who wants it all the same says so: the unit ends, and does not start again.
     assert_eq!(Manager::systemctl(&["start", service]), (true, String::new()));
+    if context.features.contains(Features::QUIESCE) {
+        leaves_its_unit(name, service);
+    } else {
+        let kept = tools::output(UBLKIT, &["upgrade", name, "--leave-unit"]);
+        let why = String::from_utf8_lossy(&kept.stderr);
+        assert!(why.contains("ublkit@scratch.service would start the next"), "{why}");
+        assert_eq!(kept.status.code(), Some(2), "{why}");
+        assert_eq!(Manager::systemctl(&["stop", service]), (true, String::new()));
+    }
+
+    // What keeps it from being served is told.
+    fs::write("/etc/ublkit/scratch.conf", "SERVE=file /nowhere/disk.img\n").unwrap();
+    let (started, why) = Manager::systemctl(&["start", service]);
+    assert!(!started && why.contains("failed"), "{why}");
+}
+
+/// Who wants it all the same says so: the unit ends, and does not start again.
+fn leaves_its_unit(name: &str, service: &str) {
     let mut command = Command::new(UBLKIT);
     let next = Serving::started(command.args(["upgrade", name, "--leave-unit"]));
     eventually("the unit ends", SOON, || {
@@ -183,11 +201,6 @@ pub fn service(context: Context) {
     next.signal(rustix::process::Signal::INT);
     let (code, said) = next.end(SOON);
     assert!(code == 0 && said.contains("leaves ublkit@scratch.service"), "{code}: {said}");
-
-    // What keeps it from being served is told.
-    fs::write("/etc/ublkit/scratch.conf", "SERVE=file /nowhere/disk.img\n").unwrap();
-    let (started, why) = Manager::systemctl(&["start", service]);
-    assert!(!started && why.contains("failed"), "{why}");
 }
 
 const GROUP: &str = "/sys/fs/cgroup/ublkit-pinned";
