@@ -83,7 +83,7 @@ impl Geometry {
         if !self.size_bytes.is_multiple_of(u64::from(logical)) {
             return Err(format!(
                 "a size of {} bytes is no multiple of the block size of {logical}: \
-                 choose one",
+                 choose one that is",
                 self.size_bytes
             ));
         }

@@ -59,6 +59,8 @@ pub(crate) struct Limits {
 impl Limits {
     /// Those of a disk that [can be](Geometry::check), and of requests with so much data.
     pub(crate) fn new(geometry: Geometry, max_io_bytes: u32) -> Self {
+        // Another program may have made the device with more, which no result can say.
+        let max_io_bytes = max_io_bytes.min(i32::MAX.unsigned_abs());
         Self {
             geometry,
             max_io_bytes,
@@ -178,7 +180,7 @@ impl Request {
 /// changed with Linux 7.3.
 #[inline]
 pub(crate) fn success(data_bytes: u32) -> i32 {
-    debug_assert!(i32::try_from(data_bytes).is_ok(), "requests of devices are much shorter");
+    debug_assert!(i32::try_from(data_bytes).is_ok(), "`Limits::new` sees to it");
     data_bytes.cast_signed()
 }
 

@@ -86,7 +86,7 @@ pub(super) fn in_use(id: u32, error: Error) -> Failure {
             ErrorKind::NotFound,
             format!(
                 "ublk device {id} has no disk: it was stopped before, or never started; \
-                 'ublkit delete {id}' removes the rest"
+                 'ublkit delete {id}' removes what is left"
             ),
         ),
         Errno::EOPNOTSUPP => (

@@ -206,7 +206,7 @@ impl Device {
             "queues": info.queues,
             "depth": info.depth,
             "data_path": self.data_path(),
-            "data_path_reason": self.path_reason,
+            "data_path_reason": self.data_path().and(self.path_reason.as_ref()),
             "max_io_bytes": info.max_io_bytes,
             "recovery": Recovery::of(info.features).name(),
             "name": self.name,

@@ -83,9 +83,12 @@ fn of_ends() -> Vec<String> {
 
 /// What becomes of commands that replace a server.
 fn of_upgrades() -> Vec<String> {
-    let (unit, late) = ("ublkit@scratch.service", Duration::from_secs(60));
+    let group = "0::/system.slice/ublkit@scratch.service";
+    let unit = &supervise::told(7, b"SYSTEMD_EXEC_PID=7", group).unwrap();
+    let late = Duration::from_secs(60);
     vec![
-        upgrade::of_unit(7, unit),
+        upgrade::of_unit(7, unit, true),
+        upgrade::of_unit(7, &supervise::Unit::default(), false),
         upgrade::unit_goes_on(7, unit),
         upgrade::leaves_unit(7, unit),
         upgrade::unserved(7),

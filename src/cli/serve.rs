@@ -225,16 +225,19 @@ where
     manager.stopping(&path);
     drop(teller); // the next server has a socket of its own there
     match event {
-        Event::Ended if outlives(&server) => leave(&mut server, false),
-        Event::HandOver if Recovery::of(server.info().features) != Recovery::None => {
-            leave(&mut server, true)
-        }
-        Event::Ended => {
-            stop(server, serve.patience.timeout())?;
+        // Nobody waits for what is gone, and another device may have its number by now.
+        Event::Ended if !has_disk(&server) => {
+            server.stop()?;
             say(&format!("somebody stopped {path}"));
             Ok(End::Gone)
         }
-        Event::Stop | Event::HandOver | Event::Grow => {
+        Event::Ended if Recovery::of(server.info().features) != Recovery::None => {
+            leave(&mut server, false)
+        }
+        Event::HandOver if Recovery::of(server.info().features) != Recovery::None => {
+            leave(&mut server, true)
+        }
+        Event::Ended | Event::Stop | Event::HandOver | Event::Grow => {
             stop(server, serve.patience.timeout())?;
             Ok(End::Gone)
         }
@@ -242,15 +245,14 @@ where
 }
 
 /// Whether a device is still there after a queue of its server has ended.
-fn outlives<K: Kernel>(server: &Server<K>) -> bool {
+fn has_disk<K: Kernel>(server: &Server<K>) -> bool {
     let state = || -> Result<DeviceState, Failure> {
         Ok(devices::info(&mut devices::control()?, server.id())?.state)
     };
-    let has_disk = match state() {
+    match state() {
         Ok(state) => state != DeviceState::Dead,
         Err(failure) => !devices::is_gone(&failure),
-    };
-    has_disk && Recovery::of(server.info().features) != Recovery::None
+    }
 }
 
 /// Leaves the device to its next server.

@@ -23,7 +23,7 @@ pub(super) fn requests_failed(path: &str, (kind, why, remedy): Unstopped) -> Fai
     Failure::Said(kind, sentence)
 }
 
-/// Stops the device and deletes it, whyever it ends. Its disk may be in use, and a queue may have
+/// Stops a device that has a disk and deletes it. The disk may be in use, and a queue may have
 /// ended, whose requests nobody answers: in each case it is another process that waits for that.
 /// What this one sends then is about a disk that is gone, and is answered at once; where the other
 /// was late, only once its own queues fail whatever they have.

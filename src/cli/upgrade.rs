@@ -6,7 +6,7 @@ use super::recover::{ask, known, not_ours, refused};
 use super::serve::{self, Way};
 use super::signals::{HAND_OVER, Signals};
 use super::state::{FileName, Record};
-use super::supervise::{self, Background};
+use super::supervise::{self, Background, Unit};
 use super::{BackendName, devices, number, trace};
 use clap::Args;
 use core::time::Duration;
@@ -56,16 +56,20 @@ pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
         // What can be looked at before leaves nobody without a server.
         record.check_file(serve.path.as_deref().and_then(FileName::of))?;
         tracing.check()?;
-        if let Some(unit) = supervise::unit_of(pid) {
-            if !leave_unit {
-                return Err(refused(of_unit(id, &unit)));
+        let unit = supervise::unit_of(pid);
+        let reissues = Recovery::of(info.features) == Recovery::Reissue;
+        match &unit {
+            Some(unit) if !leave_unit => return Err(refused(of_unit(id, unit, reissues))),
+            Some(unit) if reissues && !info.waits_when_quiesced() => {
+                return Err(refused(unit_goes_on(id, unit)));
             }
-            if !info.waits_when_quiesced() {
-                return Err(refused(unit_goes_on(id, &unit)));
-            }
-            say(&leaves_unit(id, &unit));
+            _ => {}
         }
-        old.end(id, &info, patience)?;
+        // Who is killed is started again where a unit sees to it, and would be in our way.
+        old.end(id, &info, patience, reissues && unit.is_none())?;
+        if let Some(unit) = &unit {
+            say(&leaves_unit(id, unit));
+        }
         let left = |failure| {
             say(&unserved(id));
             failure
@@ -79,27 +83,37 @@ pub(super) fn run(upgrade: &Upgrade) -> Result<(), Failure> {
 }
 
 /// What is told of a device that would leave its unit,
-pub(super) fn of_unit(id: u32, unit: &str) -> String {
+pub(super) fn of_unit(id: u32, unit: &Unit, reissues: bool) -> String {
+    let kill = unit.command("kill -s KILL");
+    let instead = match reissues {
+        true => format!(
+            "with '--resume' and 'Restart=on-failure', '{kill}' has systemd start the new program \
+             (docs/systemd)"
+        ),
+        false => {
+            "with '--recover reissue' systemd could start the new program (docs/systemd)".into()
+        }
+    };
     format!(
-        "ublk device {id} is served by {unit}, which would end: with '--resume' and \
-         'Restart=on-failure', 'systemctl kill -s KILL {unit}' has systemd start the new program \
-         (docs/systemd); or say '--leave-unit'"
+        "ublk device {id} is served by {unit}, which would end: {instead}; or say '--leave-unit'"
     )
 }
 
 /// of one that cannot, for its server would be killed, and systemd starts killed ones again,
-pub(super) fn unit_goes_on(id: u32, unit: &str) -> String {
+pub(super) fn unit_goes_on(id: u32, unit: &Unit) -> String {
+    let kill = unit.command("kill -s KILL");
     format!(
         "ublk device {id} cannot be quiesced here, so that its server would be killed, and {unit} \
-         would start the next: 'systemctl kill -s KILL {unit}' has it start the new program"
+         may start the next: with '--resume' and 'Restart=on-failure', '{kill}' has it start the \
+         new program"
     )
 }
 
-/// and of one that does.
-pub(super) fn leaves_unit(id: u32, unit: &str) -> String {
+/// and of one that has.
+pub(super) fn leaves_unit(id: u32, unit: &Unit) -> String {
     format!(
-        "ublk device {id} leaves {unit}, which ends: systemd neither starts its next server, nor \
-         stops this one before the machine goes down"
+        "ublk device {id} has left {unit}: systemd does not look after its server any more, nor \
+         stop it before the machine goes down"
     )
 }
 
@@ -122,11 +136,16 @@ impl Old {
         is_it.then_some(Self { process })
     }
 
-    /// Has it let go of its device and end.
-    fn end(&self, id: u32, info: &DeviceInfo, timeout: Duration) -> Result<(), Failure> {
-        let reissues = Recovery::of(info.features) == Recovery::Reissue;
+    /// Has it let go of its device and end. Otherwise it is killed, if it may be.
+    fn end(
+        &self,
+        id: u32,
+        info: &DeviceInfo,
+        timeout: Duration,
+        may_be_killed: bool,
+    ) -> Result<(), Failure> {
         let quiesces = info.waits_when_quiesced();
-        if !quiesces && !reissues {
+        if !quiesces && !may_be_killed {
             return Err(cannot_wait(id, info.features.contains(Features::BATCH_IO)));
         }
         if quiesces {
@@ -134,7 +153,7 @@ impl Old {
             if self.ends_within(timeout) {
                 return Ok(());
             }
-            if !reissues {
+            if !may_be_killed {
                 return Err(keeps_it(id, timeout));
             }
             say(ASKED_AGAIN);

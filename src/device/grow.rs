@@ -21,7 +21,7 @@ impl<K: Kernel> Server<K> {
         if !size_bytes.is_multiple_of(block_bytes) || size_bytes > i64::MAX as u64 {
             return Err(Error::Refused(format!(
                 "a size of {size_bytes} bytes is no multiple of the block size of {block_bytes}: \
-                 choose one"
+                 choose one that is"
             )));
         }
         self.size_bytes.fetch_max(size_bytes, Ordering::Relaxed);

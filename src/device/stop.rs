@@ -16,10 +16,11 @@ const DELETE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<K: Kernel> Server<K> {
     /// Lets the kernel have back what queues have that ended: for whoever has another process stop
-    /// the device, which waits for that since 6.15. [`stop`](Self::stop) sees to it by itself.
+    /// the device, which waits for that since 6.15. Does not wait for threads that are about to
+    /// end: call it again. [`stop`](Self::stop) sees to it by itself.
     pub fn close_ended(&mut self) {
         if let Some(workers) = &mut self.workers {
-            workers.close_ended(GRACE);
+            workers.close_ended(Duration::ZERO);
         }
     }
 

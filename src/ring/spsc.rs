@@ -52,7 +52,7 @@ pub(crate) struct Producer<I, S> {
     pushed: u64,
     /// Of those, the ones that were consumed.
     taken: u64,
-    /// How many may be pushed before more are consumed.
+    /// How many may be pushed before more are consumed: so many more than `taken` as there are.
     full: u64,
 }
 
@@ -79,7 +79,7 @@ impl<I: Index, S: Slots> Producer<I, S> {
             return Err(RingError::SubmissionsFull);
         }
         // SAFETY: masked. The consumer reads this slot only between a tail that covers it and its
-        // consumption, and `taken` says that it was consumed.
+        // consumption, and `taken`, which `full` follows, says that it was consumed.
         unsafe { self.slots.write(self.next() & self.mask, entry) };
         self.pushed += 1;
         Ok(())

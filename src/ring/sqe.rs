@@ -44,6 +44,7 @@ impl Address {
     /// request makes costs less so.
     #[inline]
     pub(crate) fn masked(self, mask: u64) -> Self {
+        debug_assert!(mask == 0 || mask == u64::MAX, "of this address, or of none");
         Self(self.0 & mask)
     }
 

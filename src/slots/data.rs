@@ -32,7 +32,8 @@ impl At<'_> {
         assert!(is_here, "the request's data is with the kernel");
         let len = slot.data_bytes as usize;
         let start = slot.buffer.as_ptr();
-        // SAFETY: inside the mapping (`new`), which is zeroed, so initialised. In State::Server,
+        // SAFETY: inside its mapping (`Slots::new`, or the later one of `leave_behind`), which is
+        // zeroed, so initialised. In State::Server,
         // and with no operation on it, the kernel does not use this buffer; other slots' buffers do
         // not overlap it (`set_request` checked len <= buffer_bytes), and `&mut self` excludes a
         // second reference.
@@ -102,9 +103,10 @@ impl Slot {
             _ => self.buffer,
         };
         // SAFETY: the slot's buffer (`Slots::new`), or inside a region; both are unmapped only when
-        // nothing is lent. References to buffers are made in `At::data` alone, not while the
-        // kernel has the slot; that ends with the command's completion (`came`, `take`, `gone`). To
-        // regions there are none but to atomics.
+        // nothing is lent, or no command names memory (`At::lend` masks the address then).
+        // References to buffers are made in `At::data` alone, not while the kernel has the slot;
+        // that ends with the command's completion (`came`, `take`, `gone`). To regions there are
+        // none but to atomics.
         unsafe { Address::new(place) }
     }
 

@@ -22,7 +22,9 @@ pub(super) use notify::{Notify, VARIABLE as NOTIFY_VARIABLE};
 pub(super) use other::ended;
 #[cfg(test)]
 pub(super) use other::{failed, wordless};
-pub(super) use unit::unit_of;
+#[cfg(test)]
+pub(super) use unit::told;
+pub(super) use unit::{Unit, unit_of};
 
 use super::exit::Failure;
 use super::trace::Tracing;

@@ -200,7 +200,7 @@ fn leaves_its_unit(name: &str, service: &str) {
     assert_eq!(shown(name)["server_pid"], next.child.id());
     next.signal(rustix::process::Signal::INT);
     let (code, said) = next.end(SOON);
-    assert!(code == 0 && said.contains("leaves ublkit@scratch.service"), "{code}: {said}");
+    assert!(code == 0 && said.contains("has left ublkit@scratch.service"), "{code}: {said}");
 }
 
 const GROUP: &str = "/sys/fs/cgroup/ublkit-pinned";
