@@ -3,6 +3,7 @@
 use crate::errno::Errno;
 use crate::request::{Operation as Asked, Request};
 use core::ptr::NonNull;
+use static_assertions::const_assert_eq;
 
 /// Who owns a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +43,7 @@ pub(crate) enum Where {
 }
 
 /// One slot, as everybody may see it; what becomes of it is said through [`At`](super::At).
-// So aligned it is found by a shift.
 #[derive(Debug)]
-#[repr(align(128))]
 pub(crate) struct Slot {
     /// Where its buffer begins.
     pub(super) buffer: NonNull<u8>,
@@ -65,7 +64,11 @@ pub(crate) struct Slot {
     pub(super) waits: u16,
     /// Whether it waits for a waker: the handler's own number.
     pub(super) parked: Option<u8>,
+    /// Up to a power of two, so that it is found by a shift.
+    _rest: [u64; 6],
 }
+
+const_assert_eq!(size_of::<Slot>(), 128);
 
 pub(super) const IDLE: Request = Request { operation: Asked::Flush, offset: 0, len_bytes: 0 };
 
@@ -83,6 +86,7 @@ impl Slot {
             filled_bytes: 0,
             waits: 0,
             parked: None,
+            _rest: [0; 6],
         }
     }
 

@@ -220,12 +220,12 @@ pub fn cycles(context: Context) {
     let count = context.pick(100, 1000);
     (0..count).for_each(|_| cycle());
     let ms = begun.elapsed().as_millis() / count;
-    println!("  measured: {ms} ms for a device from its making to its end");
     assert_eq!(before.files, footprint().files);
     // The kernel's own workers come and go; and a thread that was joined is gone a little later.
     eventually("the threads go", SOON, || footprint().threads <= before.threads);
     let after = footprint();
     let grown = after.anon_kib.saturating_sub(before.anon_kib);
+    println!("  measured: {ms} ms a device from its making to its end; {grown} KiB more memory");
     assert!(grown < 512, "{grown} KiB more memory after {count} devices");
 }
 
