@@ -225,6 +225,16 @@ mod tests {
         }
     }
 
+    /// Another program's device may have any: a result says no more than 31 bits.
+    #[test]
+    fn no_request_is_longer_than_a_result_can_say() {
+        let limits = Limits::new(Geometry::new(1 << 40), u32::MAX);
+        assert_eq!(limits.max_io_bytes(), i32::MAX.unsigned_abs());
+        let read = |count| Request::decode(descriptor(0, 0, count), &limits);
+        let most = read((1 << 22) - 1).map(|request| success(request.data_bytes()));
+        assert_eq!((most, read(1 << 22)), (Ok(i32::MAX - 511), Err(Errno::EINVAL)));
+    }
+
     #[test]
     fn a_flush_has_no_range() {
         let flush = decode(u32::from(sys::UBLK_IO_OP_FLUSH), u64::MAX, 0).unwrap();

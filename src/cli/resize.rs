@@ -61,7 +61,7 @@ pub(super) fn run(resize: &Resize) -> Result<(), Failure> {
     if !size.is_multiple_of(block_bytes) {
         return Err(refused(format!(
             "a size of {size} bytes is no multiple of the block size of {block_bytes}: \
-                 choose one that is"
+             choose one that is"
         )));
     }
     let Some(pid) = devices::server(&info) else {

@@ -18,8 +18,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if !self.slots[tag].is_waiting() {
             return self.commit(tag, answer);
         }
-        self.slots.at(tag).unpark();
-        self.slots.at(tag).settle(answer);
+        let mut at = self.slots.at(tag);
+        at.unpark();
+        at.settle(answer);
         self.commit_if_settled(tag)?;
         self.note_waiting(tag);
         Ok(())

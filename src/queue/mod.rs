@@ -375,7 +375,6 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Calls the handler: the one place where it may panic. See [`guarded`](Self::guarded).
     #[inline(always)] // as often as there are calls of it
     fn enter(&mut self, tag: u16, what: Enter) -> Result<(), QueueError> {
-        let panics = Panics::of(tag, &mut self.panicked);
         let handler = &mut self.handler;
         let (kernel, submissions) = self.ring.kernel_and_submissions();
         let mut io = Io {
@@ -384,12 +383,12 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             common: &self.common,
             mover: &CharDevice { kernel, plan: &self.plan },
         };
+        if let Enter::New(request, place) = what {
+            io.at.set_request(request, place); // before a panic is taken for the handler's
+        }
+        let panics = Panics::of(tag, &mut self.panicked);
         let step = match what {
-            Enter::New(request, place) => {
-                io.at.set_request(request, place); // here: before, it costs a file twenty more
-                handler.start(&mut io)
-            }
-            Enter::Start => handler.start(&mut io),
+            Enter::New(..) | Enter::Start => handler.start(&mut io),
             Enter::Resume(done) => handler.resume(&mut io, done),
             Enter::Ask(operation) => match io.begin(operation) {
                 Ok(()) => Step::Pending,

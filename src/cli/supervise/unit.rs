@@ -67,6 +67,10 @@ mod tests {
         let users = "0::/user.slice/user@1000.service/app.slice/x.service\n";
         let of_user = ("x.service".to_owned(), "systemctl --user kill x.service".to_owned());
         assert_eq!(command(own, users), Some(of_user));
+        let manager = "0::/user.slice/user@1000.service/payload\n";
+        let of_manager =
+            ("a unit of systemd's".to_owned(), "systemctl --user kill UNIT".to_owned());
+        assert_eq!(command(own, manager), Some(of_manager), "its manager is none of it");
         let nameless = ("a unit of systemd's".to_owned(), "systemctl kill UNIT".to_owned());
         assert_eq!(command(own, "0::/\n"), Some(nameless), "in a namespace of its own");
         for another in
