@@ -38,6 +38,17 @@ pub fn output(program: &str, words: &[&str]) -> Output {
         .unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
+/// The same of one that may not end: it must within `limit`. Only what it said of its failure is
+/// read.
+pub fn output_within(limit: Duration, program: &str, words: &[&str]) -> Output {
+    let mut command = Command::new(program);
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+    let status = ends(&mut child, limit);
+    assert!(status.is_some(), "{program} {}: not within {} s", words.join(" "), limit.as_secs());
+    child.wait_with_output().expect("it has ended")
+}
+
 /// Runs a program that must succeed; returns its standard output.
 pub fn run(program: &str, words: &[&str]) -> String {
     let output = output(program, words);

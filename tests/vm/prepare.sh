@@ -13,6 +13,7 @@ missing_packages() {
   has qemu-system-x86_64 || echo qemu-system-x86
   { has depmod && has modprobe; } || echo kmod
   has fio || echo fio
+  has strace || echo strace
   has mkfs.ext4 || echo e2fsprogs
   has mkfs.xfs || echo xfsprogs
   # vng builds its initramfs from a static busybox and asks file(1) for the

@@ -1,4 +1,5 @@
 //! Servers that end while clients use the disk: a queue of theirs fails, or they are asked to.
+//! The library's has a seam of which a call fails; the program's call is failed by strace.
 
 use super::Context;
 use super::recovery::Image;
@@ -8,7 +9,7 @@ use crate::spy::Spy;
 use crate::tools::{self, Serving, UBLKIT, eventually, run};
 use rustix::process::Signal;
 use std::fs::File;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use ublkit::{Builder, Errno, Error, ErrorKind, FileOptions, QueueError, Recovery, RingError};
@@ -44,6 +45,14 @@ impl Served {
         Self { serving, oracle, writers }
     }
 
+    /// By the program.
+    fn well(image: &Image, words: &[&str]) -> Self {
+        let file = ["serve", "file", image.path(), "--size", "4M", "--queues", "2"];
+        let served = Self::by(Command::new(UBLKIT).args(file).args(words));
+        eventually("writers write", SOON, || served.oracle.counts().0 > WRITES);
+        served
+    }
+
     /// By one that will fail.
     fn badly(image: &Image, recovery: Recovery) -> Self {
         let program = std::env::current_exe().expect("a program");
@@ -61,7 +70,17 @@ fn ends_in_an_error(serving: Serving) {
 /// Without recovery clients get errors at once, and the device goes with its server.
 pub fn goes_down(_: Context) {
     let image = Image::new("fails");
-    let Served { serving, oracle, writers } = Served::badly(&image, Recovery::None);
+    goes_with_its_server(Served::badly(&image, Recovery::None), &image);
+    // The program, whose disk another process stops.
+    let served = Served::well(&image, &[]);
+    interrupted(&served);
+    let mut strace = fail_a_call(&served.serving, "EIO");
+    goes_with_its_server(served, &image);
+    let _ = tools::wait(&mut strace, SOON); // its thread is gone
+}
+
+fn goes_with_its_server(served: Served, image: &Image) {
+    let Served { serving, oracle, writers } = served;
     eventually("a write fails", SOON, || oracle.counts().1 > 0);
     let begun = Instant::now();
     writers.finish();
@@ -73,6 +92,38 @@ pub fn goes_down(_: Context) {
     let (sure, _) = oracle.counts();
     assert!(sure > WRITES, "it failed after {sure} writes");
     oracle.verify(&File::open(image.path()).unwrap()).unwrap();
+}
+
+/// The control: a call that was only interrupted is made again, and clients do not notice.
+fn interrupted(served: &Served) {
+    let mut strace = fail_a_call(&served.serving, "EINTR");
+    let told = || tools::read(INJECTED).contains("EINTR");
+    eventually("a call is interrupted", SOON, told);
+    let before = served.oracle.counts().0;
+    eventually("writers write", SOON, || served.oracle.counts().0 > before + WRITES);
+    assert_eq!(served.oracle.counts().1, 0, "a write failed");
+    strace.kill().expect("it watches");
+    strace.wait().expect("ours");
+}
+
+/// What strace writes down.
+const INJECTED: &str = "/tmp/ublkit-injected";
+
+/// Has one of the calls fail in which a server's first queue waits, once; the kernel does not see
+/// it. strace goes on watching.
+fn fail_a_call(serving: &Serving, errno: &str) -> Child {
+    let tasks = format!("/proc/{}/task", serving.child.id());
+    let name = format!("ublk{}-q0", serving.id());
+    let is_it = |task: &&String| tools::read(&format!("{tasks}/{task}/comm")).trim() == name;
+    let threads = tools::names(&tasks);
+    let queue = threads.iter().find(is_it).expect("a thread of the queue's");
+    std::fs::write(INJECTED, "").unwrap();
+    let inject = format!("inject=io_uring_enter:error={errno}:when=50");
+    Command::new("strace")
+        .args(["-qq", "-o", INJECTED, "-e", "trace=io_uring_enter", "-e", &inject, "-p", queue])
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("strace runs")
 }
 
 /// With recovery the device waits, and the next server goes on: nothing is lost, and with 'reissue'
@@ -89,10 +140,7 @@ pub fn waits(_: Context) {
 pub fn leaves(_: Context) {
     for recovery in [Recovery::Wait, Recovery::Reissue].repeat(3) {
         let image = Image::new("leaves");
-        let words = ["serve", "file", image.path(), "--size", "4M", "--queues", "2"];
-        let mut command = Command::new(UBLKIT);
-        let served = Served::by(command.args(words).args(["--recover", recovery.name()]));
-        eventually("writers write", SOON, || served.oracle.counts().0 > WRITES);
+        let served = Served::well(&image, &["--recover", recovery.name()]);
         goes_on(served, &image, recovery, |serving| {
             serving.signal(Signal::USR1);
             let (code, said) = serving.end(SOON);
