@@ -13,7 +13,6 @@ use crate::ring::{Address, Cqe, Provided, Ring, Sqe};
 use crate::slots::Elements;
 use core::ops::Range;
 use core::time::Duration;
-use std::sync::atomic::Ordering;
 use ublkit_sys::io_uring::IORING_CQE_F_MORE;
 use ublkit_sys::ublk::{UBLK_BATCH_F_AUTO_BUF_REG_FALLBACK, UBLK_BATCH_F_HAS_BUF_ADDR};
 
@@ -225,11 +224,16 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     ) -> Result<bool, QueueError> {
         for index in indices {
             let Some(tag) = self.batch.as_ref().map(|batch| batch.tags.word(index)) else { break };
-            if !self.slots.exists(tag) || !self.slots.at(tag).take(taken) {
+            if !self.slots.exists(tag) {
                 return Ok(false);
             }
-            if !leaves && !self.plan.leave.load(Ordering::Relaxed) {
-                self.start(tag, false)?;
+            let mut desk = self.desk(tag);
+            if !desk.at.take(taken) {
+                return Ok(false);
+            }
+            if !leaves && !desk.leaves() {
+                let left = desk.start(false)?;
+                self.go_on(tag, left)?;
             }
         }
         Ok(true)

@@ -1,6 +1,7 @@
 //! What a request has asked the ring for has ended.
 
-use super::{Enter, Queue, QueueError};
+use super::desk::{Enter, Left};
+use super::{Queue, QueueError};
 use crate::errno::Errno;
 use crate::handler::{Completion, Handler};
 use crate::kernel::Kernel;
@@ -15,7 +16,9 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         index: u8,
         result: i32,
     ) -> Result<bool, QueueError> {
-        let ended = self.slots.at(tag).see_end(index, self.ring.taken(), |ended| {
+        let taken = self.ring.taken();
+        let mut desk = self.desk(tag);
+        let ended = desk.at.see_end(index, taken, |ended| {
             let is_read = matches!(ended.action, Action::Read(_));
             (matches!(ended.action, Action::Register), is_read, ended.next(result))
         });
@@ -25,21 +28,21 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             self.registered(tag, result)?;
             return Ok(true);
         }
-        if self.plan.path.is_zero_copy()
+        if desk.plan.path.is_zero_copy()
             && is_read
             && let Ok(bytes) = Errno::from_result(result)
         {
-            self.slots.at(tag).filled(bytes);
+            desk.at.filled(bytes);
         }
-        match next {
-            None => return Ok(false),
-            Some(Next::Ended(done)) => self.resume(tag, done)?,
-            // Nobody wants the rest of what fails; what succeeds is to be done.
-            Some(Next::Again(_)) if matches!(self.slots[tag].answer(), Some(Err(_))) => {
-                self.commit_if_settled(tag)?;
-            }
-            Some(Next::Again(rest)) => self.enter(tag, Enter::Ask(rest))?,
-        }
+        let left = match (next, desk.at.answer()) {
+            (None, _) => return Ok(false),
+            (Some(Next::Ended(done)), None) => desk.enter(Enter::Resume(done))?,
+            // What succeeds is to be done, though its request was answered.
+            (Some(Next::Again(rest)), None | Some(Ok(()))) => desk.enter(Enter::Ask(rest))?,
+            // The handler is not entered again, and nobody wants the rest of what fails.
+            (Some(_), Some(_)) => Left::Settled,
+        };
+        self.go_on(tag, left)?;
         self.note_waiting(tag);
         Ok(true)
     }

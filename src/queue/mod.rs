@@ -10,6 +10,7 @@ mod batch;
 mod calls;
 mod deadlines;
 mod descriptors;
+mod desk;
 mod ended;
 mod error;
 mod guard;
@@ -31,22 +32,17 @@ pub use stats::QueueStats;
 
 use crate::data_path::DataPath;
 use crate::errno::Errno;
-use crate::handler::{Common, Completion, Handler, Io, Step};
+use crate::handler::{Common, Handler};
 use crate::id::Id;
 use crate::kernel::Kernel;
-use crate::needs::Access;
-use crate::request::Request;
 use crate::ring::{CommitAndFetch, Cqe, FileName, Ring, RingPlan, Slot, Sqe};
-use crate::slots::{Operation, Slots, Where};
-use answer::tell;
+use crate::slots::Slots;
 use batch::Batch;
 use core::marker::PhantomData;
 use core::time::Duration;
 use deadlines::Deadlines;
 use descriptors::Descriptors;
-use guard::Panics;
 use meter::Metering;
-use mover::CharDevice;
 use room::Room;
 use spin::Spin;
 use static_assertions::assert_not_impl_any;
@@ -64,19 +60,6 @@ pub(crate) enum Turn {
     Stopped,
     /// The queue was woken to leave.
     Woken,
-}
-
-/// What is done with a request next.
-#[derive(Clone, Copy, Debug)]
-enum Enter {
-    /// Its handler begins what has just come, with the data there,
-    New(Request, Where),
-    /// or what was brought since;
-    Start,
-    /// it goes on;
-    Resume(Completion),
-    /// or the ring is asked for an operation that it knows nothing of, or for the rest of one.
-    Ask(Operation),
 }
 
 /// One queue, or its share of one, on its thread: the driver takes a slot's commands only from the
@@ -186,7 +169,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         self.ring.submissions().push(Sqe::poll_readable(wake, Id::Wake.encode()))?;
         self.listen()?;
         for tag in self.plan.share.tags(self.slots.depth()) {
-            self.offer(tag)?;
+            self.desk(tag).offer(None)?;
         }
         self.send_batch()?;
         self.ring.wait(Some(Duration::ZERO))?;
@@ -248,11 +231,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         let fits = match Id::decode(user_data) {
             Some(Id::Command { tag }) if self.slots.exists(tag) => {
                 if result == UBLK_IO_RES_OK {
-                    if let Some(fetched) = self.slots.at(tag).came(self.ring.taken()) {
-                        self.came(tag, fetched, false)?;
-                        return Ok(false); // here: nothing of the CQE is kept until then
-                    }
-                    false
+                    self.came(tag, false)?
                 } else {
                     self.came_otherwise(tag, result)?
                 }
@@ -310,9 +289,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     fn came_otherwise(&mut self, tag: u16, result: i32) -> Result<bool, QueueError> {
         match result {
             UBLK_IO_RES_NEED_GET_DATA if self.plan.path == DataPath::GetData => {
-                let fetched = self.slots.at(tag).came(self.ring.taken());
-                fetched.map(|fetched| self.came(tag, fetched, true)).transpose()?;
-                Ok(fetched.is_some())
+                self.came(tag, true)
             }
             // Whatever it says, the command is over, and the slot not ours to answer.
             _ if !self.slots.at(tag).gone(self.ring.taken()) => Ok(false),
@@ -326,89 +303,20 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     }
 
     /// A slot's command has completed with a request, or with a write's data, which a handler waits
-    /// for.
+    /// for. `false` when that cannot be.
     #[inline(always)] // into `complete_all`, too
-    fn came(
-        &mut self,
-        tag: u16,
-        fetched: Option<u8>,
-        has_data_to_fetch: bool,
-    ) -> Result<(), QueueError> {
-        match fetched {
-            None if has_data_to_fetch && self.room.is_short() => self.start_if_worth_it(tag),
-            None => self.start(tag, has_data_to_fetch),
-            Some(cookie) => self.fetch_ended(tag, cookie, has_data_to_fetch),
-        }
-    }
-
-    /// The server owns the slot and its descriptor holds a request.
-    #[inline(always)] // into whatever tells of requests
-    fn start(&mut self, tag: u16, has_data_to_fetch: bool) -> Result<(), QueueError> {
-        let descriptor = self.descriptors.copy(tag);
-        let Ok(request) = Request::decode(descriptor, &self.plan.limits) else {
-            self.refuse(tag, has_data_to_fetch)?;
-            return Ok(());
-        };
-        let place = self.place(&request, descriptor.op_flags, has_data_to_fetch);
-        if place == Where::Kernel && self.plan.needs.access != Access::Regions {
-            self.slots.at(tag).set_request(request, place);
-            return self.bring_data(tag);
-        }
-        self.enter(tag, Enter::New(request, place))
-    }
-
-    /// The server owns the slot, and its descriptor holds what could not be asked of the disk as it
-    /// was when that was last looked at.
-    #[cold]
-    fn refuse(&mut self, tag: u16, has_data_to_fetch: bool) -> Result<(), QueueError> {
-        let size_bytes = self.plan.size_bytes.load(Ordering::Relaxed);
-        if self.plan.limits.grow(size_bytes) {
-            return self.start(tag, has_data_to_fetch);
-        }
-        let decoded = Request::decode(self.descriptors.copy(tag), &self.plan.limits);
-        let place = if has_data_to_fetch { Where::Kernel } else { Where::Buffer };
-        self.slots.at(tag).set_nonsense(place);
-        self.slots.at(tag).settle(Err(decoded.err().unwrap_or(Errno::EIO)));
-        self.commit_if_settled(tag)
-    }
-
-    /// Calls the handler: the one place where it may panic. See [`guarded`](Self::guarded).
-    #[inline(always)] // as often as there are calls of it
-    fn enter(&mut self, tag: u16, what: Enter) -> Result<(), QueueError> {
-        let handler = &mut self.handler;
-        let (kernel, submissions) = self.ring.kernel_and_submissions();
-        let mut io = Io {
-            at: self.slots.at(tag),
-            submissions,
-            common: &self.common,
-            mover: &CharDevice { kernel, plan: &self.plan },
-        };
-        if let Enter::New(request, place) = what {
-            io.at.set_request(request, place); // before a panic is taken for the handler's
-        }
-        let panics = Panics::of(tag, &mut self.panicked);
-        let step = match what {
-            Enter::New(..) | Enter::Start => handler.start(&mut io),
-            Enter::Resume(done) => handler.resume(&mut io, done),
-            Enter::Ask(operation) => match io.begin(operation) {
-                Ok(()) => Step::Pending,
-                Err(errno) => Step::Done(Err(errno)),
-            },
-        };
-        panics.did_not();
-        let Io { mut at, submissions, common, .. } = io;
-        let answer = match step {
-            Step::Done(answer) => answer,
-            Step::Pending if at.is_waiting() => {
-                self.note_waiting(tag);
-                return Ok(());
+    fn came(&mut self, tag: u16, has_data_to_fetch: bool) -> Result<bool, QueueError> {
+        let has_no_room = has_data_to_fetch && self.room.is_short();
+        let mut desk = self.desk(tag);
+        match desk.came() {
+            Some(None) if !has_no_room => {
+                let left = desk.start(has_data_to_fetch)?;
+                self.go_on(tag, left)?;
             }
-            Step::Pending => Err(Errno::EIO), // on nothing: for ever
-        };
-        if !at.is_done() {
-            return self.settle(tag, answer);
+            Some(None) => self.start_if_worth_it(tag)?,
+            Some(Some(cookie)) => self.fetch_ended(tag, cookie, has_data_to_fetch)?,
+            None => return Ok(false),
         }
-        tell(&mut at, answer, &mut self.batch, common, submissions, &mut self.stats)?;
-        Ok(())
+        Ok(true)
     }
 }

@@ -1,7 +1,8 @@
 //! Where a request's data is on each data path, and what brings it to the handler.
 
+use super::desk::Enter;
 use super::mover::CharDevice;
-use super::{Enter, Queue, QueueError};
+use super::{Queue, QueueError, QueuePlan};
 use crate::data_path::DataPath;
 use crate::errno::Errno;
 use crate::handler::{Completion, Handler, Mover};
@@ -13,11 +14,11 @@ use crate::ring::Sqe;
 use crate::slots::{Action, Operation, Where};
 use ublkit_sys::ublk;
 
-impl<K: Kernel, H: Handler> Queue<K, H> {
+impl<F> QueuePlan<F> {
     /// Where the data of a new request is.
     pub(super) fn place(&self, request: &Request, op_flags: u32, has_data_to_fetch: bool) -> Where {
         let is_registered = ublk::flags(op_flags) & ublk::UBLK_IO_F_NEED_REG_BUF == 0;
-        match self.plan.path {
+        match self.path {
             DataPath::Copy => Where::Buffer,
             // Before 6.2 there may be something to fetch for a flush.
             _ if request.data_bytes() == 0 && !has_data_to_fetch => Where::Buffer,
@@ -26,15 +27,16 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             // Of a read: from where the kernel shall take it is for the handler to say.
             DataPath::GetData if has_data_to_fetch => Where::Kernel,
             DataPath::GetData
-                if request.operation == Asked::Read
-                    && self.plan.needs.access == Access::Regions =>
+                if request.operation == Asked::Read && self.needs.access == Access::Regions =>
             {
                 Where::Kernel
             }
             DataPath::GetData => Where::Buffer,
         }
     }
+}
 
+impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Brings a request's data from where the kernel has it to where the handler can use it, and
     /// starts the request when it is there.
     pub(super) fn bring_data(&mut self, tag: u16) -> Result<(), QueueError> {

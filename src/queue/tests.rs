@@ -9,11 +9,11 @@ use super::*;
 use crate::control::{Control, DeviceInfo};
 use crate::features::Features;
 use crate::geometry::Geometry;
-use crate::handler::RegionIndex;
+use crate::handler::{Completion, Io, RegionIndex, Step};
 use crate::needs::{Access, Needs};
 use crate::request::{Limits, Operation, Request};
 use crate::sim::{Ask, Choices, Faults, Profile, Sim, Task};
-use crate::slots::Share;
+use crate::slots::{Share, Where};
 use crate::wake::Wakers;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -282,7 +282,7 @@ fn data_is_where_the_path_has_it() {
         let request = |operation, len_bytes| Request { operation, offset: 0, len_bytes };
         let read = request(Operation::Read, 512);
         let write = request(Operation::Write { fua: false }, 512);
-        let place = |request, flags, fetches| house.queue.place(&request, flags, fetches);
+        let place = |request, flags, fetches| house.queue.plan.place(&request, flags, fetches);
         let found = [
             place(read, 0, false),
             place(write, 0, false),
@@ -348,7 +348,7 @@ fn tags_come_only_from_a_command_that_is_under_way() {
     let queue = &mut house.queue;
     let device_ends = cqe(Id::Tags, -libc::ENODEV, 0);
     assert_eq!(queue.tags_came(device_ends, false), Ok(false), "not begun");
-    queue.offer(0).unwrap();
+    queue.desk(0).offer(None).unwrap();
     queue.send_batch().unwrap();
     assert_eq!(queue.tags_came(device_ends, false), Ok(false), "not submitted");
     queue.ring.submit().unwrap();
