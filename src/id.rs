@@ -42,7 +42,7 @@ const CANCEL: u8 = 8;
 const EMPTIED: u8 = 9;
 
 impl Id {
-    /// Bytes from the lowest: kind, index, tag (two), zeros (four).
+    /// Bytes from the lowest: tag (two), kind, index, zeros (four).
     #[inline(always)]
     pub(crate) const fn encode(self) -> u64 {
         let (kind, index, tag) = match self {
@@ -57,19 +57,18 @@ impl Id {
             Self::Emptied => (EMPTIED, 0, 0),
         };
         let [low, high] = tag.to_le_bytes();
-        u64::from_le_bytes([kind, index, low, high, 0, 0, 0, 0])
+        u64::from_le_bytes([low, high, kind, index, 0, 0, 0, 0])
     }
 
     /// `None` for what [`encode`](Self::encode) never made.
     #[inline(always)]
     pub(crate) const fn decode(user_data: u64) -> Option<Self> {
-        const TAG: u64 = 0xffff << 16;
-        if user_data & !TAG == COMMAND as u64 {
-            let [_, _, low, high, ..] = user_data.to_le_bytes();
-            return Some(Self::Command { tag: u16::from_le_bytes([low, high]) }); // most are that
-        }
-        let [kind, index, low, high, 0, 0, 0, 0] = user_data.to_le_bytes() else { return None };
+        let [low, high, ..] = user_data.to_le_bytes();
         let tag = u16::from_le_bytes([low, high]);
+        if user_data >> 16 == COMMAND as u64 {
+            return Some(Self::Command { tag }); // most are that
+        }
+        let [_, _, kind, index, 0, 0, 0, 0] = user_data.to_le_bytes() else { return None };
         match (kind, index, tag) {
             (OPERATION, index, tag) => Some(Self::Operation { tag, index }),
             (WAKE, 0, 0) => Some(Self::Wake),
@@ -120,18 +119,18 @@ mod tests {
     fn nonsense_is_no_id() {
         for user_data in [
             0,
-            10,
-            0x0109,
-            0x0108,
-            0x0107,
-            0x0106,
-            0x0105,
-            0x0104,
-            0x0100,
+            10 << 16,
+            0x0109_0000,
+            0x0108_0000,
+            0x0107_0000,
+            0x0106_0000,
+            0x0105_0000,
+            0x0104_0000,
+            0x0100_0000,
             1 << 32,
             u64::MAX,
-            0x0101,
-            0x0001_0003,
+            0x0101_0000,
+            0x0003_0001,
         ] {
             assert_eq!(Id::decode(user_data), None, "{user_data:#x}");
         }

@@ -30,6 +30,11 @@ pub(super) trait Part: Debug + Send + 'static {
     /// A completion was posted: of this command, or of none.
     fn posted(&mut self, user_data: u64, result: i32, command: Option<&io_uring_sqe128>);
 
+    /// What the script means by four bytes: the user_data of a completion that nobody asked for.
+    fn named(&self, script: [u8; 4]) -> u64 {
+        u32::from_le_bytes(script).into()
+    }
+
     /// The result of a command when all ends; none if it stays.
     fn last_result(&self, sqe: &io_uring_sqe128) -> Option<i32>;
 
@@ -229,7 +234,7 @@ impl<P: Part> Machine<P> {
                 self.complete(index, result);
             }
             (6, _) => {
-                let user_data = u64::from(self.script.u32());
+                let user_data = self.part.named(self.script.u32().to_le_bytes());
                 let result = if choice.is_multiple_of(2) { 0 } else { self.script.i32() };
                 self.invent(user_data, result);
             }

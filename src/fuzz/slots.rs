@@ -57,9 +57,14 @@ pub(super) struct Slots {
 
 /// What a command's user_data says: kind, cookie, tag.
 fn id(user_data: u64) -> (u8, u8, u16) {
-    let [kind, cookie, low, high, ..] = user_data.to_le_bytes();
+    let [low, high, kind, cookie, ..] = user_data.to_le_bytes();
     (kind, cookie, u16::from_le_bytes([low, high]))
 }
+
+/// The user_data of a slot's command, but for the tag.
+const COMMAND: u64 = 1 << 16;
+/// And that of the event's poll.
+const WAKE: u64 = 3 << 16;
 
 fn is_get_data(sqe: &io_uring_sqe128) -> bool {
     sqe.head.off == u64::from(sys::UBLK_U_IO_NEED_GET_DATA)
@@ -92,7 +97,7 @@ impl Slots {
             return;
         };
         if trusts {
-            assert_eq!((queue, sqe.head.user_data), (QUEUE, 1 | u64::from(tag) << 16));
+            assert_eq!((queue, sqe.head.user_data), (QUEUE, COMMAND | u64::from(tag)));
             let is = |op: u32| sqe.head.off == u64::from(op);
             let is_fetch = is(sys::UBLK_U_IO_FETCH_REQ);
             let is_commit = is(sys::UBLK_U_IO_COMMIT_AND_FETCH_REQ);
@@ -204,7 +209,7 @@ impl Part for Slots {
                 user::read(sqe.head.addr, &mut time).expect("a time to read");
                 assert_eq!((kind, self.slots[usize::from(tag)].owner), (2, Owner::Server));
             }
-            IORING_OP_POLL_ADD if trusts => assert_eq!(sqe.head.user_data, 3),
+            IORING_OP_POLL_ADD if trusts => assert_eq!(sqe.head.user_data, WAKE),
             other => assert!(!trusts, "opcode {other} was not expected"),
         }
     }
@@ -231,7 +236,7 @@ impl Part for Slots {
         let unexpected = Some(Err(QueueError::Unexpected { user_data, result }));
         let (_, _, tag) = id(user_data);
         let ends = match (command.map(|sqe| sqe.head.opcode), result) {
-            (_, 0..) if user_data == 3 => Some(Ok(Turn::Woken)),
+            (_, 0..) if user_data == WAKE => Some(Ok(Turn::Woken)),
             (Some(IORING_OP_URING_CMD), 0 | sys::UBLK_IO_RES_ABORT) => None,
             (Some(IORING_OP_URING_CMD), sys::UBLK_IO_RES_NEED_GET_DATA) if self.asks => None,
             (Some(IORING_OP_URING_CMD), ..0) => {
@@ -242,6 +247,10 @@ impl Part for Slots {
             _ => unexpected,
         };
         self.due = self.due.or(ends);
+    }
+
+    fn named(&self, [kind, cookie, low, high]: [u8; 4]) -> u64 {
+        u32::from_le_bytes([low, high, kind, cookie]).into()
     }
 
     fn last_result(&self, sqe: &io_uring_sqe128) -> Option<i32> {

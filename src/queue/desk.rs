@@ -43,7 +43,7 @@ pub(super) enum Enter {
 
 /// What is left to do for a request that was at its desk.
 #[derive(Clone, Copy, Debug)]
-#[must_use = "the client waits for it"]
+#[must_use]
 pub(super) enum Left {
     /// Nothing: it was answered.
     Nothing,

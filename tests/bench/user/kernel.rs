@@ -40,7 +40,7 @@ impl<K> Apart<K> {
 
     /// What costs a system call on Linux.
     fn call<T>(&self, work: impl FnOnce(&K) -> T) -> T {
-        the_kernels_work(|| {
+        the_kernels_work(move || {
             if self.is_queue {
                 self.calls.fetch_add(1, Ordering::Relaxed);
             }
@@ -113,7 +113,8 @@ unsafe impl<K: Kernel> Kernel for Apart<K> {
         flags: u32,
         timeout: Option<Duration>,
     ) -> Result<u32, Errno> {
-        self.call(|kernel| kernel.ring_enter(ring, to_submit, min_complete, flags, timeout))
+        // By value, as a system call's arguments are: to refer to each costs the caller twelve.
+        self.call(move |kernel| kernel.ring_enter(ring, to_submit, min_complete, flags, timeout))
     }
 
     fn ring_register(&self, ring: &K::File, what: Registration<'_>) -> Result<u32, Errno> {
