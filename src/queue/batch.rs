@@ -9,9 +9,8 @@ use crate::errno::Errno;
 use crate::handler::Handler;
 use crate::id::Id;
 use crate::kernel::Kernel;
-use crate::ring::{Address, Cqe, Provided, Ring, Sqe};
+use crate::ring::{Address, Cqe, Provided, Ring, Sqe, Words};
 use crate::slots::Elements;
-use core::ops::Range;
 use core::time::Duration;
 use ublkit_sys::io_uring::IORING_CQE_F_MORE;
 use ublkit_sys::ublk::{UBLK_BATCH_F_AUTO_BUF_REG_FALLBACK, UBLK_BATCH_F_HAS_BUF_ADDR};
@@ -200,30 +199,24 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         if cqe.flags & IORING_CQE_F_MORE == 0 {
             return batch.fetch_ended(cqe.result);
         }
-        let Some(words) = batch.tags.words(cqe) else { return Ok(false) };
+        let Some(mut tags) = batch.tags.take(cqe) else { return Ok(false) };
         batch.fruitless = 0;
         let taken = batch.taken(sqes);
         if let Some(metering) = &mut self.metering {
-            metering.came(words.into());
+            metering.came(u32::try_from(tags.len()).unwrap_or(0));
         }
-        let mut indices = 0..words;
-        let fit = self.guarded(|queue| queue.start_tags(&mut indices, taken, leaves))?;
-        if fit && let Some(batch) = &mut self.batch {
-            batch.tags.give_back();
-        }
-        Ok(fit)
+        self.guarded(|queue| queue.start_tags(&mut tags, taken, leaves))
     }
 
     /// Starts requests whose tags were brought, when so many commands of elements were `taken`.
     /// `false` when one cannot be.
     fn start_tags(
         &mut self,
-        indices: &mut Range<u16>,
+        tags: &mut Words,
         taken: u64,
         leaves: bool,
     ) -> Result<bool, QueueError> {
-        for index in indices {
-            let Some(tag) = self.batch.as_ref().map(|batch| batch.tags.word(index)) else { break };
+        for tag in tags {
             if !self.slots.exists(tag) {
                 return Ok(false);
             }

@@ -81,10 +81,11 @@ impl<K: Kernel, H: Handler> Desk<'_, K, H> {
             return Ok(Left::Nonsense(has_data_to_fetch));
         };
         let place = self.plan.place(&request, descriptor.op_flags, has_data_to_fetch);
-        self.at.set_request(request, place); // before a panic is taken for the handler's
         if place == Where::Kernel && self.plan.needs.access != Access::Regions {
+            self.at.set_request(request, place);
             return Ok(Left::Data);
         }
+        self.at.set_request(request, place); // before a panic is taken for the handler's
         self.enter(Enter::Start)
     }
 

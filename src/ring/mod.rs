@@ -17,7 +17,7 @@ mod tests;
 pub(crate) use enter::Woken;
 pub use error::RingError;
 pub(crate) use error::broken;
-pub(crate) use provided::Provided;
+pub(crate) use provided::{Provided, Words};
 pub(crate) use queues::{Cqe, Entry, SubmissionQueue};
 pub(crate) use setup::RingPlan;
 pub(crate) use sqe::{Address, CommitAndFetch, Data, Elements, FileName, Slot, Sqe, Sqe128};

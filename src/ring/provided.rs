@@ -5,6 +5,8 @@ use super::mapped::Mapped;
 use super::{Cqe, Entry, Ring, RingError, broken};
 use crate::kernel::{Access, Kernel, Registration};
 use crate::memory::{Pages, page_bytes};
+use core::array::IntoIter;
+use core::iter::Take;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::AtomicU16;
 use std::sync::Arc;
@@ -15,6 +17,12 @@ use ublkit_sys::io_uring::{
 
 /// How long each buffer is: a cache line.
 const BUFFER_BYTES: u16 = 64;
+
+/// How many words a buffer holds at the most.
+const WORDS: usize = BUFFER_BYTES as usize / 2;
+
+/// What words a completion has brought, copied out.
+pub(crate) type Words = Take<IntoIter<u16, WORDS>>;
 
 /// Where a buffer begins.
 #[inline]
@@ -81,9 +89,6 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
 }
 
 impl Provided {
-    /// How many words a buffer holds at the most.
-    pub(crate) const WORDS: u16 = BUFFER_BYTES / 2;
-
     /// The group's number, for the command that fills the buffers; until [`end`](Self::end) the
     /// kernel may write to them.
     pub(crate) fn lend(&mut self) -> u16 {
@@ -96,33 +101,27 @@ impl Provided {
         self.is_lent = false;
     }
 
-    /// How many words a completion has brought, in the next buffer. `None` when it cannot be that
-    /// it did.
+    /// What words a completion has brought, in the next buffer, which is given back. Whoever calls
+    /// this has acquired the completion. `None` when it cannot be that it brought some.
     #[inline]
-    pub(crate) fn words(&self, cqe: Cqe) -> Option<u16> {
+    pub(crate) fn take(&mut self, cqe: Cqe) -> Option<Words> {
+        let number = self.next & (self.count - 1);
         let names = cqe.flags & IORING_CQE_F_BUFFER != 0
-            && cqe.flags >> IORING_CQE_BUFFER_SHIFT == u32::from(self.next & (self.count - 1));
-        let bytes = u16::try_from(cqe.result).ok().filter(|bytes| bytes.is_multiple_of(2))?;
-        (names && (1..=Self::WORDS).contains(&(bytes / 2))).then_some(bytes / 2)
-    }
-
-    /// The word at `index` of the buffer whose completion came. Whoever calls this has acquired
-    /// that.
-    #[inline]
-    pub(crate) fn word(&self, index: u16) -> u16 {
-        let buffer = offset(self.next & (self.count - 1));
-        let place = self.buffers.at(buffer + usize::from(index) * 2, 2);
+            && cqe.flags >> IORING_CQE_BUFFER_SHIFT == u32::from(number);
+        let bytes = usize::try_from(cqe.result).ok().filter(|bytes| bytes.is_multiple_of(2))?;
+        if !names || !(1..=WORDS).contains(&(bytes / 2)) {
+            return None;
+        }
+        let place = self.buffers.at(offset(number), BUFFER_BYTES.into());
         // SAFETY: inside the mapping (`at`) and aligned, for buffers begin at whole lines. The
         // kernel wrote it before the completion and does not write again before the buffer is given
         // back; volatile, so that it is read once whatever the kernel does meanwhile.
-        unsafe { place.cast::<u16>().read_volatile() }
-    }
-
-    /// Gives back the buffer whose words were read.
-    #[inline]
-    pub(crate) fn give_back(&mut self) {
+        let words = unsafe { place.cast::<[u64; WORDS / 4]>().read_volatile() };
+        // SAFETY: of one size, and any bits are words.
+        let words = unsafe { core::mem::transmute::<[u64; WORDS / 4], [u16; WORDS]>(words) };
         self.next = self.next.wrapping_add(1);
         self.tail.publish(self.next.wrapping_add(self.count));
+        Some(words.into_iter().take(bytes / 2))
     }
 }
 
@@ -168,15 +167,15 @@ mod tests {
         }
         for round in 0..9 {
             let next = round % 4; // three are made four
-            let words = [0, 1, 31].map(|index| u32::from(tags.word(index)));
-            assert_eq!(words, [100, 101, 131].map(|word| word + 32 * next));
-            for (bytes, words) in [(2, Some(1)), (64, Some(32)), (66, None), (0, None), (3, None)] {
-                assert_eq!(tags.words(brought(next, bytes)), words, "{round}: {bytes}");
+            for bytes in [66, 0, 3, -2] {
+                assert!(tags.take(brought(next, bytes)).is_none(), "{round}: {bytes}");
             }
-            assert_eq!(tags.words(brought(next, -2)), None);
-            assert_eq!(tags.words(brought(next + 1, 2)), None, "it is not the next");
-            assert_eq!(tags.words(Cqe { flags: next << 16, ..brought(next, 2) }), None, "none");
-            tags.give_back();
+            assert!(tags.take(brought(next + 1, 2)).is_none(), "it is not the next");
+            assert!(tags.take(Cqe { flags: next << 16, ..brought(next, 2) }).is_none(), "none");
+            let (bytes, count) = if round % 2 == 0 { (2, 1) } else { (64, 32) };
+            let words = tags.take(brought(next, bytes)).expect("so many");
+            let first = 100 + 32 * next;
+            assert!(words.map(u32::from).eq(first..first + count), "{round}");
         }
     }
 

@@ -12,7 +12,8 @@ use core::time::Duration;
 use ublkit_sys::io_uring::__kernel_timespec;
 use ublkit_sys::ublk::ublk_elem_header;
 
-const TIME_BYTES: usize = size_of::<__kernel_timespec>();
+const TIME_BYTES: u32 = size_of::<__kernel_timespec>() as u32;
+const TWO_WORDS: u8 = 16;
 
 /// Room for the elements of two commands, while the kernel may read one half, the other is filled;
 /// before them a time, which is never written again.
@@ -22,16 +23,18 @@ const TIME_BYTES: usize = size_of::<__kernel_timespec>();
 #[derive(Debug)]
 pub(crate) struct Elements {
     memory: ManuallyDrop<Pages>,
-    /// Whether an element carries its slot's buffer.
-    has_address: bool,
+    /// The length of an element: two words where it carries its slot's buffer, otherwise one.
+    each_bytes: u8,
     /// `BATCH_FLAGS` of the commands.
     flags: u16,
     /// How many a half holds.
     most: u16,
     /// The half that is being filled,
     open: u8,
-    /// and how many it has.
+    /// how many it has,
     filled: u16,
+    /// and where the next one goes: known, because to compute it costs each request something.
+    next_bytes: u32,
     /// How many the kernel was told of in the other half, while it may read that.
     lent: Option<u16>,
 }
@@ -44,11 +47,21 @@ impl Elements {
         flags: u16,
         time: Duration,
     ) -> Result<Self, Errno> {
-        let bytes = TIME_BYTES + usize::from(most) * 2 * (8 + 8 * usize::from(has_address));
-        let memory = ManuallyDrop::new(Pages::new(bytes)?);
+        let each_bytes = if has_address { TWO_WORDS } else { 8 };
+        let bytes = TIME_BYTES + u32::from(most) * 2 * u32::from(each_bytes);
+        let memory = ManuallyDrop::new(Pages::new(bytes as usize)?);
         // SAFETY: inside the mapping (`at`) and aligned (its begin); nobody knows of it yet.
-        unsafe { memory.at(0, TIME_BYTES).cast().write(timespec(time)) };
-        Ok(Self { memory, has_address, flags, most, open: 0, filled: 0, lent: None })
+        unsafe { memory.at(0, TIME_BYTES as usize).cast().write(timespec(time)) };
+        Ok(Self {
+            memory,
+            each_bytes,
+            flags,
+            most,
+            open: 0,
+            filled: 0,
+            next_bytes: TIME_BYTES,
+            lent: None,
+        })
     }
 
     /// Where the time is, for a timer that is submitted before this is dropped.
@@ -56,21 +69,28 @@ impl Elements {
         // SAFETY: inside the mapping, written once, in `new`. The kernel copies it when it takes
         // the timer, which is queued while commands of elements are lent or soon after: the queue
         // submits it before it ends, or its ring goes with it unsubmitted.
-        unsafe { Address::new(self.memory.at(0, TIME_BYTES)) }
+        unsafe { Address::new(self.memory.at(0, TIME_BYTES as usize)) }
     }
 
+    /// Where an element begins.
     #[inline]
-    fn each_bytes(&self) -> u8 {
-        if self.has_address { 16 } else { 8 }
+    fn start_bytes(&self, half: u8, index: u16) -> u32 {
+        let index = u32::from(half) * u32::from(self.most) + u32::from(index);
+        TIME_BYTES + index * u32::from(self.each_bytes)
     }
 
-    /// The place of an element's first or second word.
+    /// The place of an element, all of which is inside the mapping.
     #[inline]
-    fn at(&self, half: u8, index: u16, word: usize) -> NonNull<u64> {
-        assert!(index < self.most, "there is room for so many elements");
-        let index = usize::from(half) * usize::from(self.most) + usize::from(index);
-        let element = TIME_BYTES + index * usize::from(self.each_bytes());
-        self.memory.at(element + word * size_of::<u64>(), size_of::<u64>()).cast()
+    fn at(&self, start_bytes: u32) -> NonNull<u64> {
+        self.memory.at(start_bytes as usize, usize::from(self.each_bytes)).cast()
+    }
+
+    /// Where an element carries its slot's buffer, if it does.
+    #[inline]
+    fn buffer_at(&self, element: NonNull<u64>) -> Option<NonNull<Address>> {
+        // SAFETY: an element that carries one has two words, of which both are inside the mapping
+        // (`at`).
+        (self.each_bytes == TWO_WORDS).then(|| unsafe { element.add(1) }.cast())
     }
 
     /// Puts an element into the open half.
@@ -78,19 +98,22 @@ impl Elements {
     /// # Panics
     ///
     /// When it is full: a defect of the queue, for no slot has two.
-    #[inline]
+    #[inline(always)] // where requests are told of
     pub(crate) fn add(&mut self, tag: u16, place: u16, result: i32, buffer: Address) {
-        let element = self.at(self.open, self.filled, 0);
+        assert!(self.filled < self.most, "there is room for so many elements");
+        let element = self.at(self.next_bytes);
+        let buffer_at = self.buffer_at(element);
+        self.filled += 1;
+        self.next_bytes += u32::from(self.each_bytes);
         let head = ublk_elem_header { tag, buf_index: place, result };
         // SAFETY: inside the mapping (`at`) and aligned (elements are whole words from a page's
-        // begin on). The open half is not lent, so that nobody reads it.
+        // begin on). It is in the open half (`lend` begins there, and so many were added), which is
+        // not lent, so that nobody reads it.
         unsafe { element.cast().write(head) };
-        if self.has_address {
-            let second = self.at(self.open, self.filled, 1);
+        if let Some(place) = buffer_at {
             // SAFETY: as above.
-            unsafe { second.cast().write(buffer) };
+            unsafe { place.write(buffer) };
         }
-        self.filled += 1;
     }
 
     /// Lends the open half to the kernel, until [`end`](Self::end) says that its command is over,
@@ -103,10 +126,11 @@ impl Elements {
             return None;
         }
         (self.open, self.filled, self.lent) = (half ^ 1, 0, Some(count));
+        self.next_bytes = self.start_bytes(self.open, 0);
         // SAFETY: inside the mapping, unmapped only when nothing is lent; no reference to it is
         // ever made, and it is not written before `end`.
-        let address = unsafe { Address::new(self.at(half, 0, 0).cast()) };
-        let (each_bytes, flags) = (self.each_bytes(), self.flags);
+        let address = unsafe { Address::new(self.at(self.start_bytes(half, 0)).cast()) };
+        let Self { each_bytes, flags, .. } = *self;
         Some(ring::Elements { address, count, each_bytes, flags })
     }
 
@@ -126,7 +150,7 @@ impl Elements {
     /// `None` when that cannot be.
     #[inline]
     pub(crate) fn end(&mut self, bytes: u32) -> Option<Range<u16>> {
-        let each = u32::from(self.each_bytes());
+        let each = u32::from(self.each_bytes);
         let taken = u16::try_from(bytes / each).ok().filter(|_| bytes.is_multiple_of(each))?;
         let count = self.lent.filter(|count| taken <= *count)?;
         self.lent = None;
@@ -145,7 +169,8 @@ impl Elements {
 
     fn head_left(&self, index: u16) -> ublk_elem_header {
         assert!(self.lent.is_none(), "the half is ours again");
-        let first = self.at(self.open ^ 1, index, 0);
+        assert!(index < self.most, "there is no such element");
+        let first = self.at(self.start_bytes(self.open ^ 1, index));
         // SAFETY: inside the mapping and aligned, as in `add`, which wrote it (or it is zeros). The
         // kernel does not read it any more, and never writes.
         unsafe { first.cast().read() }
@@ -158,10 +183,9 @@ impl Elements {
     /// As of [`add`](Self::add).
     pub(crate) fn add_again(&mut self, index: u16) {
         let (half, head) = (self.open ^ 1, self.head_left(index));
-        let second = self.has_address.then(|| self.at(half, index, 1));
+        let place = self.buffer_at(self.at(self.start_bytes(half, index)));
         // SAFETY: as above.
-        let buffer = second.map(|second| unsafe { second.cast::<Address>().read() });
-        let buffer = buffer.unwrap_or(Address::NONE);
+        let buffer = place.map_or(Address::NONE, |place| unsafe { place.read() });
         self.add(head.tag, head.buf_index, head.result, buffer);
     }
 }
@@ -207,7 +231,7 @@ mod tests {
         elements.add_again(1);
         assert_eq!(elements.lend().unwrap().count, 1);
         assert_eq!(elements.end(8), Some(1..1));
-        let told = elements.at(1, 0, 0).cast::<ublk_elem_header>();
+        let told = elements.at(elements.start_bytes(1, 0)).cast::<ublk_elem_header>();
         // SAFETY: inside the mapping, and nobody writes it.
         let head = unsafe { told.read() };
         assert_eq!(head, ublk_elem_header { tag: 1, buf_index: 8, result: -5 });
@@ -234,18 +258,19 @@ mod tests {
                 told.address.get()
             });
             let each_bytes = if has_address { 16 } else { 8 };
-            let begins = [0, u64::from(most) * each_bytes].map(|from| from + TIME_BYTES as u64);
+            let begins = [0, u64::from(most) * each_bytes].map(|from| from + u64::from(TIME_BYTES));
             assert_eq!(addresses.map(|address| address - elements.time().get()), begins);
             for (half, result) in [(0, 1), (1, 2)] {
                 for tag in 0..most {
-                    let head = elements.at(half, tag, 0).cast::<ublk_elem_header>();
+                    let head =
+                        elements.at(elements.start_bytes(half, tag)).cast::<ublk_elem_header>();
                     // SAFETY: inside the mapping, and nobody writes it.
                     let head = unsafe { head.read() };
                     assert_eq!(head, ublk_elem_header { tag, buf_index: tag, result });
                 }
             }
             // SAFETY: inside the mapping, and nobody writes it.
-            let told = unsafe { elements.memory.at(0, TIME_BYTES).cast().read() };
+            let told = unsafe { elements.memory.at(0, TIME_BYTES as usize).cast().read() };
             let __kernel_timespec { tv_sec, tv_nsec } = told;
             assert_eq!((tv_sec, tv_nsec), (3, 5));
         }
@@ -265,8 +290,9 @@ mod tests {
             assert_eq!([1, 2].map(|index| elements.tag_left(index)), [1, 2]);
             (1..3).for_each(|index| elements.add_again(index));
             // SAFETY: inside the mapping, and nobody writes it.
-            let words =
-                |half, index| unsafe { elements.at(half, index, 0).cast::<[u64; 2]>().read() };
+            let words = |half, index| unsafe {
+                elements.at(elements.start_bytes(half, index)).cast::<[u64; 2]>().read()
+            };
             assert_eq!([0, 1].map(|at| words(half ^ 1, at)), [1, 2].map(|at| words(half, at)));
             assert_eq!(words(half, 1)[1], elements.time().get());
             assert_eq!(elements.lend().unwrap().count, 2);
