@@ -12,6 +12,7 @@ use core::time::Duration;
 use ublkit_sys::io_uring::__kernel_timespec;
 use ublkit_sys::ublk::ublk_elem_header;
 
+#[expect(clippy::cast_possible_truncation, reason = "16 bytes")]
 const TIME_BYTES: u32 = size_of::<__kernel_timespec>() as u32;
 const TWO_WORDS: u8 = 16;
 
