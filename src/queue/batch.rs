@@ -224,7 +224,7 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             if !desk.at.take(taken) {
                 return Ok(false);
             }
-            if !leaves && !desk.leaves() {
+            if !leaves && !desk.plan.leaves() {
                 let left = desk.start(false)?;
                 self.go_on(tag, left)?;
             }

@@ -5,7 +5,6 @@ use crate::handler::{Completion, Handler};
 use crate::id::Id;
 use crate::kernel::Kernel;
 use crate::ring::{FileName, Sqe};
-use std::sync::atomic::Ordering;
 
 impl<K: Kernel, H: Handler> Queue<K, H> {
     /// Listens to the event by which wakers call, if there are any.
@@ -42,9 +41,8 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     /// A request was woken: resumes it if it waits for that, unless the queue leaves.
     fn wake(&mut self, tag: u16) -> Result<(), QueueError> {
         let waits = self.slots.exists(tag) && self.slots[tag].is_servers();
-        let leaves = self.plan.leave.load(Ordering::Relaxed);
         if waits
-            && !leaves
+            && !self.plan.leaves()
             && let Some(cookie) = self.slots.at(tag).unpark()
         {
             self.resume(tag, Completion { cookie, result: Ok(0) })?;

@@ -67,12 +67,6 @@ impl<K: Kernel, H: Handler> Desk<'_, K, H> {
         self.at.came(self.submissions.taken())
     }
 
-    /// Whether the queue is to leave, and begin no request.
-    #[inline]
-    pub(super) fn leaves(&self) -> bool {
-        self.plan.leave.load(Ordering::Relaxed)
-    }
-
     /// The server owns the slot, and its descriptor holds a request.
     #[inline(always)] // into whatever tells of requests
     pub(super) fn start(mut self, has_data_to_fetch: bool) -> Result<Left, RingError> {
@@ -82,7 +76,7 @@ impl<K: Kernel, H: Handler> Desk<'_, K, H> {
         };
         let place = self.plan.place(&request, descriptor.op_flags, has_data_to_fetch);
         if place == Where::Kernel && self.plan.needs.access != Access::Regions {
-            self.at.set_request(request, place);
+            self.at.set_request(request, place); // here, too: most need not ask that twice
             return Ok(Left::Data);
         }
         self.at.set_request(request, place); // before a panic is taken for the handler's
@@ -184,6 +178,14 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     pub(super) fn enter(&mut self, tag: u16, why: Enter) -> Result<(), QueueError> {
         let left = self.desk(tag).enter(why)?;
         self.go_on(tag, left)
+    }
+
+    /// What the request waited for has ended: the handler goes on, unless it was answered already.
+    pub(super) fn resume(&mut self, tag: u16, done: Completion) -> Result<(), QueueError> {
+        match self.slots[tag].answer() {
+            Some(_) => self.commit_if_settled(tag),
+            None => self.enter(tag, Enter::Resume(done)),
+        }
     }
 
     /// Does what is left to do.

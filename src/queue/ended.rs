@@ -3,7 +3,7 @@
 use super::desk::{Enter, Left};
 use super::{Queue, QueueError};
 use crate::errno::Errno;
-use crate::handler::{Completion, Handler};
+use crate::handler::Handler;
 use crate::kernel::Kernel;
 use crate::slots::{Action, Ended, Next};
 
@@ -45,16 +45,5 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
         self.go_on(tag, left)?;
         self.note_waiting(tag);
         Ok(true)
-    }
-
-    /// What the request waited for has ended.
-    #[inline(always)] // into `operation_ended`
-    pub(super) fn resume(&mut self, tag: u16, done: Completion) -> Result<(), QueueError> {
-        if self.slots[tag].answer().is_some() {
-            self.commit_if_settled(tag)?; // the handler is not entered again
-        } else {
-            self.enter(tag, Enter::Resume(done))?;
-        }
-        Ok(())
     }
 }

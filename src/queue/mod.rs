@@ -48,7 +48,6 @@ use spin::Spin;
 use static_assertions::assert_not_impl_any;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use ublkit_sys::ublk::{UBLK_IO_RES_ABORT, UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK};
 
 /// How a queue came to its end.
@@ -208,14 +207,14 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
     pub(super) fn complete_all(&mut self, drains: bool) -> Result<bool, QueueError> {
         // A batch of slow requests is not finished first; what is left of it fails. It is looked at
         // before each, for a panic of the last one comes back here, too.
-        while !self.plan.leave.load(Ordering::Relaxed)
+        while !self.plan.leaves()
             && let Some(cqe) = self.ring.pop()?
         {
             if self.complete(cqe)? && !drains {
                 return Ok(true);
             }
         }
-        if self.plan.leave.load(Ordering::Relaxed) {
+        if self.plan.leaves() {
             return Ok(true);
         }
         if self.deadlines.is_some() {

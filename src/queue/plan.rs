@@ -8,7 +8,7 @@ use crate::slots::{Allowed, Share};
 use crate::wake::Wakers;
 use core::time::Duration;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Which queue of which device, as the driver granted it. It may go to any thread; the [`Queue`]
 /// made from it stays where it was made.
@@ -52,6 +52,12 @@ pub(crate) struct Calls<F> {
 }
 
 impl<F> QueuePlan<F> {
+    /// Whether the queue shall leave, and begin nothing new.
+    #[inline]
+    pub(super) fn leaves(&self) -> bool {
+        self.leave.load(Ordering::Relaxed)
+    }
+
     /// What the backend is told.
     pub(crate) fn info(&self) -> QueueInfo {
         QueueInfo {

@@ -4,6 +4,7 @@
 mod leaving;
 mod room;
 mod spin;
+mod tags;
 
 use super::*;
 use crate::control::{Control, DeviceInfo};
@@ -16,8 +17,7 @@ use crate::sim::{Ask, Choices, Faults, Profile, Sim, Task};
 use crate::slots::{Share, Where};
 use crate::wake::Wakers;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use ublkit_sys::io_uring::IORING_CQE_F_MORE;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -340,44 +340,6 @@ fn a_refused_command_ends_the_queue() {
     let mut house = live(DataPath::Copy, false, 2);
     assert_eq!(house.queue.complete(cqe(Id::Command { tag: 1 }, UBLK_IO_RES_ABORT, 0)), Ok(false));
     assert_eq!(house.queue.slots.live(), 1, "that one is gone");
-}
-
-#[test]
-fn tags_come_only_from_a_command_that_is_under_way() {
-    let mut house = made(DataPath::Copy, true, 2);
-    let queue = &mut house.queue;
-    let device_ends = cqe(Id::Tags, -libc::ENODEV, 0);
-    assert_eq!(queue.tags_came(device_ends, false), Ok(false), "not begun");
-    queue.desk(0).offer(None).unwrap();
-    queue.send_batch().unwrap();
-    assert_eq!(queue.tags_came(device_ends, false), Ok(false), "not submitted");
-    queue.ring.submit().unwrap();
-    assert_eq!(queue.tags_came(device_ends, false), Ok(true));
-    assert_eq!(queue.tags_came(device_ends, false), Ok(false), "it is over");
-}
-
-/// Whether it was told to leave before the tags came, or leaves already.
-#[test]
-fn who_leaves_takes_requests_and_starts_none() {
-    for (told, leaves, starts) in [(false, false, 1), (true, false, 0), (false, true, 0)] {
-        let mut house = live(DataPath::Copy, true, 2);
-        house.ask(read(at::DONE));
-        house.queue.plan.leave.store(told, Ordering::Relaxed);
-        let mut came = false;
-        while !came {
-            house.queue.ring.wait(None).unwrap();
-            while let Some(cqe) = house.queue.ring.pop().unwrap() {
-                came |= cqe.flags & IORING_CQE_F_MORE != 0;
-                let fits = match came {
-                    true => house.queue.tags_came(cqe, leaves),
-                    false => house.queue.elements_ended(cqe.result),
-                };
-                assert_eq!(fits, Ok(true));
-            }
-        }
-        assert_eq!(house.queue.handler.started, starts);
-        assert_eq!(house.queue.slots[0].is_servers(), starts == 0, "it is taken");
-    }
 }
 
 /// Wakes are for requests that wait for them: not for a slot that is not there, nor for one whose

@@ -21,6 +21,9 @@ const BUFFER_BYTES: u16 = 64;
 /// How many words a buffer holds at the most.
 const WORDS: usize = BUFFER_BYTES as usize / 2;
 
+/// A buffer as it is read: no compiler joins volatile reads, and there are thirty-two words.
+type Eighths = [u64; BUFFER_BYTES as usize / 8];
+
 /// What words a completion has brought, copied out.
 pub(crate) type Words = Take<IntoIter<u16, WORDS>>;
 
@@ -113,12 +116,13 @@ impl Provided {
             return None;
         }
         let place = self.buffers.at(offset(number), BUFFER_BYTES.into());
-        // SAFETY: inside the mapping (`at`) and aligned, for buffers begin at whole lines. The
-        // kernel wrote it before the completion and does not write again before the buffer is given
-        // back; volatile, so that it is read once whatever the kernel does meanwhile.
-        let words = unsafe { place.cast::<[u64; WORDS / 4]>().read_volatile() };
+        // SAFETY: inside the mapping (`at`) and aligned, for buffers begin at whole lines. What the
+        // kernel brought it wrote before the completion (the rest is older, or zeros, and not
+        // used), and it does not write again before the buffer is given back; volatile, so that it
+        // is read once whatever the kernel does meanwhile.
+        let eighths = unsafe { place.cast::<Eighths>().read_volatile() };
         // SAFETY: of one size, and any bits are words.
-        let words = unsafe { core::mem::transmute::<[u64; WORDS / 4], [u16; WORDS]>(words) };
+        let words = unsafe { core::mem::transmute::<Eighths, [u16; WORDS]>(eighths) };
         self.next = self.next.wrapping_add(1);
         self.tail.publish(self.next.wrapping_add(self.count));
         Some(words.into_iter().take(bytes / 2))

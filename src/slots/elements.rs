@@ -19,8 +19,9 @@ const TWO_WORDS: u8 = 16;
 /// Room for the elements of two commands, while the kernel may read one half, the other is filled;
 /// before them a time, which is never written again.
 ///
-/// The invariant that makes them sound: a half is written only while it is not lent, and all is
-/// leaked when one is lent at the end.
+/// The invariant that makes them sound: a half is written only while it is not lent (the next
+/// element goes behind the `filled` ones of the open half), and all is leaked when one is lent at
+/// the end.
 #[derive(Debug)]
 pub(crate) struct Elements {
     memory: ManuallyDrop<Pages>,
@@ -80,18 +81,14 @@ impl Elements {
         TIME_BYTES + index * u32::from(self.each_bytes)
     }
 
-    /// The place of an element, all of which is inside the mapping.
+    /// The places of an element, all of which is inside the mapping, and aligned: its head, and the
+    /// buffer that it carries, if it does.
     #[inline]
-    fn at(&self, start_bytes: u32) -> NonNull<u64> {
-        self.memory.at(start_bytes as usize, usize::from(self.each_bytes)).cast()
-    }
-
-    /// Where an element carries its slot's buffer, if it does.
-    #[inline]
-    fn buffer_at(&self, element: NonNull<u64>) -> Option<NonNull<Address>> {
-        // SAFETY: an element that carries one has two words, of which both are inside the mapping
-        // (`at`).
-        (self.each_bytes == TWO_WORDS).then(|| unsafe { element.add(1) }.cast())
+    fn at(&self, start_bytes: u32) -> (NonNull<ublk_elem_header>, Option<NonNull<Address>>) {
+        let place = self.memory.at(start_bytes as usize, usize::from(self.each_bytes));
+        // SAFETY: two words were just looked for, this is the second one.
+        let second = (self.each_bytes == TWO_WORDS).then(|| unsafe { place.byte_add(8) });
+        (place.cast(), second.map(NonNull::cast))
     }
 
     /// Puts an element into the open half.
@@ -102,18 +99,17 @@ impl Elements {
     #[inline(always)] // where requests are told of
     pub(crate) fn add(&mut self, tag: u16, place: u16, result: i32, buffer: Address) {
         assert!(self.filled < self.most, "there is room for so many elements");
-        let element = self.at(self.next_bytes);
-        let buffer_at = self.buffer_at(element);
+        debug_assert_eq!(self.next_bytes, self.start_bytes(self.open, self.filled));
+        let (head_at, buffer_at) = self.at(self.next_bytes);
         self.filled += 1;
         self.next_bytes += u32::from(self.each_bytes);
-        let head = ublk_elem_header { tag, buf_index: place, result };
-        // SAFETY: inside the mapping (`at`) and aligned (elements are whole words from a page's
-        // begin on). It is in the open half (`lend` begins there, and so many were added), which is
-        // not lent, so that nobody reads it.
-        unsafe { element.cast().write(head) };
-        if let Some(place) = buffer_at {
+        // SAFETY: inside the mapping and aligned (`at`), and in the open half (`new` and `lend`
+        // begin there, and fewer than it holds were added since), which is not lent, so that nobody
+        // reads it.
+        unsafe { head_at.write(ublk_elem_header { tag, buf_index: place, result }) };
+        if let Some(buffer_at) = buffer_at {
             // SAFETY: as above.
-            unsafe { place.write(buffer) };
+            unsafe { buffer_at.write(buffer) };
         }
     }
 
@@ -130,7 +126,7 @@ impl Elements {
         self.next_bytes = self.start_bytes(self.open, 0);
         // SAFETY: inside the mapping, unmapped only when nothing is lent; no reference to it is
         // ever made, and it is not written before `end`.
-        let address = unsafe { Address::new(self.at(self.start_bytes(half, 0)).cast()) };
+        let address = unsafe { Address::new(self.at(self.start_bytes(half, 0)).0.cast()) };
         let Self { each_bytes, flags, .. } = *self;
         Some(ring::Elements { address, count, each_bytes, flags })
     }
@@ -165,16 +161,18 @@ impl Elements {
 
     /// The tag of an element that the last command did not take.
     pub(crate) fn tag_left(&self, index: u16) -> u16 {
-        self.head_left(index).tag
+        self.left(index).0.tag
     }
 
-    fn head_left(&self, index: u16) -> ublk_elem_header {
+    fn left(&self, index: u16) -> (ublk_elem_header, Address) {
         assert!(self.lent.is_none(), "the half is ours again");
         assert!(index < self.most, "there is no such element");
-        let first = self.at(self.start_bytes(self.open ^ 1, index));
-        // SAFETY: inside the mapping and aligned, as in `add`, which wrote it (or it is zeros). The
-        // kernel does not read it any more, and never writes.
-        unsafe { first.cast().read() }
+        let (head_at, buffer_at) = self.at(self.start_bytes(self.open ^ 1, index));
+        // SAFETY: inside the mapping and aligned (`at`), and written by `add`, or zeros. The kernel
+        // does not read it any more, and never writes.
+        let head = unsafe { head_at.read() };
+        // SAFETY: as above.
+        (head, buffer_at.map_or(Address::NONE, |buffer_at| unsafe { buffer_at.read() }))
     }
 
     /// Puts such an element into the open half, once more.
@@ -183,10 +181,7 @@ impl Elements {
     ///
     /// As of [`add`](Self::add).
     pub(crate) fn add_again(&mut self, index: u16) {
-        let (half, head) = (self.open ^ 1, self.head_left(index));
-        let place = self.buffer_at(self.at(self.start_bytes(half, index)));
-        // SAFETY: as above.
-        let buffer = place.map_or(Address::NONE, |place| unsafe { place.read() });
+        let (head, buffer) = self.left(index);
         self.add(head.tag, head.buf_index, head.result, buffer);
     }
 }
@@ -232,7 +227,7 @@ mod tests {
         elements.add_again(1);
         assert_eq!(elements.lend().unwrap().count, 1);
         assert_eq!(elements.end(8), Some(1..1));
-        let told = elements.at(elements.start_bytes(1, 0)).cast::<ublk_elem_header>();
+        let (told, _) = elements.at(elements.start_bytes(1, 0));
         // SAFETY: inside the mapping, and nobody writes it.
         let head = unsafe { told.read() };
         assert_eq!(head, ublk_elem_header { tag: 1, buf_index: 8, result: -5 });
@@ -263,8 +258,7 @@ mod tests {
             assert_eq!(addresses.map(|address| address - elements.time().get()), begins);
             for (half, result) in [(0, 1), (1, 2)] {
                 for tag in 0..most {
-                    let head =
-                        elements.at(elements.start_bytes(half, tag)).cast::<ublk_elem_header>();
+                    let (head, _) = elements.at(elements.start_bytes(half, tag));
                     // SAFETY: inside the mapping, and nobody writes it.
                     let head = unsafe { head.read() };
                     assert_eq!(head, ublk_elem_header { tag, buf_index: tag, result });
@@ -292,7 +286,7 @@ mod tests {
             (1..3).for_each(|index| elements.add_again(index));
             // SAFETY: inside the mapping, and nobody writes it.
             let words = |half, index| unsafe {
-                elements.at(elements.start_bytes(half, index)).cast::<[u64; 2]>().read()
+                elements.at(elements.start_bytes(half, index)).0.cast::<[u64; 2]>().read()
             };
             assert_eq!([0, 1].map(|at| words(half ^ 1, at)), [1, 2].map(|at| words(half, at)));
             assert_eq!(words(half, 1)[1], elements.time().get());

@@ -44,8 +44,10 @@ pub fn output_within(limit: Duration, program: &str, words: &[&str]) -> Output {
     let mut command = Command::new(program);
     command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
-    let status = ends(&mut child, limit);
-    assert!(status.is_some(), "{program} {}: not within {} s", words.join(" "), limit.as_secs());
+    if ends(&mut child, limit).is_none() {
+        let _ = child.kill();
+        panic!("{program} {}: not within {} s", words.join(" "), limit.as_secs());
+    }
     child.wait_with_output().expect("it has ended")
 }
 

@@ -72,11 +72,12 @@ pub fn goes_down(_: Context) {
     let image = Image::new("fails");
     goes_with_its_server(Served::badly(&image, Recovery::None), &image);
     // The program, whose disk another process stops.
+    let image = Image::new("fails-from-without");
     let served = Served::well(&image, &[]);
     interrupted(&served);
-    let mut strace = fail_a_call(&served.serving, "EIO");
+    let strace = Injector::begin(&served.serving, "EIO");
     goes_with_its_server(served, &image);
-    let _ = tools::wait(&mut strace, SOON); // its thread is gone
+    assert!(strace.has_injected());
 }
 
 fn goes_with_its_server(served: Served, image: &Image) {
@@ -96,34 +97,51 @@ fn goes_with_its_server(served: Served, image: &Image) {
 
 /// The control: a call that was only interrupted is made again, and clients do not notice.
 fn interrupted(served: &Served) {
-    let mut strace = fail_a_call(&served.serving, "EINTR");
-    let told = || tools::read(INJECTED).contains("EINTR");
-    eventually("a call is interrupted", SOON, told);
+    let strace = Injector::begin(&served.serving, "EINTR");
+    eventually("a call is interrupted", SOON, || strace.has_injected());
     let before = served.oracle.counts().0;
     eventually("writers write", SOON, || served.oracle.counts().0 > before + WRITES);
     assert_eq!(served.oracle.counts().1, 0, "a write failed");
-    strace.kill().expect("it watches");
-    strace.wait().expect("ours");
 }
 
-/// What strace writes down.
-const INJECTED: &str = "/tmp/ublkit-injected";
+/// strace, which has one of the calls fail in which a server's first queue waits, once: the kernel
+/// does not see it.
+struct Injector {
+    strace: Child,
+    log: &'static str,
+}
 
-/// Has one of the calls fail in which a server's first queue waits, once; the kernel does not see
-/// it. strace goes on watching.
-fn fail_a_call(serving: &Serving, errno: &str) -> Child {
-    let tasks = format!("/proc/{}/task", serving.child.id());
-    let name = format!("ublk{}-q0", serving.id());
-    let is_it = |task: &&String| tools::read(&format!("{tasks}/{task}/comm")).trim() == name;
-    let threads = tools::names(&tasks);
-    let queue = threads.iter().find(is_it).expect("a thread of the queue's");
-    std::fs::write(INJECTED, "").unwrap();
-    let inject = format!("inject=io_uring_enter:error={errno}:when=50");
-    Command::new("strace")
-        .args(["-qq", "-o", INJECTED, "-e", "trace=io_uring_enter", "-e", &inject, "-p", queue])
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("strace runs")
+impl Injector {
+    fn begin(serving: &Serving, errno: &str) -> Self {
+        let tasks = format!("/proc/{}/task", serving.child.id());
+        let name = format!("ublk{}-q0", serving.id());
+        // Workers of the kernel's come and go there.
+        let comm = |task: &str| std::fs::read_to_string(format!("{tasks}/{task}/comm"));
+        let is_it = |task: &&String| comm(task).unwrap_or_default().trim() == name;
+        let threads = tools::names(&tasks);
+        let queue = threads.iter().find(is_it).expect("a thread of the queue's");
+        let log = "/tmp/ublkit-injected";
+        std::fs::write(log, "").unwrap();
+        let inject = format!("inject=io_uring_enter:error={errno}:when=50");
+        let strace = Command::new("strace")
+            .args(["-qq", "-o", log, "-e", "trace=io_uring_enter", "-e", &inject, "-p", queue])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("strace runs");
+        Self { strace, log }
+    }
+
+    fn has_injected(&self) -> bool {
+        tools::read(self.log).contains("(INJECTED)")
+    }
+}
+
+impl Drop for Injector {
+    fn drop(&mut self) {
+        let _ = self.strace.kill(); // or its thread is gone, and so is it
+        let _ = self.strace.wait();
+        let _ = std::fs::remove_file(self.log);
+    }
 }
 
 /// With recovery the device waits, and the next server goes on: nothing is lost, and with 'reissue'
