@@ -42,6 +42,9 @@ pub struct Faults {
     /// The control command with this number, in the order in which the driver begins them and
     /// counted from 0, is answered with this errno in place of being carried out.
     pub fail_command: Option<(u64, Errno)>,
+    /// A signal ends the wait of each DEL_DEV until the device's number is free: `EINTR`, though the
+    /// device is removed.
+    pub interrupt_delete: bool,
     /// This control command (`UBLK_U_CMD_*`) is never answered, as by a kernel that crashed in it.
     pub never_answers: Option<u32>,
     /// An operation on a file, or user copy, moves less than it was asked: whole sectors, one at
@@ -97,6 +100,7 @@ impl Faults {
             unknown_setup_flags: 0,
             fail_call: None,
             fail_command: None,
+            interrupt_delete: false,
             never_answers: None,
             lies: 0,
         }

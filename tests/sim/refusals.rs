@@ -243,6 +243,35 @@ fn every_command_fails_once() {
     assert_eq!(failed.keys().collect::<Vec<_>>(), all);
 }
 
+/// P48: a deletion whose last wait a signal ends has removed the device all the same: it says so
+/// with `EINTR`, and nothing is left.
+#[test]
+fn an_interrupted_deletion_deletes() {
+    let mut interrupted = 0;
+    let faults = Faults { interrupt_delete: true, ..Faults::default() };
+    for (profile, life) in Profile::ALL.iter().flat_map(|p| LIVES.map(|life| (*p, life))) {
+        let (name, recovery, life) = life;
+        let house = House { profile, recovery, faults, ..House::new() };
+        if !has(&house, recovery.features()) {
+            continue;
+        }
+        let sim = house.sim(Choices::seed(0));
+        let mut told = Told::default();
+        life(&house, &sim, &mut told);
+        sim.until_answered();
+        for error in told.errors.iter().flat_map(parts) {
+            let is_it = |command: &str, errno| (command, errno) == ("DEL_DEV", Errno::EINTR);
+            let is_it =
+                matches!(error, Error::Command { command, errno, .. } if is_it(command, *errno));
+            assert!(is_it, "{name} of {house:?}: {error:?}");
+        }
+        interrupted += u32::from(sim.audit().failed_command.is_some());
+        sim.assert_clean();
+    }
+    println!("{interrupted} lives whose deletion was interrupted");
+    assert!(interrupted > 20);
+}
+
 /// What is wrong with a life of which a command with `errno` failed.
 fn wrong(name: &str, life: Life, house: House, number: u64, errno: Errno) -> String {
     let (_, judged) =

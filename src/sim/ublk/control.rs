@@ -216,6 +216,10 @@ impl World {
             stage => self.continue_control(&mut control, stage),
         };
         let result = match step {
+            Ok(Progress::Stage(Stage::Freed)) if self.faults.interrupt_delete => {
+                self.audit.failed_command = Some(name(control.op));
+                -Errno::EINTR.number()
+            }
             Ok(Progress::Stage(stage)) => {
                 control.stage = stage;
                 self.devices.controls.push(control);
