@@ -35,7 +35,7 @@ pub struct Reading {
     /// Requests that it has not answered yet.
     pub in_flight: u32,
     /// How long requests took in the server, from when it was told of them until it had answered: a
-    /// sample, of one turn of the queue in some eight.
+    /// sample, of one turn of the queue in some thirty-two.
     pub latencies: Latencies,
 }
 

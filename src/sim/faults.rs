@@ -42,7 +42,7 @@ pub struct Faults {
     /// The control command with this number, in the order in which the driver begins them and
     /// counted from 0, is answered with this errno in place of being carried out.
     pub fail_command: Option<(u64, Errno)>,
-    /// A signal ends the wait of each DEL_DEV until the device's number is free: `EINTR`, though the
+    /// A signal ends each DEL_DEV's wait for the device's number to be free: `EINTR`, though the
     /// device is removed.
     pub interrupt_delete: bool,
     /// This control command (`UBLK_U_CMD_*`) is never answered, as by a kernel that crashed in it.
