@@ -281,8 +281,9 @@ struct Serve {
     /// Seconds that a request may wait in the server; its client then gets an error
     ///
     /// What the request waits for is cancelled. A write that cannot be cancelled may still reach
-    /// the backend later. If the backend itself does not return for twice as long, the server ends
-    /// with code 7, so that with --recover another one can go on.
+    /// the backend later; with zero copy its client waits until then. If the backend itself does
+    /// not return for twice as long, the server ends with code 7, so that with --recover another
+    /// one can go on.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
     request_timeout: Option<u16>,
     /// Do not count and time requests for 'ublkit stat', nor see which are stuck

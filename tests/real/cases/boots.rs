@@ -87,8 +87,11 @@ impl Machine {
     /// How it ended.
     fn power_off(&mut self) -> ExitStatus {
         let mode = "--job-mode=replace-irreversibly";
-        self.systemctl(&["start", "--no-block", mode, "poweroff.target"]);
-        tools::wait(&mut self.outside, SOON)
+        let wish = ["start", "--no-block", mode, "poweroff.target"];
+        eventually("its power-off begins", SOON, || self.systemctl(&wish).0);
+        tools::ends(&mut self.outside, SOON).unwrap_or_else(|| {
+            panic!("it is not powered off yet: {}", self.systemctl(&["list-jobs"]).1)
+        })
     }
 }
 

@@ -98,7 +98,7 @@ pub fn held_open(_: Context) {
 }
 
 pub fn stopped_by_another(_: Context) {
-    for stop in [&["stop"][..], &["delete", "--force"]] {
+    for stop in [&["stop"][..], &["delete", "--force"], &["delete", "--force", "--no-wait"]] {
         let serving = Serving::start(&["memory", "--size", "64M"]);
         let (id, path) = (serving.id().to_string(), serving.path.clone());
         let words: Vec<&str> = stop[..1].iter().copied().chain([id.as_str()]).collect();
@@ -184,6 +184,41 @@ pub fn stopped_if_unused(context: Context) {
         assert!(found[..] == last, "{words:?}: what was written last is lost");
         std::fs::remove_file(image).unwrap();
     }
+}
+
+/// A disk's partitions are looked for when it becomes live, unless nobody wishes that; then whoever
+/// wants them has them looked for.
+pub fn partitions(context: Context) {
+    let can = context.features.contains(Features::NO_AUTO_PART_SCAN);
+    let image = "/tmp/ublkit-partitions.img";
+    let mut table = [0; 512];
+    // One of 1 MiB at 1 MiB, of Linux's kind.
+    table[446..462].copy_from_slice(&[0, 0, 0, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0]);
+    table[510..].copy_from_slice(&[0x55, 0xaa]);
+    for word in [None, Some("--no-partition-scan")] {
+        let file = File::create(image).unwrap();
+        file.set_len(64 << 20).unwrap();
+        file.write_all_at(&table, 0).unwrap();
+        let words: Vec<&str> = ["file", image].into_iter().chain(word).collect();
+        if word.is_some() && !can {
+            let refused = tools::output(UBLKIT, &[&["serve"], &words[..]].concat());
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert_eq!(refused.status.code(), Some(4), "{said}");
+            assert!(said.contains("this kernel always looks for partitions"), "{said}");
+            continue;
+        }
+        let serving = Serving::start(&words);
+        let partition = format!("/sys/class/block/{}p1", &serving.path["/dev/".len()..]);
+        let is_there = || std::path::Path::new(&partition).exists();
+        if word.is_some() {
+            std::thread::sleep(Duration::from_millis(500)); // it takes a few ms where it is done
+            assert!(!is_there(), "nobody wished that");
+            run("blockdev", &["--rereadpt", &serving.path]);
+        }
+        eventually("the partition is there", SOON, is_there);
+        serving.stop();
+    }
+    std::fs::remove_file(image).unwrap();
 }
 
 /// Two processes stop a device whose disk each has synced before. Whichever comes late finds no

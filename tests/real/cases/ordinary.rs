@@ -124,6 +124,9 @@ fn used() {
     let daemons = ["--reuid", DAEMON, "--regid", DAEMON, "--clear-groups", "/tmp/ublkit-of-nobody"];
     let output = tools::output("setpriv", &[&daemons[..], &["stop", &id]].concat());
     assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let (output, why) = said(&mut nobodys(&["delete", &id, "--force", "--no-wait"]));
+    assert_eq!(output.status.code(), Some(1), "{why}");
+    assert!(why.contains("leave '--no-wait' out"), "{why}");
     let (output, why) = said(&mut nobodys(&["stop", &id]));
     assert!(output.status.success(), "{why}");
     let (code, why) = serving.end(SOON);

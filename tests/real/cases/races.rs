@@ -1,4 +1,4 @@
-//! Two commands at one time about one device whose server is dead.
+//! Two commands at one time about one device: one that is live, or whose server is dead.
 
 use super::Context;
 use super::recovery::{Image, kill, records};
@@ -27,9 +27,9 @@ enum Outcome {
 }
 
 /// Runs a command until it ends, or serves.
-fn outcome(word: &str, id: &str) -> Outcome {
+fn outcome(words: &str, id: &str) -> Outcome {
     let mut command = Command::new(UBLKIT);
-    command.args([word, id, "--timeout", PATIENCE]).stdin(Stdio::null());
+    command.args(words.split(' ')).args([id, "--timeout", PATIENCE]).stdin(Stdio::null());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
     let mut line = String::new();
     let out = child.stdout.take().expect("piped");
@@ -105,6 +105,28 @@ pub fn pairs(context: Context) {
             let later = Duration::from_millis(dice.below(most) as u64);
             let outcomes = both(words, &id, later);
             judge(words, outcomes);
+            assert_eq!(devices(), Vec::<String>::new(), "{words:?}");
+        }
+    }
+    assert_eq!(records(), Vec::<String>::new(), "of devices that are gone");
+}
+
+/// Of a live disk that two processes take away each is told that it is gone, and so is its server.
+pub fn of_a_live_one(context: Context) {
+    let mut dice = Dice::new("two commands about a live disk");
+    let commands = ["stop", "delete --force"];
+    for _ in 0..context.pick(1, 20) {
+        for words in commands.iter().flat_map(|first| commands.map(|second| [*first, second])) {
+            let recovery = [&[][..], &["--recover", "reissue"]][dice.below(2)];
+            let serving = Serving::start(&[&["memory", "--size", "16M"], recovery].concat());
+            disk::write(&disk::open(&serving.path, 0), 0, &[7; 4096]).expect("it is served");
+            let later = Duration::from_millis(dice.below(40) as u64);
+            for outcome in both(words, &serving.id().to_string(), later) {
+                let Outcome::Ended(code, said) = outcome else { panic!("nobody serves it anew") };
+                assert!([0, 5].contains(&code), "{words:?}: {code}, {said}");
+            }
+            let (code, said) = serving.end(SOON);
+            assert_eq!(code, 0, "{words:?}: {said}");
             assert_eq!(devices(), Vec::<String>::new(), "{words:?}");
         }
     }

@@ -14,7 +14,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use ublkit::{Backend, Blocking, Builder, Errno, Features, Geometry, Memory, Recovery};
+use ublkit::{Backend, Blocking, Builder, Errno, Geometry, Memory, Recovery};
 
 /// A driver before 6.15 may notice only after half a minute that a server is gone.
 const SOON: Duration = Duration::from_secs(60);
@@ -148,7 +148,7 @@ pub fn crash_loop(context: Context) {
 }
 
 /// fio writes the disk from an offset on, and reads all of it back.
-fn verify(path: &str, offset_bytes: u64) -> Child {
+pub(super) fn verify(path: &str, offset_bytes: u64) -> Child {
     Command::new("fio")
         .args(["--name=verify", "--direct=1", "--ioengine=libaio", "--iodepth=16", "--bs=4k"])
         .args(["--rw=randwrite", "--verify=crc32c", "--verify_fatal=1", "--do_verify=1"])
@@ -218,54 +218,6 @@ pub fn serve_and_lie() -> ExitCode {
     noted.read_exact(&mut [0]).expect("a note");
     server.stop().expect("a stop");
     ExitCode::SUCCESS
-}
-
-/// Servers replaced one after the other under fio's verify and the writers: nobody sees an error.
-/// Where the kernel can quiesce that is so in mode 'wait', elsewhere in mode 'reissue'.
-pub fn upgrade(context: Context) {
-    let quiesces = context.features.contains(Features::QUIESCE);
-    let modes = if quiesces { &["wait", "reissue"][..] } else { &["reissue"] };
-    for mode in modes {
-        let image = Image::new("upgrade");
-        let mut serving = image.serve("64M", &["--recover", mode]);
-        let (id, path) = (serving.id().to_string(), serving.path.clone());
-        let oracle = Arc::new(Oracle::new(BLOCKS));
-        let writers = Writers::start(&oracle, &path, WRITERS);
-        let mut fio = verify(&path, 8 << 20);
-        load::busy(&path);
-        for turn in 0..context.pick(3, 20) {
-            let begun = Instant::now();
-            // Listened to, it goes on with the path that the device has.
-            let listens = (turn % 2 == 1).then_some("--trace=/dev/shm/upgrade.trace");
-            let words = ["upgrade", &id].into_iter().chain(listens);
-            let next = Serving::started(Command::new(UBLKIT).args(words));
-            println!("  measured: {} ms to upgrade", begun.elapsed().as_millis());
-            let (code, said) = serving.end(SOON);
-            if quiesces {
-                assert_eq!((code, said), (0, format!("ublkit: {path} was handed over\n")));
-            } else {
-                assert_eq!(code, -9, "{said}");
-            }
-            serving = next;
-            let before = oracle.counts().0;
-            eventually("writers write", SOON, || oracle.counts().0 > before + 100);
-        }
-        assert!(tools::read("/dev/shm/upgrade.trace").contains(" FETCH "));
-        writers.finish();
-        assert!(tools::wait(&mut fio, SOON * 3).success(), "fio found something wrong");
-        let (sure, failed) = oracle.counts();
-        println!("  {mode}: {sure} writes acknowledged, {failed} failed");
-        assert_eq!(failed, 0, "a client saw an error");
-        oracle.verify(&disk::open(&path, 0)).unwrap();
-        serving.stop();
-    }
-    if !quiesces {
-        let image = Image::new("upgrade");
-        let serving = image.serve("4M", &["--recover", "wait"]);
-        let refused = tools::output(UBLKIT, &["upgrade", &serving.path]);
-        assert_eq!(refused.status.code(), Some(4), "{refused:?}");
-        serving.stop();
-    }
 }
 
 /// Killed at random moments of its start, of its stop, and of a recovery: what is left can be

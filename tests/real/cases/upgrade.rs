@@ -1,10 +1,12 @@
-//! `ublkit upgrade` of a server that does not let go: it is stopped, and hears no signal but KILL.
+//! `ublkit upgrade`: under load; and of a server that does not let go: it is stopped, and hears no
+//! signal but KILL.
 
 use super::Context;
-use super::recovery::{Image, recover};
-use crate::disk;
+use super::errors::Restore;
+use super::recovery::{Image, recover, verify};
 use crate::oracle::{Oracle, Writers};
 use crate::tools::{self, Serving, UBLKIT, eventually, run};
+use crate::{disk, load};
 use rustix::process::Signal;
 use std::process::Command;
 use std::sync::Arc;
@@ -51,6 +53,64 @@ fn stopped(image: &Image, mode: &str) -> (Serving, Clients) {
     clients.write();
     serving.signal(Signal::STOP);
     (serving, clients)
+}
+
+/// Servers replaced one after the other under fio's verify and the writers: nobody sees an error.
+/// Where the kernel can quiesce that is so in mode 'wait', elsewhere in mode 'reissue'.
+pub fn under_load(context: Context) {
+    let quiesces = context.features.contains(Features::QUIESCE);
+    let newer = "/tmp/ublkit-newer".to_string(); // another program, as far as files go
+    std::fs::copy(UBLKIT, &newer).unwrap();
+    let _newer = Restore(|| drop(std::fs::remove_file(&newer)));
+    let modes = if quiesces { &["wait", "reissue"][..] } else { &["reissue"] };
+    for mode in modes {
+        let image = Image::new("upgrade");
+        let mut serving = image.serve("64M", &["--recover", mode]);
+        let (id, path) = (serving.id().to_string(), serving.path.clone());
+        let oracle = Arc::new(Oracle::new(BLOCKS));
+        let writers = Writers::start(&oracle, &path, WRITERS);
+        let (mut fio, mut verified) = (verify(&path, 8 << 20), 0);
+        load::busy(&path);
+        for turn in 0..context.pick(3, 20) {
+            if let Some(status) = fio.try_wait().unwrap() {
+                assert!(status.success(), "fio found something wrong: {status}");
+                (fio, verified) = (verify(&path, 8 << 20), verified + 1);
+            }
+            let begun = Instant::now();
+            // Listened to, it goes on with the path that the device has.
+            let listens = (turn % 2 == 1).then_some("--trace=/dev/shm/upgrade.trace");
+            let words = ["upgrade", &id].into_iter().chain(listens);
+            let program = [UBLKIT, &newer][usize::from(turn % 2 == 0)];
+            let next = Serving::started(Command::new(program).args(words));
+            println!("  measured: {} ms to upgrade", begun.elapsed().as_millis());
+            let served_by = std::fs::read_link(format!("/proc/{}/exe", next.child.id())).unwrap();
+            assert_eq!(served_by, std::fs::canonicalize(program).unwrap());
+            let (code, said) = serving.end(SOON);
+            if quiesces {
+                assert_eq!((code, said), (0, format!("ublkit: {path} was handed over\n")));
+            } else {
+                assert_eq!(code, -9, "{said}");
+            }
+            serving = next;
+            let before = oracle.counts().0;
+            eventually("writers write", SOON, || oracle.counts().0 > before + 100);
+        }
+        assert!(tools::read("/dev/shm/upgrade.trace").contains(" FETCH "));
+        writers.finish();
+        assert!(tools::wait(&mut fio, SOON * 3).success(), "fio found something wrong");
+        let (sure, failed) = oracle.counts();
+        println!("  {mode}: {sure} writes acknowledged, {failed} failed, {verified} more of fio");
+        assert_eq!(failed, 0, "a client saw an error");
+        oracle.verify(&disk::open(&path, 0)).unwrap();
+        serving.stop();
+    }
+    if !quiesces {
+        let image = Image::new("upgrade");
+        let serving = image.serve("4M", &["--recover", "wait"]);
+        let refused = tools::output(UBLKIT, &["upgrade", &serving.path]);
+        assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+        serving.stop();
+    }
 }
 
 pub fn of_a_stopped_server(context: Context) {
