@@ -200,6 +200,10 @@ fn command_remedy(command: &str, errno: Errno) -> &'static str {
             "in a PID namespace (a container) some kernels from 6.16 to 6.18 do not know their \
              server: serve outside of it, or boot 6.18.15 or newer; 'ublkit doctor' tells"
         }
+        ("DEL_DEV", Errno::EINTR) => {
+            "it was interrupted as it waited: the device goes once nobody holds it; see \
+             'ublkit list'"
+        }
         ("DEL_DEV_ASYNC", Errno::EINVAL) => {
             "of an ordinary user's device the kernel deletes none without waiting: leave \
              '--no-wait' out"

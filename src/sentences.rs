@@ -93,6 +93,7 @@ fn commands() -> impl Iterator<Item = Error> {
         ("END_USER_RECOVERY", Some(7), Errno::EINVAL, None),
         ("UPDATE_SIZE", Some(7), Errno::EOPNOTSUPP, None),
         ("DEL_DEV", Some(7), Errno::EIO, None),
+        ("DEL_DEV", Some(7), Errno::EINTR, None),
         ("DEL_DEV_ASYNC", Some(7), Errno::EINVAL, None),
     ]
     .into_iter()

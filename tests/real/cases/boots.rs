@@ -90,7 +90,8 @@ impl Machine {
         let wish = ["start", "--no-block", mode, "poweroff.target"];
         eventually("its power-off begins", SOON, || self.systemctl(&wish).0);
         tools::ends(&mut self.outside, SOON).unwrap_or_else(|| {
-            panic!("it is not powered off yet: {}", self.systemctl(&["list-jobs"]).1)
+            let (_, jobs) = self.systemctl(&["list-jobs"]);
+            panic!("it is not powered off yet: {jobs}\n{}", inhabitants().join("\n"))
         })
     }
 }
@@ -106,6 +107,18 @@ impl Drop for Machine {
             std::thread::sleep(Duration::from_millis(50)); // its processes go after it
         }
     }
+}
+
+/// Who is in a PID namespace of its own, and in which state.
+fn inhabitants() -> Vec<String> {
+    let status = |pid: &String| fs::read_to_string(format!("/proc/{pid}/status")).ok();
+    let is_inside = |status: &str| {
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        numbers.is_some_and(|numbers| numbers.split_whitespace().count() > 1)
+    };
+    let told = |status: String| status.lines().take(3).collect::<Vec<_>>().join(", ");
+    let processes = tools::names("/proc");
+    processes.iter().filter_map(status).filter(|it| is_inside(it)).map(told).collect()
 }
 
 /// Removes a control group that nobody is in, with those that its first process has made in it.
