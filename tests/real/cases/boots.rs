@@ -16,6 +16,11 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 
+/// How long a machine has for what it is asked, in seconds,
+const PATIENCE_S: &str = "45";
+/// and what `timeout` ends with when that was not enough.
+const KILLED: i32 = 128 + 9;
+
 const SERVICE: &str = "ublkit@scratch.service";
 const GROUP: &str = "/sys/fs/cgroup/ublkit-boot";
 /// What a disk has time for that does not wait.
@@ -76,12 +81,29 @@ impl Machine {
 
     /// What `systemctl` says, and whether it is content.
     fn systemctl(&self, words: &[&str]) -> (bool, String) {
+        match self.systemctl_within(PATIENCE_S, words) {
+            (Some(code), said) => (code == 0, said),
+            (None, said) => panic!("{words:?} does not end: {said}\n{}", self.stands()),
+        }
+    }
+
+    /// The same, with its code; none when it did not end in so many seconds.
+    fn systemctl_within(&self, seconds: &str, words: &[&str]) -> (Option<i32>, String) {
         let first = self.first.to_string();
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &first, "--mount", "--pid", "--cgroup", "systemctl"]);
-        let output = command.args(words).stdin(Stdio::null()).output().unwrap();
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL", seconds, "nsenter", "--target", &first]);
+        command.args(["--mount", "--pid", "--cgroup", "systemctl"]).args(words);
+        let output = command.stdin(Stdio::null()).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&said).trim().to_string())
+        let code = output.status.code().filter(|code| *code != KILLED);
+        (code, String::from_utf8_lossy(&said).trim().to_string())
+    }
+
+    /// Where it stands, for whoever waits in vain.
+    fn stands(&self) -> String {
+        let asked = [&["list-jobs"][..], &["list-units", "--all", "*.mount", "*.service"]];
+        let said = asked.map(|words| self.systemctl_within("5", words).1);
+        [said.join("\n"), inhabitants().join("\n")].join("\n")
     }
 
     /// How it ended.
@@ -90,8 +112,7 @@ impl Machine {
         let wish = ["start", "--no-block", mode, "poweroff.target"];
         eventually("its power-off begins", SOON, || self.systemctl(&wish).0);
         tools::ends(&mut self.outside, SOON).unwrap_or_else(|| {
-            let (_, jobs) = self.systemctl(&["list-jobs"]);
-            panic!("it is not powered off yet: {jobs}\n{}", inhabitants().join("\n"))
+            panic!("it is not powered off yet: {}", self.stands());
         })
     }
 }

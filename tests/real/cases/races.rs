@@ -120,7 +120,7 @@ pub fn of_a_live_one(context: Context) {
             let recovery = [&[][..], &["--recover", "reissue"]][dice.below(2)];
             let serving = Serving::start(&[&["memory", "--size", "16M"], recovery].concat());
             disk::write(&disk::open(&serving.path, 0), 0, &[7; 4096]).expect("it is served");
-            let later = Duration::from_millis(dice.below(40) as u64);
+            let later = Duration::from_millis(dice.below(200) as u64); // together, or after it
             for outcome in both(words, &serving.id().to_string(), later) {
                 let Outcome::Ended(code, said) = outcome else { panic!("nobody serves it anew") };
                 assert!([0, 5].contains(&code), "{words:?}: {code}, {said}");
