@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Sources whose words are for developers: a simulation, and what tests alone compile.
-const OF_DEVELOPERS: &[&str] = &["src/sim/", "src/fuzz/", "src/cli/fuzz/", "src/cli/pages.rs"];
+const OF_DEVELOPERS: &[&str] =
+    &["src/sim/", "src/fuzz/", "src/cli/fuzz/", "src/cli/doctor/made.rs", "src/cli/pages.rs"];
 
 /// Whose text says what cannot be, or why a lint does not hold.
 const SILENT: &[&str] = &[

@@ -3,6 +3,8 @@
 mod found;
 mod made;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use found::unit_of;
 pub use made::MadeFile;
 
 use super::Target;

@@ -13,6 +13,8 @@ mod tasks;
 pub use blocking::Blocking;
 #[cfg(all(test, feature = "sim"))]
 pub(crate) use file::too_large_blocks;
+#[cfg(any(test, fuzzing))]
+pub(crate) use file::unit_of;
 pub use file::{File, FileOptions, FileQueue, MadeFile};
 pub use memory::Memory;
 pub use null::Null;

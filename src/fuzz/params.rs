@@ -1,6 +1,8 @@
-//! `params`: any disk and any wish, against the simulated driver's rules.
+//! `params`: any disk and any wish, against the simulated driver's rules; and what a kernel says of
+//! the disk below.
 
 use super::input::Input;
+use crate::backend::unit_of;
 use crate::control::DeviceInfo;
 use crate::geometry::{Durability, Geometry};
 use crate::sim::{Profile, accepts, disk, grant};
@@ -11,10 +13,26 @@ use ublkit_sys::ublk::{SECTOR_BYTES, UBLK_PARAM_TYPE_BASIC, ublk_params, ublksrv
 /// was wished for. Parameters of any bits do no harm to the simulated driver either.
 pub fn params(bytes: &[u8]) {
     let mut input = Input::new(bytes);
-    match input.byte() % 3 {
+    match input.byte() % 4 {
         0 => a_disk(&mut input),
         1 => a_wish(&mut input),
-        _ => any_bits(&mut input),
+        2 => any_bits(&mut input),
+        _ => attributes(&bytes[1..]),
+    }
+}
+
+/// Two lines that a kernel says of a disk's discards are a unit that a disk can have, or nothing.
+fn attributes(text: &[u8]) {
+    let text = String::from_utf8_lossy(text);
+    let (most, granularity) = text.split_once('\n').unwrap_or((&text, ""));
+    let bytes = |text: &str| text.trim().parse::<u64>().ok();
+    match (unit_of(most, granularity), bytes(most), bytes(granularity)) {
+        (None, most, unit) => assert!(most.is_none() || unit.is_none()),
+        (Some(0), most, _) => assert_eq!(most, Some(0)),
+        (Some(unit), most, granularity) => {
+            assert!(unit.is_power_of_two() && most.is_some_and(|most| most > 0));
+            assert!(granularity.is_some_and(|bytes| bytes.is_multiple_of(unit.into())));
+        }
     }
 }
 
@@ -142,6 +160,9 @@ mod tests {
             ("sized-wish", a_wish(5, &sized)),
             ("bits", any_bits(0, &plain)),
             ("rich-bits", any_bits(5, &rich)),
+            ("attributes", b"\x032147483648\n3145728\n".to_vec()),
+            ("no-discards", b"\x030\n".to_vec()),
+            ("large-unit", b"\x031\n18446744073709551614".to_vec()),
         ];
         corpus::check("params", super::params, &seeds);
     }

@@ -72,17 +72,21 @@ fn discard_bytes(device: u64) -> Option<u32> {
 /// The same of the disk or partition whose folder in `/sys` this is. Only a whole disk has a queue,
 /// and a partition's folder is in its disk's.
 fn of_queue(device: &Path) -> Option<u32> {
-    let number = |name: &str| {
+    let text = |name: &str| {
         let places = ["queue", "../queue"].map(|queue| device.join(queue).join(name));
-        let text = places.iter().find_map(|path| std::fs::read_to_string(path).ok())?;
-        text.trim().parse::<u64>().ok()
+        places.iter().find_map(|path| std::fs::read_to_string(path).ok())
     };
-    if number("discard_max_bytes")? == 0 {
+    unit_of(&text("discard_max_bytes")?, &text("discard_granularity")?)
+}
+
+/// The same, told from how much a queue discards at once, and in which unit.
+pub(crate) fn unit_of(most: &str, unit: &str) -> Option<u32> {
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    if number(most)? == 0 {
         return Some(0);
     }
     // A power of two, for ublk's sake: of other units, the largest one that divides them.
-    let unit = number("discard_granularity")?;
-    let power = 1_u32.checked_shl(unit.trailing_zeros()).unwrap_or(1);
+    let power = 1_u32.checked_shl(number(unit)?.trailing_zeros()).unwrap_or(1);
     Some(power.min(MAX_UNIT_BYTES))
 }
 

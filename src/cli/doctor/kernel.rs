@@ -46,12 +46,18 @@ const KNOWN: &[Known] = &[
         sentence: "crashes when a device is made, and the process that asked never ends",
         remedy: "update: 6.18.6 has the fix, and 6.18.15 was tested",
     },
+    Known {
+        releases: (7, 3, 0)..(7, 4, 0),
+        verdict: Note,
+        sentence: "acknowledges all of a write of which a server short of memory was given a part",
+        remedy: "where memory can be short, serve with '--lock-memory'",
+    },
 ];
 
 /// The kernel's release, and what is known of it.
 pub(super) fn release(machine: &Machine) -> Vec<Finding> {
-    let name = machine.text("proc/sys/kernel/osrelease");
-    let release = machine.release();
+    let name = machine.release();
+    let release = machine.version();
     let of_this = |known: &&Known| known.releases.contains(&release);
     let finding = |known: &Known| {
         Finding::bad(known.verdict, format!("{name} {}", known.sentence), known.remedy)
@@ -71,7 +77,7 @@ const PERHAPS_OWN_NUMBERS: Range<Release> = (6, 16, 0)..(6, 18, 15);
 /// Whether the kernel can know a server of this process's PID namespace.
 pub(super) fn processes(machine: &Machine) -> Vec<Finding> {
     const REMEDY: &str = "serve outside of it (docker run --pid=host), or boot 6.18.15 or newer";
-    let release = machine.release();
+    let release = machine.version();
     vec![if machine.is_first_pid_namespace() {
         Finding::ok("the kernel knows this process by its number")
     } else if OWN_NUMBERS.contains(&release) {
@@ -110,7 +116,7 @@ pub(super) fn driver(machine: &Machine) -> Vec<Finding> {
     if machine.exists("sys/module/ublk_drv") || machine.exists(super::machine::CONTROL) {
         return vec![Finding::ok("ublk_drv is there")];
     }
-    let modules = format!("lib/modules/{}", machine.text("proc/sys/kernel/osrelease"));
+    let modules = format!("lib/modules/{}", machine.release());
     let list = machine.text(&format!("{modules}/modules.dep"));
     vec![if list.contains("/ublk_drv.ko") {
         Finding::cannot(

@@ -113,9 +113,15 @@ impl Machine {
         name.is_err() || name.is_ok_and(|name| name == Path::new("pid:[4026531836]"))
     }
 
-    /// The first three numbers of the kernel's release; zero where there is none.
-    pub(super) fn release(&self) -> (u32, u32, u32) {
+    /// The kernel's release, as one word.
+    pub(super) fn release(&self) -> String {
         let release = self.text("proc/sys/kernel/osrelease");
+        release.chars().take_while(char::is_ascii_graphic).collect()
+    }
+
+    /// Its first three numbers; zero where there is none.
+    pub(super) fn version(&self) -> (u32, u32, u32) {
+        let release = self.release();
         let mut numbers = release
             .split(|c: char| !c.is_ascii_digit())
             .map(|number| number.parse().unwrap_or(0))

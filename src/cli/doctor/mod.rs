@@ -8,8 +8,13 @@ mod devices;
 mod kernel;
 mod limits;
 mod machine;
+#[cfg(any(test, fuzzing))]
+mod made;
 #[cfg(test)]
 mod tests;
+
+#[cfg(all(any(test, fuzzing), feature = "sim"))]
+pub(super) use made::{GOOD, exercise};
 
 use super::Output;
 use super::exit::Failure;

@@ -1,60 +1,13 @@
 //! Bad machines, made of files; what is said of each is in `tests/golden/doctor.txt`.
 
-use super::machine::{Device, Machine};
+use super::machine::Device;
+use super::made::Made;
 use super::{CHECKS, Report, Verdict};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use ublkit::{DeviceState, Errno, Features};
 
-/// The files of a machine on which all is well.
-const GOOD: &[(&str, &str)] = &[
-    ("proc/sys/kernel/osrelease", "7.3.4+deb13-amd64\n"),
-    ("proc/sys/kernel/tainted", "0\n"),
-    ("proc/sys/kernel/io_uring_disabled", "0\n"),
-    ("proc/self/status", "Name:\tublkit\nCapEff:\t000001ffffffffff\n"),
-    ("proc/self/uid_map", "         0          0 4294967295\n"),
-    (
-        "proc/self/limits",
-        "Limit                     Soft Limit           Hard Limit           Units\n\
-         Max open files            1024                 1048576              files\n\
-         Max locked memory         8388608              8388608              bytes\n",
-    ),
-    ("proc/self/mounts", "udev /dev devtmpfs rw,nosuid 0 0\n"),
-    ("run/udev/control", ""),
-    ("etc/udev/rules.d/60-ublkit.rules", "KERNEL==\"ublkc*|ublkb*\", OWNER=\"%c{1}\"\n"),
-    ("sys/module/ublk_drv/parameters/ublks_max", "64\n"),
-    ("dev/ublk-control", ""),
-    ("lib/modules/7.3.4+deb13-amd64/modules.dep", "kernel/drivers/block/ublk_drv.ko.xz:\n"),
-];
-
-/// A machine in a folder of its own, which goes with it.
-struct Made {
-    root: PathBuf,
-    machine: Machine,
-}
-
 impl Made {
-    fn good(name: &str) -> Self {
-        let root =
-            std::env::temp_dir().join(format!("ublkit-doctor-{}-{name}", std::process::id()));
-        let mut made = Self { machine: Machine::below(&root), root };
-        made.machine.features = Some(Features::SERVED);
-        for (file, text) in GOOD {
-            made.write(file, text);
-        }
-        made
-    }
-
-    fn write(&self, file: &str, text: &str) {
-        let path = self.root.join(file);
-        fs::create_dir_all(path.parent().expect("below the root")).expect("a folder");
-        fs::write(path, text).expect("a file");
-    }
-
-    fn remove(&self, file: &str) {
-        fs::remove_file(self.root.join(file)).expect("it was there");
-    }
-
     fn release(&self, release: &str) {
         self.write("proc/sys/kernel/osrelease", release);
     }
@@ -80,12 +33,6 @@ impl Made {
     }
 }
 
-impl Drop for Made {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.root);
-    }
-}
-
 /// What is wrong with a machine, and how it is made so.
 type Bad = (&'static str, fn(&mut Made));
 
@@ -94,6 +41,7 @@ const BAD: &[Bad] = &[
     ("a kernel of 6.12", |made| made.release("6.12.117+deb13-amd64")),
     ("a kernel of Ubuntu's 6.17", |made| made.release("6.17.0-14-generic")),
     ("a kernel of 6.18.5", |made| made.release("6.18.5+deb13-amd64")),
+    ("a kernel of 7.3", |made| made.release("7.3.4+deb13-amd64")),
     ("a container on 6.17", |made| {
         made.release("6.17.13+deb13-amd64");
         made.container();
@@ -110,12 +58,12 @@ const BAD: &[Bad] = &[
         made.release("6.18.15+deb13-amd64");
         made.container();
     }),
-    ("a container on 7.3", |made| made.container()),
+    ("a container on 7.2", |made| made.container()),
     ("a kernel that has crashed", |made| made.write("proc/sys/kernel/tainted", "640")),
     ("a driver that is not loaded", |made| made.no_driver()),
     ("a kernel without the driver", |made| {
         made.no_driver();
-        made.write("lib/modules/7.3.4+deb13-amd64/modules.dep", "kernel/fs/ext4.ko:\n");
+        made.write("lib/modules/7.2.13+deb14-amd64/modules.dep", "kernel/fs/ext4.ko:\n");
     }),
     ("a container without modules", |made| {
         made.no_driver();

@@ -9,7 +9,8 @@ mod btf;
 #[cfg(test)]
 #[path = "../../fuzz/corpus.rs"]
 mod corpus;
+mod doctor;
 mod records;
 
 #[cfg(fuzzing)]
-pub(crate) use {arguments::arguments, btf::btf, records::records};
+pub(crate) use {arguments::arguments, btf::btf, doctor::doctor, records::records};

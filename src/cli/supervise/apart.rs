@@ -4,7 +4,7 @@
 //! STOP_DEV still waits for it, perhaps for a server that answers nothing. So that process says how
 //! it went, and nobody waits for its end.
 
-use super::other::Other;
+use super::other::{Line, Other};
 use crate::cli::exit::Failure;
 use rustix::process::Signal;
 
@@ -41,8 +41,7 @@ impl Apart {
         let Ok(mut other) = Other::start(words.into_iter()) else {
             return work(); // all the same
         };
-        let said = other.line()?;
-        let Ok(code) = said.parse() else {
+        let Some(Line::Ended(code)) = other.line()? else {
             return Err(other.gone(UNDONE));
         };
         if code != 0 {

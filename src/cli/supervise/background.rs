@@ -3,7 +3,7 @@
 //! The server says one line on its standard output, a pipe: its disk's path, once that is live, or
 //! the code that it ends with. Then it lets go of the pipe and of the terminal.
 
-use super::other::{Other, failed, let_go_of_standard_files};
+use super::other::{Line, Other, failed, let_go_of_standard_files};
 use crate::cli::exit::Failure;
 use std::ffi::OsStr;
 use std::io::Write;
@@ -24,15 +24,14 @@ pub(super) fn start() -> Result<(), Failure> {
         other => other,
     });
     let mut server = Other::start(words).map_err(|error| failed("start", error))?;
-    let line = server.line()?;
-    if line.starts_with('/') {
-        let mut out = std::io::stdout().lock();
-        // It is live in any case, and can be found by 'ublkit list'.
-        return Ok(writeln!(out, "{line}").and_then(|()| out.flush())?);
-    }
-    match line.parse() {
-        Ok(code) => Err(Failure::Told(code)), // it has said why
-        Err(_) => Err(server.gone(NOT_LIVE)),
+    match server.line()? {
+        Some(Line::Live(disk)) => {
+            let mut out = std::io::stdout().lock();
+            // It is live in any case, and can be found by 'ublkit list'.
+            Ok(writeln!(out, "{disk}").and_then(|()| out.flush())?)
+        }
+        Some(Line::Ended(code)) => Err(Failure::Told(code)), // it has said why
+        None => Err(server.gone(NOT_LIVE)),
     }
 }
 

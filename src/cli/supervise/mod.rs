@@ -16,13 +16,11 @@ pub(super) use background::NOT_LIVE;
 pub(super) use background::{is_about_background, let_go};
 #[cfg(test)]
 pub(super) use memory::{unlocked, unset};
-#[cfg(all(any(test, fuzzing), feature = "sim"))]
-pub(super) use mounts::exercise;
 pub(super) use notify::{Notify, VARIABLE as NOTIFY_VARIABLE};
 pub(super) use other::ended;
 #[cfg(test)]
 pub(super) use other::{failed, wordless};
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(super) use unit::told;
 pub(super) use unit::{Unit, unit_of};
 
@@ -109,5 +107,21 @@ impl Supervision {
             mounts::leave(kept);
         }
         if self.lock_memory { memory::lock() } else { Ok(()) }
+    }
+}
+
+/// For fuzzing: a text, as each of those that are read here.
+#[cfg(all(any(test, fuzzing), feature = "sim"))]
+pub(super) fn exercise(text: &str) {
+    assert!(mounts::exercise(text) <= text.lines().count());
+    match other::Line::of(text) {
+        Some(other::Line::Live(disk)) => assert!(disk.starts_with('/') && text.starts_with(&disk)),
+        Some(other::Line::Ended(code)) => assert_eq!(text.trim_end().parse(), Ok(code)),
+        None => assert!(!text.starts_with('/')),
+    }
+    if let Some(unit) = told(7, text.as_bytes(), text) {
+        assert!(text.contains("SYSTEMD_EXEC_PID=7"));
+        let command = unit.command("stop");
+        assert!(command.starts_with("systemctl ") && !command.contains('\n'), "{command:?}");
     }
 }

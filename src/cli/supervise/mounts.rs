@@ -63,7 +63,7 @@ fn unescaped(field: &str) -> String {
 
 /// For fuzzing: what a table of mounts has that a server has no use for.
 #[cfg(all(any(test, fuzzing), feature = "sim"))]
-pub(in crate::cli) fn exercise(table: &str) -> usize {
+pub(super) fn exercise(table: &str) -> usize {
     disks_of_others(table, &[Path::new("/srv")]).len()
 }
 

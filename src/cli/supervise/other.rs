@@ -20,12 +20,12 @@ impl Other {
         Ok(Self(other.spawn()?))
     }
 
-    /// Waits for its line, which is empty if it ends without one.
-    pub(super) fn line(&mut self) -> Result<String, Failure> {
+    /// Waits for its line; there is none if it ends without one.
+    pub(super) fn line(&mut self) -> Result<Option<Line>, Failure> {
         let pipe = self.0.stdout.take().expect("piped, and read once");
         let mut line = String::new();
         match BufReader::new(pipe).read_line(&mut line) {
-            Ok(_) => Ok(line.trim_end().into()),
+            Ok(_) => Ok(Line::of(&line)),
             Err(error) => Err(failed("hear of", error)),
         }
     }
@@ -41,6 +41,25 @@ impl Other {
             Ok(status) => wordless(ended, &status.to_string()),
             Err(error) => failed("wait for", error),
         }
+    }
+}
+
+/// What such a process says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Line {
+    /// The disk with this path is live.
+    Live(String),
+    /// It ends with this code.
+    Ended(u8),
+}
+
+impl Line {
+    pub(in crate::cli) fn of(line: &str) -> Option<Self> {
+        let line = line.trim_end();
+        if line.starts_with('/') {
+            return Some(Self::Live(line.into()));
+        }
+        line.parse().ok().map(Self::Ended)
     }
 }
 
