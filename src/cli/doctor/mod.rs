@@ -13,8 +13,10 @@ mod made;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(super) use made::GOOD;
 #[cfg(all(any(test, fuzzing), feature = "sim"))]
-pub(super) use made::{GOOD, exercise};
+pub(super) use made::exercise;
 
 use super::Output;
 use super::exit::Failure;
