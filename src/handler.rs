@@ -9,7 +9,7 @@ use crate::id::Id;
 use crate::kernel::{Destination, Source};
 use crate::request::{Operation as Asked, Request};
 use crate::ring::{self, CommitAndFetch, FileName, Sqe, SubmissionQueue};
-use crate::slots::{Action, At, Begun, Operation, Transfer, Where};
+use crate::slots::{Action, At, Operation, Transfer, Where};
 use core::fmt;
 use core::ops::Range;
 use core::time::Duration;
@@ -22,6 +22,14 @@ pub enum Step {
     Done(Result<(), Errno>),
     /// The request goes on when something that it waits for has ended.
     Pending,
+}
+
+impl Step {
+    /// What a request that asked for an operation waits for.
+    #[inline(always)] // nobody looks at both
+    pub(crate) fn of(asked: Result<(), Errno>) -> Self {
+        asked.map_or_else(|errno| Self::Done(Err(errno)), |()| Self::Pending)
+    }
 }
 
 /// What a request waited for has ended.
@@ -156,6 +164,12 @@ impl Io<'_> {
         self.at.tag()
     }
 
+    /// How much data the request has: [`Request::data_bytes`], which was told apart already.
+    #[inline]
+    pub fn data_bytes(&self) -> u32 {
+        self.at.asked().1
+    }
+
     /// The request's data: what a write brings, or what a read is to fill, which holds anything
     /// before. Empty for other operations.
     ///
@@ -175,6 +189,7 @@ impl Io<'_> {
     ///
     /// `EINVAL`: no such part, or no such offset; `EOPNOTSUPP`: the data stayed in the kernel, for
     /// a target of [`Regions`](crate::Access::Regions).
+    #[inline(always)] // a handler knows most of it, and an `Io` that nobody else sees is no memory
     pub fn read(
         &mut self,
         file: FileIndex,
@@ -192,6 +207,7 @@ impl Io<'_> {
     /// # Errors
     ///
     /// As [`read`](Self::read).
+    #[inline(always)] // as `read`
     pub fn write(
         &mut self,
         file: FileIndex,
@@ -209,6 +225,7 @@ impl Io<'_> {
     /// # Errors
     ///
     /// As all operations.
+    #[inline(always)] // as `read`
     pub fn sync(&mut self, file: FileIndex, data_only: bool, cookie: u8) -> Result<(), Errno> {
         self.begin(Operation::new(Action::Sync { file: file.0, data_only }, cookie))
     }
@@ -218,6 +235,7 @@ impl Io<'_> {
     /// # Errors
     ///
     /// As all operations.
+    #[inline(always)] // as `read`
     pub fn allocate(
         &mut self,
         file: FileIndex,
@@ -333,43 +351,63 @@ impl Io<'_> {
             .map_err(|_| Errno::ENOSPC)
     }
 
+    #[inline(always)] // into both
     fn transfer(&self, file: FileIndex, offset: u64, part: Range<u32>) -> Result<Transfer, Errno> {
         let (start, end) = (part.start, part.end);
         let len_bytes = end.checked_sub(start).ok_or(Errno::EINVAL)?;
         let fits = offset.checked_add(len_bytes.into()).is_some_and(|end| end <= i64::MAX as u64);
-        if end > self.at.asked().1 || !fits {
+        if end > self.data_bytes() || !fits {
             return Err(Errno::EINVAL);
         }
         Ok(Transfer { file: file.0, offset, start, len_bytes })
     }
 
-    /// Asks the ring for an operation, or for what is left of one.
+    /// Asks the ring for an operation.
     #[inline(always)] // what it is is known to whoever asks: a fifth of a file's instructions
     pub(crate) fn begin(&mut self, operation: Operation) -> Result<(), Errno> {
-        let tag = self.at.tag();
-        let file = match operation.action.file() {
-            Some(file) => *self.common.files.get(usize::from(file)).ok_or(Errno::EBADF)?,
-            None => FileName::Number(-1),
-        };
-        let place = self.at.place();
-        let is_reachable = matches!(place, Where::Buffer | Where::Copy | Where::Table);
+        let file = self.file(&operation.action).ok_or(Errno::EBADF)?;
+        let is_reachable = matches!(self.at.place(), Where::Buffer | Where::Copy | Where::Table);
         if operation.action.transfer().is_some() && !is_reachable {
             return Err(Errno::EOPNOTSUPP);
         }
-        let Begun { index, part } = self.at.begin(operation, self.submissions.number())?;
+        let index = self.at.begin(operation, self.submissions.number())?;
+        self.ask(index, operation.action, file)
+    }
+
+    /// Asks for what is left of one.
+    #[inline(always)] // as `begin`
+    pub(crate) fn go_on(&mut self, index: u8) -> Result<(), Errno> {
+        let action = self.at.again(index, self.submissions.number());
+        let file = self.file(&action).ok_or(Errno::EBADF)?;
+        self.ask(index, action, file)
+    }
+
+    /// The file that it is about, if there is such a one.
+    #[inline(always)] // into both
+    fn file(&self, action: &Action) -> Option<FileName> {
+        match action.file() {
+            Some(file) => self.common.files.get(usize::from(file)).copied(),
+            None => Some(FileName::Number(-1)),
+        }
+    }
+
+    /// Queues an operation of the request: it has a place.
+    #[inline(always)] // as `begin`
+    fn ask(&mut self, index: u8, action: Action, file: FileName) -> Result<(), Errno> {
+        let tag = self.at.tag();
         let id = Id::Operation { tag, index }.encode();
-        let data = |transfer: &Transfer| match place {
+        let data = |transfer: Transfer| match self.at.place() {
             Where::Table => ring::Data::Table {
                 place: tag,
                 start: transfer.start,
                 len_bytes: transfer.len_bytes,
             },
-            _ => ring::Data::Memory(part, transfer.len_bytes),
+            _ => ring::Data::Memory(self.at.part(transfer), transfer.len_bytes),
         };
-        let sqe = match operation.action {
-            Action::Read(transfer) => Sqe::read(file, transfer.offset, data(&transfer), id),
+        let sqe = match action {
+            Action::Read(transfer) => Sqe::read(file, transfer.offset, data(transfer), id),
             Action::Write { transfer, durable } => {
-                Sqe::write(file, transfer.offset, data(&transfer), durable, id)
+                Sqe::write(file, transfer.offset, data(transfer), durable, id)
             }
             Action::Sync { data_only, .. } => Sqe::sync(file, data_only, id),
             Action::Allocate { space, offset, len_bytes, .. } => match space.mode() {
@@ -382,7 +420,7 @@ impl Io<'_> {
         };
         self.submissions.push(sqe).map_err(|_| {
             // The ring is too small, which its queue will see for itself at the commit.
-            self.at.drop_unqueued(index);
+            self.at.forget_operation(index);
             Errno::ENOSPC
         })
     }

@@ -41,6 +41,9 @@ const CALL: u8 = 7;
 const CANCEL: u8 = 8;
 const EMPTIED: u8 = 9;
 
+/// Those bytes are the same of all operations.
+const ALL_BUT_TAG_AND_INDEX: u64 = !0xff00_ffff;
+
 impl Id {
     /// Bytes from the lowest: tag (two), kind, index, zeros (four).
     #[inline(always)]
@@ -68,9 +71,14 @@ impl Id {
         if user_data >> 16 == COMMAND as u64 {
             return Some(Self::Command { tag }); // most are that
         }
-        let [_, _, kind, index, 0, 0, 0, 0] = user_data.to_le_bytes() else { return None };
+        let [_, _, kind, index, rest @ ..] = user_data.to_le_bytes();
+        if user_data & ALL_BUT_TAG_AND_INDEX == (OPERATION as u64) << 16 {
+            return Some(Self::Operation { tag, index }); // and most of the others that
+        }
+        if u32::from_le_bytes(rest) != 0 {
+            return None;
+        }
         match (kind, index, tag) {
-            (OPERATION, index, tag) => Some(Self::Operation { tag, index }),
             (WAKE, 0, 0) => Some(Self::Wake),
             (TAGS, 0, 0) => Some(Self::Tags),
             (ELEMENTS, 0, 0) => Some(Self::Elements),

@@ -293,26 +293,21 @@ pub struct FileQueue {
 }
 
 impl Handler for FileQueue {
+    #[inline(always)] // as `resume`
     fn start(&mut self, io: &mut Io<'_>) -> Step {
         let request = io.request();
         let (offset, range) = (request.offset, request.offset..request.offset + request.len_bytes);
-        let data = 0..request.data_bytes();
-        let asked = match request.operation {
-            Operation::Read => io.read(ALL, offset, data, 0),
-            Operation::Write { fua } => io.write(ALL, offset, data, fua, 0),
-            Operation::Flush => io.sync(ALL, true, 0),
-            Operation::Discard => {
-                let cookie = if self.discards == Space::Discarded { OWN } else { 0 };
-                io.allocate(ALL, self.discards, range, cookie)
-            }
-            Operation::WriteZeroes { may_unmap: true } => {
-                io.allocate(ALL, Space::GivenUp, range, 0)
-            }
-            Operation::WriteZeroes { may_unmap: false } => {
-                io.allocate(ALL, Space::Zeroed, range, 0)
-            }
+        let data = 0..io.data_bytes();
+        let (space, cookie) = match request.operation {
+            Operation::Read => return Step::of(io.read(ALL, offset, data, 0)),
+            Operation::Write { fua } => return Step::of(io.write(ALL, offset, data, fua, 0)),
+            Operation::Flush => return Step::of(io.sync(ALL, true, 0)),
+            Operation::Discard if self.discards == Space::Discarded => (Space::Discarded, OWN),
+            Operation::Discard => (self.discards, 0),
+            Operation::WriteZeroes { may_unmap: true } => (Space::GivenUp, 0),
+            Operation::WriteZeroes { may_unmap: false } => (Space::Zeroed, 0),
         };
-        step(asked)
+        Step::of(io.allocate(ALL, space, range, cookie))
     }
 
     #[inline(always)] // the queue calls it in one place
@@ -320,9 +315,7 @@ impl Handler for FileQueue {
         let request = io.request();
         Step::Done(match (request.operation, done.result) {
             // Somebody made the file shorter.
-            (Operation::Read | Operation::Write { .. }, Ok(count))
-                if count < request.data_bytes() =>
-            {
+            (Operation::Read | Operation::Write { .. }, Ok(count)) if count < io.data_bytes() => {
                 Err(Errno::EIO)
             }
             // An older kernel, a disk that cannot any more, or pages that others use: what is
@@ -331,20 +324,12 @@ impl Handler for FileQueue {
                 if done.cookie == OWN =>
             {
                 let range = request.offset..request.offset + request.len_bytes;
-                return step(io.allocate(ALL, Space::GivenUp, range, 0));
+                return Step::of(io.allocate(ALL, Space::GivenUp, range, 0));
             }
             // A disk need not forget what it was told to.
             (Operation::Discard, Err(Errno::EOPNOTSUPP)) => Ok(()),
             (_, result) => result.map(drop),
         })
-    }
-}
-
-/// What a request that asked for an operation waits for.
-fn step(asked: Result<(), Errno>) -> Step {
-    match asked {
-        Ok(()) => Step::Pending,
-        Err(errno) => Step::Done(Err(errno)),
     }
 }
 

@@ -36,9 +36,10 @@ pub(super) enum Enter {
     Start,
     /// It goes on.
     Resume(Completion),
-    /// It is not: the ring is asked for an operation that the handler knows nothing of, or for the
-    /// rest of one.
+    /// It is not: the ring is asked for an operation that the handler knows nothing of,
     Ask(Operation),
+    /// or for the rest of one, by its index.
+    GoOn(u8),
 }
 
 /// What is left to do for a request that was at its desk.
@@ -96,10 +97,8 @@ impl<K: Kernel, H: Handler> Desk<'_, K, H> {
         let step = match why {
             Enter::Start => self.handler.start(&mut io),
             Enter::Resume(done) => self.handler.resume(&mut io, done),
-            Enter::Ask(operation) => match io.begin(operation) {
-                Ok(()) => Step::Pending,
-                Err(errno) => Step::Done(Err(errno)),
-            },
+            Enter::Ask(operation) => Step::of(io.begin(operation)),
+            Enter::GoOn(index) => Step::of(io.go_on(index)),
         };
         panics.did_not();
         let desk = Desk { at: io.at, submissions: io.submissions, ..self };

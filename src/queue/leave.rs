@@ -8,7 +8,7 @@ use crate::handler::Handler;
 use crate::id::Id;
 use crate::kernel::Kernel;
 use crate::ring::Woken;
-use crate::slots::{Action, Ended, Next, Operation, Where};
+use crate::slots::{Ended, Next, Where};
 use core::time::Duration;
 use ublkit_sys::ublk::{UBLK_IO_RES_NEED_GET_DATA, UBLK_IO_RES_OK};
 
@@ -112,16 +112,16 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                 }
                 // Pages that were just registered are to be unregistered.
                 Some(Id::Operation { tag, index }) if self.slots.exists(tag) => {
-                    match self.slots.at(tag).end_operation(index, self.ring.taken()) {
-                        Some(Ended::Request(Operation { action: Action::Register, .. }))
-                            if cqe.result >= 0 =>
-                        {
+                    match self.slots.at(tag).ended(index, self.ring.taken(), cqe.result) {
+                        Some(Ended::Request { registers: true, .. }) if cqe.result >= 0 => {
                             self.slots.at(tag).set_place(Where::Table);
                         }
                         // The rest of it is not done.
-                        Some(Ended::Request(ended))
-                            if !matches!(ended.next(cqe.result), Some(Next::Ended(_))) =>
-                        {
+                        Some(Ended::Request { next: Next::Again, .. }) => {
+                            self.slots.at(tag).take_success_back(Errno::EIO);
+                            self.slots.at(tag).forget_operation(index);
+                        }
+                        Some(Ended::Request { next: Next::Nonsense, .. }) => {
                             self.slots.at(tag).take_success_back(Errno::EIO);
                         }
                         _ => {}

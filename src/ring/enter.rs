@@ -42,11 +42,12 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
     ) -> Result<Woken, RingError> {
         let mut tries = 0;
         loop {
-            // With something to submit and something to reap: submit, and do not sleep.
-            let want = if self.cq.has_some() { 0 } else { completions };
+            // With something to submit and something to reap: submit, and do not sleep. The kernel
+            // sees that for itself where one is enough.
+            let want = if completions > 1 && self.cq.has_some() { 0 } else { completions };
             let timeout = deadline.map(|end| end.saturating_sub(self.kernel.now()));
             self.enter(want, IORING_ENTER_GETEVENTS, timeout, &mut tries)?;
-            if self.cq.has_some() {
+            if self.cq.look()? {
                 return Ok(Woken::Completion);
             }
             if self.sq.queued() == 0 && deadline.is_some_and(|end| self.kernel.now() >= end) {

@@ -148,7 +148,7 @@ impl<I: Index, S: Slots> Consumer<I, S> {
     /// The oldest entry not taken yet. When there is none the producer gets the taken slots back.
     #[inline]
     pub(super) fn pop(&mut self) -> Result<Option<S::Value>, RingError> {
-        if self.next == self.seen && !self.look()? {
+        if !self.look()? {
             return Ok(None);
         }
         // SAFETY: masked. The slot lies between our head and the acquired tail, so the producer
@@ -158,8 +158,12 @@ impl<I: Index, S: Slots> Consumer<I, S> {
         Ok(Some(entry))
     }
 
-    /// Gives back what was taken and looks for more.
-    fn look(&mut self) -> Result<bool, RingError> {
+    /// Whether there is an entry. When all that was seen is taken, that is given back first.
+    #[inline]
+    pub(super) fn look(&mut self) -> Result<bool, RingError> {
+        if self.next != self.seen {
+            return Ok(true);
+        }
         // Release: our reads of the taken slots happen before the producer may write them again.
         self.head.store(self.next, Ordering::Release);
         // Acquire: the entries before this tail are visible to us.

@@ -110,15 +110,15 @@ impl Slot {
         unsafe { Address::new(place) }
     }
 
-    /// The buffer's part that an operation moves, which was just begun (`At::begin`).
+    /// The buffer's part that an operation moves, which is about to be queued (`At::begin`).
     #[inline(always)]
-    pub(super) fn part(&self, transfer: Transfer) -> Address {
+    pub(crate) fn part(&self, transfer: Transfer) -> Address {
         let end = transfer.start.checked_add(transfer.len_bytes);
         assert!(end.is_some_and(|end| end <= self.data_bytes), "a part of the request's data");
         // SAFETY: inside the slot's buffer, as just checked (`set_request`: data <= buffer_bytes).
         let place = unsafe { self.buffer.byte_add(transfer.start as usize) };
         // SAFETY: inside the buffer, which is unmapped only when nothing is lent. The operation
-        // counts as using the data until its completion (`end_operation`), and meanwhile `data`
+        // counts as using the data until its completion (`At::ended`), and meanwhile `data`
         // makes no reference.
         unsafe { Address::new(place) }
     }

@@ -5,6 +5,7 @@ mod at;
 mod data;
 mod elements;
 mod fetching;
+mod operation;
 mod operations;
 mod share;
 mod slot;
@@ -14,7 +15,8 @@ mod under_way;
 
 pub(crate) use at::At;
 pub(crate) use elements::Elements;
-pub(crate) use operations::{Action, Allowed, Begun, Ended, Next, Operation, Transfer};
+pub(crate) use operation::{Action, Ended, Next, Operation, Transfer};
+pub(crate) use operations::Allowed;
 pub(crate) use share::Share;
 pub(crate) use slot::{Slot, Where};
 

@@ -1,8 +1,8 @@
 //! [`Operations`]: what requests have under way on their queue's ring, beside the commands.
 #![expect(unsafe_code, reason = "lends times to the kernel; docs/safety.md, island `slots`")]
 
+use super::{Action, Ended, Next, Operation};
 use crate::errno::Errno;
-use crate::handler::{Completion, Space};
 use crate::kernel::timespec;
 use crate::memory::Pages;
 use crate::ring::Address;
@@ -11,179 +11,12 @@ use core::ptr::NonNull;
 use core::time::Duration;
 use ublkit_sys::io_uring::__kernel_timespec;
 
-/// How often in a row an operation may ask to try again before that is its answer.
-const TRIES: u8 = 100;
-
-/// What the ring is asked to do for a request. Ranges were checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Part of a file is read to part of the request's data.
-    Read(Transfer),
-    /// Part of the request's data is written to part of a file.
-    Write {
-        transfer: Transfer,
-        /// And is durable when that ends.
-        durable: bool,
-    },
-    /// What was written to a file becomes durable.
-    Sync { file: u16, data_only: bool },
-    /// Space of a file is taken or given up.
-    Allocate { file: u16, space: Space, offset: u64, len_bytes: u64 },
-    /// A file becomes readable.
-    Readable { file: u16 },
-    /// Time passes.
-    Delay(Duration),
-    /// The request's pages go into the ring's table: the queue's own, before the handler's.
-    Register,
-}
-
-/// A stretch of a file, and the part of a request's data that is moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Transfer {
-    /// Which of the target's files.
-    pub(crate) file: u16,
-    /// Where in the file.
-    pub(crate) offset: u64,
-    /// Where in the request's data.
-    pub(crate) start: u32,
-    pub(crate) len_bytes: u32,
-}
-
-impl Transfer {
-    /// What is left of it when so many bytes were moved.
-    fn rest(self, moved: u32) -> Self {
-        Self {
-            offset: self.offset + u64::from(moved),
-            start: self.start + moved,
-            len_bytes: self.len_bytes - moved,
-            ..self
-        }
-    }
-}
-
-impl Action {
-    /// Which of the target's files it is about.
-    pub(crate) fn file(&self) -> Option<u16> {
-        match *self {
-            Self::Read(transfer) | Self::Write { transfer, .. } => Some(transfer.file),
-            Self::Sync { file, .. } | Self::Allocate { file, .. } | Self::Readable { file } => {
-                Some(file)
-            }
-            Self::Delay(_) | Self::Register => None,
-        }
-    }
-
-    /// The same action with another transfer, if it moves anything.
-    fn rest(self, transfer: Transfer) -> Self {
-        match self {
-            Self::Read(_) => Self::Read(transfer),
-            Self::Write { durable, .. } => Self::Write { transfer, durable },
-            other => other,
-        }
-    }
-
-    /// What it moves of the request's data.
-    pub(crate) fn transfer(&self) -> Option<Transfer> {
-        match *self {
-            Self::Read(transfer) | Self::Write { transfer, .. } => Some(transfer),
-            _ => None,
-        }
-    }
-}
-
-/// An operation under way.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Operation {
-    /// What the ring was asked last: after a short transfer only what is left.
-    pub(crate) action: Action,
-    /// The handler's own number.
-    cookie: u8,
-    /// Bytes that were moved before.
-    moved: u32,
-    /// How often in a row it was to be tried again.
-    tries: u8,
-    /// The number of its SQE: before the kernel took that, it cannot complete.
-    sqe: u64,
-    /// The memory that it may still use, where its request has gone on without it.
-    left: Option<NonNull<u8>>,
-}
-
 /// How many operations one request may have under way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allowed {
     pub(crate) each: u8,
     /// The same, with those that its slot's former requests have left behind.
     pub(crate) places: u8,
-}
-
-/// An operation that was begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Begun {
-    /// Its place among its request's.
-    pub(crate) index: u8,
-    /// The buffer's part that it moves, if any.
-    pub(crate) part: Address,
-}
-
-/// An operation that has ended, or what was seen of it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Ended<T = Operation> {
-    /// Of the request that the slot has.
-    Request(T),
-    /// Of a former one, which was answered long ago.
-    LeftBehind,
-}
-
-/// What becomes of an operation that the ring has completed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Next {
-    /// It is not done: this is left to do.
-    Again(Operation),
-    /// It has ended.
-    Ended(Completion),
-}
-
-impl Operation {
-    pub(crate) fn new(action: Action, cookie: u8) -> Self {
-        Self { action, cookie, moved: 0, tries: 0, sqe: 0, left: None }
-    }
-
-    /// Whether its request waits for it.
-    fn is_live(&self) -> bool {
-        self.left.is_none()
-    }
-
-    /// The memory that it may have used until now, where it was left behind.
-    pub(super) fn left(&self) -> Option<NonNull<u8>> {
-        self.left
-    }
-
-    /// What the ring's result means: a transfer ends when it is whole, at the file's end, or with
-    /// an error. `None` for what cannot be.
-    #[inline(always)] // once an operation
-    pub(crate) fn next(&self, result: i32) -> Option<Next> {
-        let result = Errno::from_result(result);
-        if let Err(Errno::EINTR | Errno::EAGAIN) = result
-            && self.tries < TRIES
-        {
-            return Some(Next::Again(Self { tries: self.tries + 1, ..*self }));
-        }
-        let ended = |result| Some(Next::Ended(Completion { cookie: self.cookie, result }));
-        match (&self.action, result) {
-            (Action::Read(transfer) | Action::Write { transfer, .. }, Ok(count)) => {
-                let moved = self.moved.checked_add(count)?;
-                if count > transfer.len_bytes {
-                    return None;
-                }
-                if count == 0 || count == transfer.len_bytes {
-                    return ended(Ok(moved));
-                }
-                let action = self.action.rest(transfer.rest(count));
-                Some(Next::Again(Self { action, moved, tries: 0, ..*self }))
-            }
-            (_, result) => ended(result),
-        }
-    }
 }
 
 /// The operations of a queue's requests: so many at one time for each.
@@ -227,7 +60,6 @@ impl Operations {
         &self.table[usize::from(tag) * self.places..][..self.places]
     }
 
-    #[inline]
     fn of_mut(&mut self, tag: u16) -> &mut [Option<Operation>] {
         &mut self.table[usize::from(tag) * self.places..][..self.places]
     }
@@ -257,7 +89,7 @@ impl Operations {
 
     /// Notes an operation whose SQE will have number `sqe`, beside `live` ones of its request;
     /// answers its index. `EBUSY`: the request has as many as it may.
-    #[inline]
+    #[inline(always)] // as `At::begin`
     pub(super) fn begin(
         &mut self,
         tag: u16,
@@ -268,44 +100,74 @@ impl Operations {
         if usize::from(live) >= self.each {
             return Err(Errno::EBUSY);
         }
-        let mut places = self.of_mut(tag).iter_mut().zip(0..);
-        let (place, index) = places.find(|(place, _)| place.is_none()).ok_or(Errno::EBUSY)?;
-        *place = Some(Operation { sqe, ..operation });
+        let (first, mut index) = (self.place(tag, 0), 0_u8);
+        while self.table[first + usize::from(index)].is_some() {
+            let next = index.checked_add(1).filter(|next| usize::from(*next) < self.places);
+            index = next.ok_or(Errno::EBUSY)?;
+        }
+        self.table[first + usize::from(index)] = Some(operation.numbered(sqe));
         self.lent += 1;
         Ok(index)
     }
 
-    /// The place of a delay's time, filled. The delay was just begun, and is not queued yet.
+    /// The operation at `index` is asked for again, by an SQE with number `sqe`.
+    #[inline(never)] // rare
+    pub(super) fn again(&mut self, tag: u16, index: u8, sqe: u64) -> Action {
+        let operation = self.of_mut(tag)[usize::from(index)].as_mut().expect("it goes on");
+        operation.sqe = sqe;
+        operation.action
+    }
+
+    /// The place of a delay's time, filled. The delay is about to be queued.
     pub(super) fn time(&mut self, tag: u16, index: u8, time: Duration) -> Address {
         let len = size_of::<__kernel_timespec>();
         let place = self.times.at(self.place(tag, index) * len, len);
         // SAFETY: inside the mapping (`at`) and aligned (pages hold whole timespecs). No reference
         // to it is ever made, and the kernel is not reading it: the operation that it belongs to
-        // was not queued yet, and the one before it has ended (`begin` found the place free).
+        // is not queued (not yet, or completed: `again`), and the one before it has ended (`begin`
+        // found the place free).
         unsafe { place.cast::<__kernel_timespec>().write(timespec(time)) };
         // SAFETY: as above, and unmapped only when no operation is under way (`lent`).
         unsafe { Address::new(place) }
     }
 
-    /// The ring has completed an operation; the kernel has `taken` so many SQEs. `None` when there
-    /// was no such operation among them, so that this cannot be; otherwise what is `seen` of it.
-    #[inline(always)] // as `At::see_end`
-    pub(super) fn end<T>(
+    /// The ring has completed an operation with `result`; the kernel has `taken` so many SQEs.
+    /// Answers what it was; `None` when there was no such operation among them, so that this cannot
+    /// be.
+    #[inline(always)] // as `At::ended`
+    pub(super) fn completed(
         &mut self,
         tag: u16,
         index: u8,
         taken: u64,
-        seen: impl FnOnce(&Operation) -> T,
-    ) -> Option<T> {
+        result: i32,
+    ) -> Option<Ended> {
         if usize::from(index) >= self.places {
             return None;
         }
         let place = self.place(tag, index);
         let place = &mut self.table[place];
-        let seen = place.as_ref().filter(|operation| operation.sqe < taken).map(seen)?;
-        *place = None;
+        let operation = place.as_mut().filter(|operation| operation.sqe < taken)?;
+        let ended = match operation.left {
+            Some(buffer) => Ended::LeftBehind(buffer),
+            None => Ended::Request {
+                registers: operation.action == Action::Register,
+                reads: matches!(operation.action, Action::Read(_)),
+                next: operation.next(result),
+            },
+        };
+        if !matches!(ended, Ended::Request { next: Next::Again, .. }) {
+            *place = None;
+            self.lent -= 1;
+        }
+        Some(ended)
+    }
+
+    /// The operation at `index`, which is not queued, is none.
+    #[inline(never)] // rare
+    pub(super) fn forget(&mut self, tag: u16, index: u8) {
+        self.of_mut(tag)[usize::from(index)] = None;
         self.lent -= 1;
-        Some(seen)
     }
 
     /// The queue ends before the request's operations do: the request is answered all the same.
@@ -345,38 +207,24 @@ impl Drop for Operations {
 
 #[cfg(test)]
 mod tests {
+    use super::super::operation::tests::read;
     use super::*;
-
-    fn read(len_bytes: u32) -> Operation {
-        let transfer = Transfer { file: 0, offset: 1 << 40, start: 512, len_bytes };
-        Operation::new(Action::Read(transfer), 9)
-    }
+    use crate::handler::Completion;
 
     #[test]
-    fn short_transfers_go_on() {
-        let Some(Next::Again(rest)) = read(4096).next(1000) else { panic!("it is short") };
-        let left = Transfer { file: 0, offset: (1 << 40) + 1000, start: 1512, len_bytes: 3096 };
-        assert_eq!(rest.action, Action::Read(left));
-        assert!(rest.next(3097).is_none(), "more than was asked");
-        let Some(Next::Ended(done)) = rest.next(3096) else { panic!("it is whole") };
-        assert_eq!(done, Completion { cookie: 9, result: Ok(4096) });
-        let Some(Next::Ended(done)) = rest.next(0) else { panic!("the file ends") };
-        assert_eq!(done.result, Ok(1000));
-        let Some(Next::Ended(done)) = rest.next(-libc::EIO) else { panic!("it failed") };
-        assert_eq!(done.result, Err(Errno::EIO));
-    }
-
-    #[test]
-    fn trying_again_has_an_end() {
-        let mut operation = read(4096);
-        for _ in 0..TRIES {
-            let Some(Next::Again(again)) = operation.next(-libc::EAGAIN) else { panic!("again") };
-            operation = again;
-        }
-        let Some(Next::Ended(done)) = operation.next(-libc::EINTR) else { panic!("enough") };
-        assert_eq!(done.result, Err(Errno::EINTR));
-        let Some(Next::Again(moved)) = operation.next(512) else { panic!("it goes on") };
-        assert!(matches!(moved.next(-libc::EAGAIN), Some(Next::Again(_))), "counted anew");
+    fn what_is_not_done_stays_in_its_place() {
+        let mut operations = Operations::new(1, Allowed { each: 2, places: 2 }).unwrap();
+        operations.begin(0, read(512), 0, 0).unwrap();
+        operations.begin(0, read(4096), 1, 1).unwrap();
+        let ended = |next| Some(Ended::Request { registers: false, reads: true, next });
+        assert_eq!(operations.completed(0, 1, 2, 512), ended(Next::Again));
+        let Action::Read(rest) = operations.again(0, 1, 7) else { panic!("another") };
+        assert_eq!((rest.start, rest.len_bytes, operations.lent), (1024, 3584, 2));
+        assert_eq!(operations.completed(0, 1, 7, 512), None, "the kernel does not have it yet");
+        let all = Completion { cookie: 9, result: Ok(4096) };
+        assert_eq!(operations.completed(0, 1, 8, 3584), ended(Next::Ended(all)));
+        assert_eq!(operations.completed(0, 0, 8, 513), ended(Next::Nonsense));
+        assert_eq!((operations.lent, operations.under_way(0).count()), (0, 0));
     }
 
     #[test]
@@ -388,10 +236,10 @@ mod tests {
         assert_eq!(operations.begin(1, read(512), 6, 2), Err(Errno::EBUSY));
         assert_eq!(operations.begin(0, delay, 6, 0), Ok(0));
         assert!(operations.use_data(1) && !operations.use_data(0));
-        assert!(operations.end(1, 0, 4, |it| *it).is_none(), "the kernel does not have it yet");
-        assert!(operations.end(1, 2, 9, |it| *it).is_none(), "there is no such place");
-        assert!(operations.end(1, 0, 5, |it| *it).is_some());
-        assert!(operations.end(1, 0, 9, |it| *it).is_none(), "it has ended");
+        assert!(operations.completed(1, 0, 4, 0).is_none(), "the kernel does not have it yet");
+        assert!(operations.completed(1, 2, 9, 0).is_none(), "there is no such place");
+        assert!(operations.completed(1, 0, 5, 0).is_some());
+        assert!(operations.completed(1, 0, 9, 0).is_none(), "it has ended");
         assert!(!operations.use_data(1));
         operations.check(2);
         operations.abandon(1);
@@ -417,7 +265,7 @@ mod tests {
         assert_eq!(operations.begin(1, read(512), 4, 0), Err(Errno::EBUSY), "no place is left");
         for index in 0..3 {
             assert!(operations.are_left_at(1, buffer));
-            assert_eq!(operations.end(1, index, 9, |it| *it).unwrap().left(), Some(buffer));
+            assert_eq!(operations.completed(1, index, 9, 1), Some(Ended::LeftBehind(buffer)));
         }
         assert!(!operations.are_left_at(1, buffer));
         assert_eq!(operations.lent, 1);

@@ -1,6 +1,7 @@
 //! Who owns what when.
 
-use super::operations::{Action, Allowed, Ended, Operation, Operations, Transfer};
+use super::operations::{Allowed, Operations};
+use super::{Action, Ended, Operation, Transfer};
 use super::{DataPath, Errno, Share, Slots, Where};
 use crate::memory::mapped_bytes;
 use crate::region::Region;
@@ -24,7 +25,7 @@ fn write(len_bytes: u64) -> Request {
 }
 
 fn begin(slots: &mut Slots, tag: u16, operation: Operation, sqe: u64) -> Result<u8, Errno> {
-    slots.at(tag).begin(operation, sqe).map(|begun| begun.index)
+    slots.at(tag).begin(operation, sqe)
 }
 
 #[test]
@@ -63,10 +64,10 @@ fn an_answer_waits_for_operations() {
     slots.at(0).settle(Err(Errno::EIO));
     slots.at(0).settle(Ok(()));
     assert_eq!((slots[0].is_waiting(), slots[0].answer()), (true, Some(Err(Errno::EIO))));
-    assert!(slots.at(0).end_operation(0, 1).is_none(), "the kernel does not have it yet");
-    assert!(slots.at(0).end_operation(1, 2).is_none(), "there is no other");
-    assert!(slots.at(0).end_operation(0, 2).is_some());
-    assert!(slots.at(0).end_operation(0, 2).is_none());
+    assert!(slots.at(0).ended(0, 1, 0).is_none(), "the kernel does not have it yet");
+    assert!(slots.at(0).ended(1, 2, 0).is_none(), "there is no other");
+    assert!(slots.at(0).ended(0, 2, 0).is_some());
+    assert!(slots.at(0).ended(0, 2, 0).is_none());
     assert!(!slots[0].is_waiting());
     slots.at(0).lend(2);
     assert!(slots.at(0).take(3));
@@ -107,9 +108,9 @@ fn parts_lie_in_their_own_buffer() {
         slots.at(tag).set_request(read(4096), Where::Buffer);
         for start in [0, 1536] {
             let transfer = Transfer { file: 0, offset: 0, start, len_bytes: 2560 };
-            let begun = slots.at(tag).begin(Operation::new(Action::Read(transfer), 0), 2).unwrap();
-            assert_eq!(begun.part.get(), buffer + u64::from(start));
-            assert!(slots.at(tag).end_operation(0, 3).is_some());
+            assert_eq!(slots[tag].part(transfer).get(), buffer + u64::from(start));
+            slots.at(tag).begin(Operation::new(Action::Read(transfer), 0), 2).unwrap();
+            assert!(slots.at(tag).ended(0, 3, 0).is_some());
         }
     }
 }
@@ -249,9 +250,8 @@ fn each_delay_has_a_time_of_its_own() {
     assert_eq!([places[1] - places[0], places[2] - places[1]], [16, 16]);
     slots.check();
     // One that could not be queued never was.
-    slots.at(1).drop_unqueued(0);
+    slots.at(1).forget_operation(0);
     assert_eq!((slots[1].is_waiting(), slots[2].is_waiting()), (false, true));
-    slots.at(1).drop_unqueued(0);
     slots.check();
     slots.at(1).begin(delay, 1).unwrap();
     // What an abandoned one names is the kernel's for ever.
@@ -274,7 +274,7 @@ fn a_request_is_parked_until_it_is_woken() {
     assert_eq!(slots.at(0).unpark(), Some(7));
     assert!(slots[0].is_waiting(), "for the operation");
     slots.check();
-    assert!(slots.at(0).end_operation(0, 2).is_some());
+    assert!(slots.at(0).ended(0, 2, 0).is_some());
     assert!(!slots[0].is_waiting());
 }
 
@@ -393,7 +393,7 @@ fn times_are_given_back_when_nothing_is_under_way() {
         let index = operations.begin(0, delay, 0, 0).unwrap();
         let address = operations.time(0, index, Duration::ZERO).get();
         assert_eq!(mapped_bytes(address, len_bytes), len_bytes);
-        assert!(!ends || operations.end(0, index, 1, |it| *it).is_some());
+        assert!(!ends || operations.completed(0, index, 1, 0).is_some());
         drop(operations);
         let left_bytes = mapped_bytes(address, len_bytes);
         assert!(if ends { left_bytes < len_bytes / 2 } else { left_bytes == len_bytes });
@@ -420,13 +420,13 @@ fn what_is_left_behind_keeps_its_memory() {
     let fresh = slots.at(0).lend(3).get();
     assert!(slots.at(0).take(4));
     assert!(fresh.abs_diff(old) >= 4096);
-    let begun = slots.at(0).begin(Operation::new(Action::Read(transfer), 0), 4).unwrap();
-    assert_eq!((begun.index, begun.part.get()), (2, fresh));
-    assert!(matches!(slots.at(0).end_operation(2, 9), Some(Ended::Request(_))));
+    assert_eq!(slots.at(0).begin(Operation::new(Action::Read(transfer), 0), 4), Ok(2));
+    assert_eq!(slots[0].part(transfer).get(), fresh);
+    assert!(matches!(slots.at(0).ended(2, 9, 0), Some(Ended::Request { .. })));
     for (index, spare) in [(0, 0), (1, 1)] {
         slots.check();
         assert_eq!(slots.under_way(0).count(), 0, "not the request's");
-        assert!(matches!(slots.at(0).end_operation(index, 9), Some(Ended::LeftBehind)), "{index}");
+        assert!(matches!(slots.at(0).ended(index, 9, 0), Some(Ended::LeftBehind(_))), "{index}");
         assert_eq!(slots.shared.spare.len(), spare, "its last user has ended");
     }
     slots.at(1).lend(4);

@@ -1,7 +1,7 @@
 //! What the server's requests have under way, and what they have left behind.
 
 use super::slot::State;
-use super::{At, Begun, Ended, Operation};
+use super::{Action, At, Ended, Next, Operation};
 use crate::errno::Errno;
 use crate::memory::Pages;
 use crate::ring::Address;
@@ -9,50 +9,45 @@ use core::time::Duration;
 
 impl At<'_> {
     /// Notes an operation of the server's request, whose SQE will have number `sqe`; answers its
-    /// index, and where the data is that it moves. `EBUSY`: the request has as many as it may.
+    /// index. `EBUSY`: the request has as many as it may.
     #[inline(always)] // into `Io::begin`
-    pub(crate) fn begin(&mut self, operation: Operation, sqe: u64) -> Result<Begun, Errno> {
+    pub(crate) fn begin(&mut self, operation: Operation, sqe: u64) -> Result<u8, Errno> {
         let Self { tag, slot, shared } = self;
         assert!(slot.state == State::Server, "only the server's own requests have operations");
         let live = slot.waits - u16::from(slot.parked.is_some());
         let index = shared.operations.begin(*tag, operation, sqe, live)?;
         slot.waits += 1;
-        let part =
-            operation.action.transfer().map_or(Address::NONE, |transfer| slot.part(transfer));
-        Ok(Begun { index, part })
+        Ok(index)
     }
 
-    /// Where the time of a delay is that was just begun.
+    /// One that is not done ([`Next::Again`]) is asked for again, by an SQE with number `sqe`: what
+    /// is left to do.
+    #[inline(always)] // so that its `Io` need not be in memory, as those below
+    pub(crate) fn again(&mut self, index: u8, sqe: u64) -> Action {
+        self.shared.operations.again(self.tag, index, sqe)
+    }
+
+    /// Where the time of a delay is that is about to be queued.
+    #[inline(always)]
     pub(crate) fn delay(&mut self, index: u8, time: Duration) -> Address {
         self.shared.operations.time(self.tag, index, time)
     }
 
-    /// The ring has completed an operation of the request. The kernel has `taken` so many SQEs;
-    /// `None` when there was no such operation among them, so that this cannot be.
-    pub(crate) fn end_operation(&mut self, index: u8, taken: u64) -> Option<Ended> {
-        self.see_end(index, taken, |operation| *operation)
-    }
-
-    /// The same, and copies nothing but what is `seen` of the operation.
+    /// The ring has completed an operation of the slot with `result`. The kernel has `taken` so
+    /// many SQEs; `None` when there was no such operation among them, so that this cannot be.
     #[inline(always)] // into `Queue::operation_ended`
-    pub(crate) fn see_end<T>(
-        &mut self,
-        index: u8,
-        taken: u64,
-        seen: impl FnOnce(&Operation) -> T,
-    ) -> Option<Ended<T>> {
-        let (left, seen) = self
-            .shared
-            .operations
-            .end(self.tag, index, taken, |ended| (ended.left(), seen(ended)))?;
-        if let Some(buffer) = left {
-            if !self.shared.operations.are_left_at(self.tag, buffer) {
-                self.shared.spare.push(buffer);
+    pub(crate) fn ended(&mut self, index: u8, taken: u64, result: i32) -> Option<Ended> {
+        let ended = self.shared.operations.completed(self.tag, index, taken, result)?;
+        match ended {
+            Ended::Request { next: Next::Again, .. } => {}
+            Ended::Request { .. } => self.slot.waits -= 1,
+            Ended::LeftBehind(buffer) => {
+                if !self.shared.operations.are_left_at(self.tag, buffer) {
+                    self.shared.spare.push(buffer);
+                }
             }
-            return Some(Ended::LeftBehind);
         }
-        self.slot.waits -= 1;
-        Some(Ended::Request(seen))
+        Some(ended)
     }
 
     /// The request goes on without its operations, in other memory: the kernel may use its buffer
@@ -85,9 +80,12 @@ impl At<'_> {
         slot.filled_bytes = slot.filled_bytes.saturating_add(bytes);
     }
 
-    /// The operation never was under way: its SQE could not be queued.
-    pub(crate) fn drop_unqueued(&mut self, index: u8) {
-        let _ = self.end_operation(index, u64::MAX);
+    /// The operation is not under way: its SQE could not be queued, or nobody wants what is left of
+    /// it.
+    #[inline(always)]
+    pub(crate) fn forget_operation(&mut self, index: u8) {
+        self.shared.operations.forget(self.tag, index);
+        self.slot.waits -= 1;
     }
 
     /// The queue ends before the request's operations do: see [`Operations::abandon`].
@@ -102,7 +100,7 @@ impl At<'_> {
 mod tests {
     use super::*;
     use crate::data_path::DataPath;
-    use crate::slots::{Action, Allowed, Share, Slots};
+    use crate::slots::{Allowed, Share, Slots};
 
     /// A request may have as many operations as a byte can number, and no more.
     #[test]
@@ -113,13 +111,13 @@ mod tests {
         slots.at(1).lend(0);
         assert!(slots.at(1).take(1));
         let delay = Operation::new(Action::Delay(Duration::ZERO), 0);
-        let begin = |slots: &mut Slots| slots.at(1).begin(delay, 2).map(|begun| begun.index);
+        let begin = |slots: &mut Slots| slots.at(1).begin(delay, 2);
         for index in 0..u8::MAX {
             assert_eq!(begin(&mut slots), Ok(index));
         }
         assert_eq!(begin(&mut slots), Err(Errno::EBUSY));
         assert_eq!(slots.under_way(1).count(), 255);
-        assert!(slots.at(1).end_operation(254, 3).is_some());
+        assert!(slots.at(1).ended(254, 3, 0).is_some());
         assert_eq!((slots.under_way(1).count(), begin(&mut slots)), (254, Ok(254)));
         slots.take_all_back();
     }

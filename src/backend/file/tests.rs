@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::handler::tests::with_io_of;
-use crate::slots::{Action, Ended};
+use crate::slots::Action;
 use std::os::fd::AsRawFd;
 
 /// A path of its own for each test, in a folder that is there.
@@ -132,12 +132,12 @@ fn direct_access_has_the_blocks_that_it_needs() {
 /// A disk below discards itself; where it does not know how, or cannot, a hole does.
 #[test]
 fn discards_are_the_disks_own_or_holes() {
-    let space_of = |io: &mut Io<'_>| match io.at.end_operation(0, u64::MAX) {
-        Some(Ended::Request(operation)) => match operation.action {
-            Action::Allocate { file: 0, space, offset: 512, len_bytes: 1024 } => space,
-            other => panic!("{other:?}"),
-        },
-        _ => panic!("nothing was begun"),
+    let space_of = |io: &mut Io<'_>| match io.at.again(0, 0) {
+        Action::Allocate { file: 0, space, offset: 512, len_bytes: 1024 } => {
+            io.at.forget_operation(0);
+            space
+        }
+        other => panic!("{other:?}"),
     };
     let begun = |discards| {
         let start = |io: &mut Io<'_>| (FileQueue { discards }.start(io), space_of(io));
