@@ -133,6 +133,16 @@ impl Sim {
         self.shared.lock().tasks[task.id()].admin = false;
     }
 
+    /// Registers a task's rights with a ring, by the number of its file, as a personality: SQEs
+    /// that name the answered number are sent with them. No server of this library does that.
+    ///
+    /// # Errors
+    ///
+    /// The file is no ring, or one of another task.
+    pub fn register_personality(&self, task: &Task, ring: i32) -> Result<u32, crate::Errno> {
+        self.shared.lock().register_personality(task.id(), ring)
+    }
+
     /// A task that is called inline ends, as a thread does whose work is done.
     pub fn end_task(&self, task: &Task) {
         self.shared.lock().end_task(task.id());

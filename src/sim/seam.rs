@@ -360,7 +360,9 @@ unsafe impl Kernel for Task {
         let mut world = self.call(Calls::OfServing)?;
         let process = self.process_of(&world);
         let answer = match world.file(process, file.id)?.kind {
-            Kind::Char(device) => world.read_data(device, offset, &data),
+            Kind::Char(device) => {
+                world.read_data(device, offset, (address(data.start()), data.len_bytes()))
+            }
             _ => Err(Errno::EINVAL),
         };
         world.hears(answer.map(|bytes| bytes as u64));
@@ -371,7 +373,9 @@ unsafe impl Kernel for Task {
         let mut world = self.call(Calls::OfServing)?;
         let process = self.process_of(&world);
         let answer = match world.file(process, file.id)?.kind {
-            Kind::Char(device) => world.write_data(device, offset, data),
+            Kind::Char(device) => {
+                world.write_data(device, offset, (address(data.start()), data.len_bytes()))
+            }
             _ => Err(Errno::EINVAL),
         };
         world.hears(answer.map(|bytes| bytes as u64));
@@ -404,6 +408,10 @@ unsafe impl Kernel for Task {
     fn give_way(&self) {
         self.sleep(Duration::from_micros(1));
     }
+}
+
+fn address(start: NonNull<u8>) -> u64 {
+    start.as_ptr().expose_provenance() as u64
 }
 
 /// More calls in a row that come to nothing than a program makes that looks at its completions.

@@ -65,6 +65,11 @@ impl World for Simulated {
         Some(work(self.task(task)))
     }
 
+    fn personality(&mut self, task: usize, ring: i32) -> Option<Result<u32, Errno>> {
+        let task = self.task(task).clone();
+        Some(self.sim.register_personality(&task, ring))
+    }
+
     fn end_task(&mut self, task: usize) -> bool {
         if let Some(task) = self.tasks.remove(&task) {
             self.sim.end_task(&task);

@@ -30,7 +30,7 @@ struct Element {
 struct BatchCommand {
     place: usize,
     ring: FileId,
-    task: usize,
+    admin: bool,
     header: ublk_batch_io,
     address: u64,
 }
@@ -49,7 +49,7 @@ impl World {
         let sent = BatchCommand {
             place,
             ring: issuer.ring,
-            task: issuer.task,
+            admin: issuer.admin,
             header,
             address: command.addr,
         };
@@ -162,7 +162,6 @@ impl World {
 
     fn prepare_one(&mut self, sent: &BatchCommand, element: Element) -> Result<(), Errno> {
         let queue = sent.header.q_id;
-        let admin = self.tasks[sent.task].admin;
         let device = &mut self.devices.all[sent.place];
         let copies = device.copies();
         let (stopping, ready) = (device.stopping, device.ready);
@@ -180,7 +179,7 @@ impl World {
             return Err(Errno::EINVAL);
         }
         (slot.state, slot.addr) = (State::Idle, element.addr);
-        device.untrusted |= !admin;
+        device.untrusted |= !sent.admin;
         self.audit.fetched += 1;
         let is_new = |slot: &Slot| slot.state == State::New;
         let this = &mut device.queues[usize::from(queue)];

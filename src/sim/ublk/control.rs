@@ -259,7 +259,7 @@ impl World {
             return self.get_features(control);
         }
         let is_root = self.processes[control.process].admin;
-        let admin = control.issuer.as_ref().map_or(is_root, |issuer| self.tasks[issuer.task].admin);
+        let admin = control.issuer.as_ref().map_or(is_root, |issuer| issuer.admin);
         let uid = if is_root { 0 } else { 1000 };
         let caller = Caller { admin, uid, gid: uid };
         if control.op & 0xff == sys::UBLK_U_CMD_ADD_DEV & 0xff {

@@ -2,11 +2,9 @@
 
 use super::device::State;
 use crate::errno::Errno;
-use crate::kernel::{Destination, Source};
 use crate::sim::profile::Rule;
 use crate::sim::user;
 use crate::sim::world::World;
-use core::ptr::NonNull;
 use ublkit_sys::ublk as sys;
 
 /// An offset on the char device, taken apart.
@@ -28,37 +26,33 @@ impl Place {
     }
 }
 
-fn address(start: NonNull<u8>) -> u64 {
-    start.as_ptr().expose_provenance() as u64
-}
-
 impl World {
-    /// `pread`: what a write brings. Answers how much was copied.
+    /// `pread` to a part of the program's memory: what a write brings. Answers how much was copied.
     pub(in crate::sim) fn read_data(
         &mut self,
         device: usize,
         offset: u64,
-        data: &Destination<'_>,
+        (address, wanted): (u64, usize),
     ) -> Result<usize, Errno> {
         let (asking, at, len_bytes) = self.find_data(device, offset, sys::UBLK_IO_OP_WRITE)?;
-        let count = self.copyable(len_bytes.min(data.len_bytes()));
+        let count = self.copyable(len_bytes.min(wanted));
         let asking = self.clients.askings.get(&asking).ok_or(Errno::EINVAL)?;
-        let copied = user::copy_out(address(data.start()), &asking.data[at..at + count]);
-        Ok(self.copied(copied, data.len_bytes()))
+        let copied = user::copy_out(address, &asking.data[at..at + count]);
+        Ok(self.copied(copied, wanted))
     }
 
-    /// `pwrite`: what a read is answered. Answers how much was copied.
+    /// `pwrite` from there: what a read is answered. Answers how much was copied.
     pub(in crate::sim) fn write_data(
         &mut self,
         device: usize,
         offset: u64,
-        data: Source<'_>,
+        (address, wanted): (u64, usize),
     ) -> Result<usize, Errno> {
         let (asking, at, len_bytes) = self.find_data(device, offset, sys::UBLK_IO_OP_READ)?;
-        let count = self.copyable(len_bytes.min(data.len_bytes()));
+        let count = self.copyable(len_bytes.min(wanted));
         let asking = self.clients.askings.get_mut(&asking).ok_or(Errno::EINVAL)?;
-        let copied = user::copy_in(address(data.start()), &mut asking.data[at..at + count]);
-        Ok(self.copied(copied, data.len_bytes()))
+        let copied = user::copy_in(address, &mut asking.data[at..at + count]);
+        Ok(self.copied(copied, wanted))
     }
 
     /// How much of `len_bytes` is copied, where less would be told.

@@ -28,6 +28,7 @@ struct SlotCommand {
     io: ublksrv_io_cmd,
     pending: Pending,
     task: usize,
+    admin: bool,
     /// The SQE's own address: which place of the ring's table a request's pages are to have.
     sqe_addr: u64,
 }
@@ -64,6 +65,7 @@ impl World {
             io,
             pending,
             task: issuer.task,
+            admin: issuer.admin,
             sqe_addr: command.addr,
         };
         if self.devices.all[device].has(sys::UBLK_F_BATCH_IO) {
@@ -153,7 +155,6 @@ impl World {
 
     fn fetch(&mut self, name: SlotName, sent: &SlotCommand) -> Result<Outcome, Errno> {
         let profile = self.profile;
-        let admin = self.tasks[sent.task].admin;
         let device = &mut self.devices.all[name.device];
         let needs_addr = device.copies() && !device.has(sys::UBLK_F_NEED_GET_DATA);
         let buffer_is_wrong = match device.copies() {
@@ -185,7 +186,7 @@ impl World {
         slot.addr = addr;
         slot.task = Some(sent.task);
         slot.pending = Some(sent.pending);
-        device.untrusted |= !admin;
+        device.untrusted |= !sent.admin;
         let is_new = |slot: &Slot| slot.state == State::New;
         let queue = &mut device.queues[usize::from(name.queue)];
         if !queue.slots.iter().any(is_new) {

@@ -89,6 +89,7 @@ impl World {
 
     /// Takes up to `to_submit` SQEs; answers how many.
     fn take_sqes(&mut self, task: usize, id: FileId, to_submit: u32) -> u32 {
+        let admin = self.tasks[task].admin;
         let Some(ring) = self.ring(id) else { return 0 };
         let tail = ring.indices.word(SQ_TAIL).load(Ordering::Acquire);
         let there = tail.wrapping_sub(ring.sq_head).min(ring.sq_entries);
@@ -102,7 +103,7 @@ impl World {
         while taken < wanted {
             taken += 1;
             let Some(sqe) = self.next_sqe(id) else { break };
-            let issuer = Issuer { task, ring: id };
+            let issuer = Issuer { task, admin, ring: id };
             if !self.issue(issuer, &sqe) && !all {
                 break;
             }

@@ -16,6 +16,8 @@ const OPCODES: u8 = 65;
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sim) struct Issuer {
     pub(in crate::sim) task: usize,
+    /// Whether it has `CAP_SYS_ADMIN`: the task, or whose personality the SQE takes.
+    pub(in crate::sim) admin: bool,
     pub(in crate::sim) ring: FileId,
 }
 
@@ -75,9 +77,7 @@ impl World {
         if head.ioprio != 0 {
             return Err(Errno::EINVAL); // none of those played has one
         }
-        if head.personality != 0 {
-            return Err(Errno::EINVAL);
-        }
+        let issuer = self.in_person(issuer, head.personality)?;
         let played = IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS | IOSQE_ASYNC | IOSQE_BUFFER_SELECT;
         if head.flags & !played != 0 {
             let line = format!("an SQE with flags {:#x}", head.flags);
@@ -100,6 +100,14 @@ impl World {
                 Err(Errno::EINVAL)
             }
         }
+    }
+
+    /// With a personality its rights count; who sends stays the same.
+    fn in_person(&mut self, issuer: Issuer, personality: u16) -> Result<Issuer, Errno> {
+        let Some(index) = usize::from(personality).checked_sub(1) else { return Ok(issuer) };
+        let ring = self.ring(issuer.ring).ok_or(Errno::EBADF)?;
+        let admin = *ring.personalities.get(index).ok_or(Errno::EINVAL)?;
+        Ok(Issuer { admin, ..issuer })
     }
 
     /// The file that an SQE names.

@@ -60,6 +60,8 @@ pub(super) struct Ring {
     /// Done when the ring's task comes by.
     pub(super) work: VecDeque<Work>,
     fixed: Option<Vec<Option<Named>>>,
+    /// The personalities: whether each has `CAP_SYS_ADMIN`. The first is number 1.
+    personalities: Vec<bool>,
     /// The table of requests' pages: whose are where.
     pub(super) table: Option<Vec<Option<u64>>>,
     /// Provided buffers.

@@ -5,7 +5,7 @@ use crate::errno::Errno;
 use crate::sim::outside::Outside;
 use crate::sim::ublk::Part;
 use crate::sim::user;
-use crate::sim::world::{Audit, Chore, FileId, Named, World};
+use crate::sim::world::{Audit, Chore, FileId, Kind, Named, World};
 use core::time::Duration;
 use std::sync::Arc;
 use ublkit_sys::blkdev::BLOCK_URING_CMD_DISCARD;
@@ -81,7 +81,7 @@ impl World {
         }
         let is_write = matches!(sqe.opcode, IORING_OP_WRITE | IORING_OP_WRITE_FIXED);
         let is_fixed = matches!(sqe.opcode, IORING_OP_READ_FIXED | IORING_OP_WRITE_FIXED);
-        let file = match self.outside(issuer, sqe) {
+        let file = match self.file_of(issuer, sqe) {
             Ok(file) => file,
             Err(errno) => return Ok(Outcome::Done(-errno.number())),
         };
@@ -95,11 +95,40 @@ impl World {
             Data::Memory(sqe.addr)
         };
         let transfer = Transfer { offset: sqe.off, len_bytes, data };
+        let file = match file {
+            Named::Outside(file) => file,
+            Named::Inside(file) => return self.copy_by_ring(file, transfer, is_write, sqe.opcode),
+        };
         let what = match is_write {
             true => What::Write { transfer, durable: sqe.op_flags != 0 },
             false => What::Read(transfer),
         };
         Ok(self.begin_operation(issuer, sqe, file, what))
+    }
+
+    /// Of a char device: user copy, which is between a request's pages and a program's memory.
+    fn copy_by_ring(
+        &mut self,
+        file: FileId,
+        transfer: Transfer,
+        is_write: bool,
+        opcode: u8,
+    ) -> Result<Outcome, Errno> {
+        let Some(Kind::Char(device)) = self.files.get(&file).map(|file| &file.kind) else {
+            return Err(self.refuse_inside(opcode));
+        };
+        let device = *device;
+        let Transfer { offset, len_bytes, data } = transfer;
+        let copied = match data {
+            Data::Pages(part) => {
+                self.put_pages(part.request);
+                Err(Errno::EACCES)
+            }
+            Data::Memory(at) if is_write => self.write_data(device, offset, (at, len_bytes)),
+            Data::Memory(at) => self.read_data(device, offset, (at, len_bytes)),
+        };
+        let result = copied.map(|count| i32::try_from(count).expect("at most MOST_BYTES"));
+        Ok(Outcome::Done(result.unwrap_or_else(|errno| -errno.number())))
     }
 
     /// FSYNC.
@@ -163,12 +192,15 @@ impl World {
     fn outside(&mut self, issuer: Issuer, sqe: &io_uring_sqe) -> Result<Arc<Outside>, Errno> {
         match self.file_of(issuer, sqe)? {
             Named::Outside(file) => Ok(file),
-            Named::Inside(_) => {
-                let line = format!("opcode {} on a file of the simulation's own", sqe.opcode);
-                Audit::note(&mut self.audit.unmodelled, line);
-                Err(Errno::EINVAL)
-            }
+            Named::Inside(_) => Err(self.refuse_inside(sqe.opcode)),
         }
+    }
+
+    /// What is not played of files that the simulation has itself.
+    fn refuse_inside(&mut self, opcode: u8) -> Errno {
+        let line = format!("opcode {opcode} on a file of the simulation's own");
+        Audit::note(&mut self.audit.unmodelled, line);
+        Errno::EINVAL
     }
 
     fn begin_operation(

@@ -1,5 +1,6 @@
 //! `io_uring_register`: fixed files, registered rings, places for requests' pages.
 
+use super::Ring;
 use crate::errno::Errno;
 use crate::kernel::Registration;
 use crate::sim::world::{FileId, Named, World};
@@ -17,12 +18,8 @@ impl World {
         id: FileId,
         what: &Registration<'_>,
     ) -> Result<u32, Errno> {
+        self.own_ring(task, id)?;
         let process = self.tasks[task].process;
-        self.file(process, id)?;
-        let ring = self.ring(id).ok_or(Errno::EOPNOTSUPP)?;
-        if ring.issuer.is_some_and(|issuer| issuer != task) {
-            return Err(Errno::EEXIST);
-        }
         match *what {
             Registration::Files(numbers) => self.register_files(process, id, numbers),
             Registration::Buffers(count) => {
@@ -57,6 +54,28 @@ impl World {
                 Ok(1)
             }
         }
+    }
+
+    /// The ring with which a task may register something.
+    fn own_ring(&mut self, task: usize, id: FileId) -> Result<&mut Ring, Errno> {
+        self.file(self.tasks[task].process, id)?;
+        let ring = self.ring(id).ok_or(Errno::EOPNOTSUPP)?;
+        match ring.issuer {
+            Some(issuer) if issuer != task => Err(Errno::EEXIST),
+            _ => Ok(ring),
+        }
+    }
+
+    /// Keeps the rights that a task has now, for those who name the answered number.
+    pub(in crate::sim) fn register_personality(
+        &mut self,
+        task: usize,
+        id: FileId,
+    ) -> Result<u32, Errno> {
+        let admin = self.tasks[task].admin;
+        let ring = self.own_ring(task, id)?;
+        ring.personalities.push(admin);
+        Ok(u32::try_from(ring.personalities.len()).expect("few"))
     }
 
     fn register_files(

@@ -154,6 +154,7 @@ impl World {
             overflow: VecDeque::new(),
             work: VecDeque::new(),
             fixed: None,
+            personalities: Vec::new(),
             table: None,
             groups: BTreeMap::new(),
             timeouts: Vec::new(),

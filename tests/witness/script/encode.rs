@@ -5,6 +5,8 @@ use super::bytes::Bytes;
 use super::run::{File, Run};
 use super::sqe::{ALIGNED, Dev, Fd, NO_FD, Payload, Sqe, Tail, Word};
 use super::world::World;
+use rustix::fs::{MemfdFlags, memfd_create};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use ublkit::kernel::Kernel;
 use ublkit::sys::abi::as_bytes;
@@ -26,6 +28,7 @@ impl<W: World> Run<'_, W> {
             addr: self.word(sqe.addr),
             len: sqe.len,
             op_flags: sqe.op_flags,
+            personality: sqe.personality,
             buf_index: sqe.group,
             user_data,
             ..io_uring_sqe::default()
@@ -140,10 +143,17 @@ impl<W: World> Run<'_, W> {
         let opened = match file {
             Fd::Number(number) => return number,
             Fd::Char(file) => self.files.get(&file).cloned(),
+            Fd::Memory(file) => return self.memory(file),
             Fd::Control => self.control(),
         };
         let number = opened.and_then(|file| self.on(ADMIN, move |k| k.number(&file)));
         number.unwrap_or(NO_FD)
+    }
+
+    /// The number of a file in memory, which is made when it is first named.
+    fn memory(&mut self, file: usize) -> i32 {
+        let made = || memfd_create("a script's", MemfdFlags::CLOEXEC).expect("memory");
+        self.memories.entry(file).or_insert_with(made).as_raw_fd()
     }
 
     /// The control device, opened by the task with the rights.

@@ -10,6 +10,9 @@ use ublkit::sys::io_uring::IORING_SETUP_SQE128;
 /// How often requests of a device that is being stopped are answered.
 const ROUNDS: u32 = 6;
 
+/// Commands under way at once, and entries of their ring: of more, 6.12 refuses many with EINVAL.
+const AT_ONCE: usize = 8;
+
 /// An unprivileged device must be named by path, even by those who have all rights.
 fn by_path(sqe: Sqe, device: usize) -> Sqe {
     sqe.payload(Payload::Path(device, Vec::new()), "by path")
@@ -21,14 +24,20 @@ impl<W: World> Run<'_, W> {
     pub(super) fn end(&mut self) -> String {
         self.sent.iter_mut().for_each(|sent| sent.given_up = true);
         self.world.let_go();
-        let ring = self.ring(CLEANER, CLEANER, 8, IORING_SETUP_SQE128, 0);
+        let entries = u32::try_from(AT_ONCE).expect("few");
+        let ring = self.ring(CLEANER, CLEANER, entries, IORING_SETUP_SQE128, 0);
         if ring != "ok" {
             return format!("end => STUCK: no ring: {ring}");
         }
         let mut parts = Vec::new();
         let devices: Vec<usize> = self.devices.keys().copied().collect();
-        for device in &devices {
-            self.send(None, CLEANER, &[by_path(stop(*device), *device).patient()]);
+        for few in devices.chunks(AT_ONCE) {
+            for device in few {
+                self.send(None, CLEANER, &[by_path(stop(*device), *device).patient()]);
+            }
+            if few.len() == AT_ONCE {
+                parts.extend(self.settle(Hint::default()));
+            }
         }
         parts.extend(self.answer_all());
         self.sent.iter_mut().filter(|sent| sent.ring == CLEANER).for_each(|s| s.given_up = false);

@@ -7,6 +7,7 @@ pub mod bytes;
 mod encode;
 mod end;
 mod events;
+mod made;
 pub mod queues;
 pub mod random;
 pub mod record;
@@ -136,6 +137,8 @@ pub enum Register {
     Workers(u32),
     /// A ring of so many provided buffers, as the group that scripts use.
     Group(u16),
+    /// The task's rights, for SQEs that name them.
+    Personality,
 }
 
 /// What a client asks of the disk.

@@ -1,21 +1,18 @@
 //! The interpreter: executes a script in a world, and notes what is observed.
 
-use super::batch::{GROUP, Groups};
+use super::batch::Groups;
 use super::bytes::{Bytes, runs};
-use super::queues::{Queues, lengths_bytes};
+use super::queues::Queues;
 use super::record::{BETWEEN, Hint, Observation};
 use super::sqe::{Fd, Sqe, Tail, delete};
 use super::world::World;
-use super::{Place, Register, Script, Step, Target, show};
+use super::{Place, Script, Step, Target, show};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CString;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use ublkit::Errno;
-use ublkit::kernel::{Access, Kernel, Registration, RingName};
-use ublkit::sys::io_uring::{
-    IORING_OFF_SQ_RING, IORING_OFF_SQES, IORING_SETUP_CQSIZE, io_uring_params,
-};
+use ublkit::kernel::{Kernel, RingName};
 use ublkit::sys::ublk::UBLK_U_IO_COMMIT_AND_FETCH_REQ;
 
 /// The user data of what is not shown.
@@ -30,6 +27,8 @@ pub(super) struct Run<'w, W: World> {
     pub(super) control: Option<File<W>>,
     pub(super) rings: BTreeMap<usize, Ring<W>>,
     pub(super) files: BTreeMap<usize, File<W>>,
+    /// Files in memory, which no kernel plays: both worlds have the same.
+    pub(super) memories: BTreeMap<usize, OwnedFd>,
     pub(super) maps: BTreeMap<usize, (Place, Mapping<W>)>,
     pub(super) groups: Groups<W>,
     pub(super) devices: BTreeMap<usize, u32>,
@@ -94,6 +93,7 @@ pub fn run<W: World>(
         control: None,
         rings: BTreeMap::new(),
         files: BTreeMap::new(),
+        memories: BTreeMap::new(),
         maps: BTreeMap::new(),
         groups: BTreeMap::new(),
         devices: BTreeMap::new(),
@@ -239,109 +239,6 @@ impl<W: World> Run<'_, W> {
         seen.join(BETWEEN)
     }
 
-    pub(super) fn ring(
-        &mut self,
-        task: usize,
-        ring: usize,
-        entries: u32,
-        flags: u32,
-        cqes: u32,
-    ) -> String {
-        let sized = if cqes != 0 { IORING_SETUP_CQSIZE } else { 0 };
-        let asked = io_uring_params {
-            flags: flags | sized,
-            cq_entries: cqes,
-            ..io_uring_params::default()
-        };
-        let made = self.on(task, move |kernel| {
-            let mut params = asked;
-            let file = kernel.ring_setup(entries, &mut params)?;
-            let (indices, sqes) = lengths_bytes(&params);
-            let indices = kernel.map(&file, IORING_OFF_SQ_RING, indices, Access::ReadWrite)?;
-            let sqes = kernel.map(&file, IORING_OFF_SQES, sqes, Access::ReadWrite)?;
-            Ok::<_, Errno>((file, Queues::new(indices, sqes, params), params))
-        });
-        match made {
-            None => "hangs".into(),
-            Some(Err(error)) => show::errno(error),
-            Some(Ok((file, queues, params))) => {
-                let made = Ring { task, flags: params.flags, file: Arc::new(file), queues };
-                self.rings.insert(ring, made);
-                if entries == params.sq_entries && cqes == 0 {
-                    return "ok".into();
-                }
-                format!("{} SQEs, {} CQEs", params.sq_entries, params.cq_entries)
-            }
-        }
-    }
-
-    fn open(&mut self, task: usize, file: usize, device: usize) -> String {
-        let id = self.devices.get(&device).copied().unwrap_or(u32::MAX);
-        let path = CString::new(format!("/dev/ublkc{id}")).expect("no zeros");
-        let opened = self.on(task, move |kernel| kernel.open(&path));
-        let seen = self.opened(file, opened);
-        if seen == "ok" {
-            self.tags.clear();
-        }
-        seen
-    }
-
-    fn event(&mut self, task: usize, file: usize) -> String {
-        let made = self.on(task, Kernel::event);
-        self.opened(file, made)
-    }
-
-    fn opened(
-        &mut self,
-        file: usize,
-        opened: Option<Result<<W::K as Kernel>::File, Errno>>,
-    ) -> String {
-        match opened {
-            None => "hangs".into(),
-            Some(Err(error)) => show::errno(error),
-            Some(Ok(opened)) => {
-                self.files.insert(file, Arc::new(opened));
-                "ok".into()
-            }
-        }
-    }
-
-    fn map(&mut self, task: usize, map: usize, place: Place) -> String {
-        let Some(file) = self.files.get(&place.file).cloned() else { return "no file".into() };
-        let Place { offset, len, access, .. } = place;
-        match self.on(task, move |kernel| kernel.map(&file, offset, len, access)) {
-            None => "hangs".into(),
-            Some(Err(error)) => show::errno(error),
-            Some(Ok(mapping)) => {
-                self.maps.insert(map, (place, Arc::new(mapping)));
-                "ok".into()
-            }
-        }
-    }
-
-    fn register(&mut self, task: usize, ring: usize, what: &Register) -> String {
-        let Some(file) = self.rings.get(&ring).map(|ring| Arc::clone(&ring.file)) else {
-            return "no ring".into();
-        };
-        let files: Vec<i32> = match what {
-            Register::Files(files) => files.iter().map(|file| self.number(*file)).collect(),
-            _ => Vec::new(),
-        };
-        let what = what.clone();
-        let answer = self.on(task, move |kernel| {
-            let what = match what {
-                Register::Files(_) => Registration::Files(&files),
-                Register::RingFd => Registration::RingFd,
-                Register::UnregisterRingFd(index) => Registration::UnregisterRingFd(index),
-                Register::Buffers(count) => Registration::Buffers(count),
-                Register::Workers(count) => Registration::MaxWorkers(count),
-                Register::Group(entries) => Registration::BufferRing { group: GROUP, entries },
-            };
-            kernel.ring_register(&file, what)
-        });
-        Self::counted(answer)
-    }
-
     fn copy(
         &mut self,
         task: usize,
@@ -410,7 +307,7 @@ impl<W: World> Run<'_, W> {
         Self::counted(answer)
     }
 
-    fn counted(answer: Option<Result<u32, Errno>>) -> String {
+    pub(super) fn counted(answer: Option<Result<u32, Errno>>) -> String {
         match answer {
             None => "hangs".into(),
             Some(Ok(count)) => count.to_string(),

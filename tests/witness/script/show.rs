@@ -102,6 +102,7 @@ impl fmt::Display for Register {
             Self::Buffers(count) => write!(f, "{count} buffers"),
             Self::Workers(count) => write!(f, "{count} workers"),
             Self::Group(entries) => write!(f, "{entries} provided buffers"),
+            Self::Personality => write!(f, "its personality"),
         }
     }
 }

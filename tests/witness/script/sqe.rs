@@ -3,7 +3,8 @@
 
 use super::batch::Batch;
 use ublkit::sys::io_uring::{
-    IORING_OP_ASYNC_CANCEL, IORING_OP_NOP, IORING_OP_POLL_ADD, IORING_OP_URING_CMD,
+    IORING_OP_ASYNC_CANCEL, IORING_OP_NOP, IORING_OP_POLL_ADD, IORING_OP_READ,
+    IORING_OP_READ_FIXED, IORING_OP_URING_CMD, IORING_OP_WRITE, IORING_OP_WRITE_FIXED,
     IOSQE_FIXED_FILE,
 };
 use ublkit::sys::ublk as sys;
@@ -14,6 +15,8 @@ use ublkit::sys::ublk::{ublk_params, ublksrv_ctrl_dev_info};
 pub enum Fd {
     Control,
     Char(usize),
+    /// A file in memory.
+    Memory(usize),
     Number(i32),
 }
 
@@ -85,6 +88,7 @@ pub struct Sqe {
     pub op_flags: u32,
     /// The group of its buffers, or the place of its pages.
     pub group: u16,
+    pub personality: u16,
     pub tail: Tail,
     /// Nobody waits for its answer: it may take until something else happens.
     pub patient: bool,
@@ -115,13 +119,14 @@ impl Sqe {
             len: 0,
             op_flags: 0,
             group: 0,
+            personality: 0,
             tail,
             patient: false,
         }
     }
 
     setters! { opcode: u8; flags: u8; ioprio: u16; fd: Fd; high: u32; addr: Word; len: u32;
-    op_flags: u32; group: u16; }
+    op_flags: u32; group: u16; personality: u16; }
 
     /// By another opcode of the driver.
     #[must_use]
@@ -243,6 +248,39 @@ pub fn cancel(number: u64) -> Sqe {
     Sqe { opcode: IORING_OP_ASYNC_CANCEL, addr: Word::Number(number), ..sqe }
 }
 
+/// READ, or WRITE, of so many bytes of a file from `position` on: to a buffer, or from it.
+pub fn transfer(is_write: bool, file: Fd, position: u64, buffer: usize, len: u32) -> Sqe {
+    let name = if is_write { "write" } else { "read" };
+    let opcode = if is_write { IORING_OP_WRITE } else { IORING_OP_READ };
+    let text = format!("{name} {file:?} at {position:#x}: {len} bytes, b{buffer}");
+    placed(Sqe { opcode, addr: Word::Buffer(buffer), len, ..bare(text, file) }, position)
+}
+
+/// A part of a request's pages: the place that they have in the ring's table, where it begins in
+/// them, and how long it is.
+pub type Part = (u16, u64, u32);
+
+/// READ_FIXED, or WRITE_FIXED, of a file from `position` on: to a request's pages, or from them.
+pub fn transfer_pages(is_write: bool, file: Fd, position: u64, part: Part) -> Sqe {
+    let (group, start, len) = part;
+    let name = if is_write { "write-fixed" } else { "read-fixed" };
+    let opcode = if is_write { IORING_OP_WRITE_FIXED } else { IORING_OP_READ_FIXED };
+    let pages = format!("{len} bytes from {start} on of place {group}");
+    let text = format!("{name} {file:?} at {position:#x}: {pages}");
+    let sqe = Sqe { opcode, addr: Word::Number(start), len, group, ..bare(text, file) };
+    placed(sqe, position)
+}
+
+fn bare(text: String, file: Fd) -> Sqe {
+    Sqe::new(text, 0, file, Tail::Nothing)
+}
+
+/// The position in the file is where commands have their number.
+fn placed(sqe: Sqe, position: u64) -> Sqe {
+    let half = |shift: u32| u32::try_from(position >> shift & 0xffff_ffff).expect("half of it");
+    Sqe { op: half(0), high: half(32), ..sqe }
+}
+
 fn slot(name: &str, op: u32, queue: u16, tag: u16, result: i32) -> Sqe {
     let text = format!("{name} {queue}.{tag}");
     let tail = Tail::Io { queue, tag, result, addr: Word::Number(0) };
@@ -261,6 +299,17 @@ pub fn commit(queue: u16, tag: u16, result: i32) -> Sqe {
 
 pub fn get_data(queue: u16, tag: u16) -> Sqe {
     slot("get-data", sys::UBLK_U_IO_NEED_GET_DATA, queue, tag, 0)
+}
+
+/// REGISTER_IO_BUF: the pages of the request of a queue's first tag come to a place of the ring's
+/// table.
+pub fn put_pages(queue: u16, place: u64) -> Sqe {
+    fetch(queue, 0).op(sys::UBLK_U_IO_REGISTER_IO_BUF).at(Word::Number(place))
+}
+
+/// UNREGISTER_IO_BUF: what is there leaves it.
+pub fn take_pages(queue: u16, place: u64) -> Sqe {
+    fetch(queue, 0).op(sys::UBLK_U_IO_UNREGISTER_IO_BUF).at(Word::Number(place))
 }
 
 fn command(name: &str, op: u32, device: usize) -> Sqe {

@@ -26,6 +26,10 @@ pub trait World {
     /// Lets time pass.
     fn sleep(&mut self, time: Duration);
 
+    /// Has a task register its rights with a ring, by the number of the ring's file: no part of the
+    /// seam, for servers have no use for it. `None` as from `run`.
+    fn personality(&mut self, task: usize, ring: i32) -> Option<Result<u32, Errno>>;
+
     /// The time since some moment.
     fn now(&mut self) -> Duration;
 

@@ -1,6 +1,6 @@
 //! The running kernel as a world for scripts: a thread for each task and for each client.
 
-#![expect(unsafe_code, reason = "one ioctl takes an address")]
+#![expect(unsafe_code, reason = "an ioctl that takes an address, a system call of no wrapper")]
 
 use super::script::world::{Answer, World};
 use super::script::{What, Wish, is_admin};
@@ -14,7 +14,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use ublkit::Errno;
 use ublkit::kernel::{Kernel, Linux};
+use ublkit::sys::io_uring::IORING_REGISTER_PERSONALITY;
 use ublkit::sys::ublk::SECTOR_BYTES;
 
 /// How long a call may take that does not wait for anything.
@@ -103,6 +105,10 @@ impl World for Threads {
         let work = Box::new(move || drop(answer.send(work(&Linux))));
         self.task(task).work.send(work).ok()?;
         answered.recv_timeout(LIMIT).ok()
+    }
+
+    fn personality(&mut self, task: usize, ring: i32) -> Option<Result<u32, Errno>> {
+        self.run(task, move |_| register_personality(ring))
     }
 
     fn end_task(&mut self, task: usize) -> bool {
@@ -211,6 +217,13 @@ fn ask(device: u32, wish: Wish) -> Result<(Answer, File), Answer> {
         Err(error) => Answer::Failed(error.into()),
     };
     Ok((answer, disk))
+}
+
+fn register_personality(ring: i32) -> Result<u32, Errno> {
+    let (op, nothing) = (IORING_REGISTER_PERSONALITY, std::ptr::null::<u8>());
+    // SAFETY: the call reads no memory of ours.
+    let answer = unsafe { libc::syscall(libc::SYS_io_uring_register, ring, op, nothing, 0) };
+    u32::try_from(answer).map_err(|_| std::io::Error::last_os_error().into())
 }
 
 /// `BLKDISCARD`, of `linux/fs.h`.

@@ -15,6 +15,7 @@ pub fn all() -> Vec<Script> {
         rights(),
         by_path(),
         unprivileged(),
+        quota(),
         features(),
         affinity(),
         info(),
@@ -200,6 +201,29 @@ fn unprivileged() -> Script {
     })
 }
 
+/// There are 64 unprivileged devices at the most, unless the module was told otherwise: that is
+/// looked at after the wish, and before the number is taken.
+fn quota() -> Script {
+    script("control: ADD_DEV, more unprivileged ones than may be", |s| {
+        let plan = Plan::with(sys::UBLK_F_UNPRIVILEGED_DEV);
+        let one_more = |number: Dev| numbered_wish(64, number, number, plan.info());
+        s.control_ring();
+        s.ring(1, 1, 8, IORING_SETUP_SQE128);
+        s.together("64 devices", |s| {
+            (0..64).for_each(|device| s.send(1, [sqe::add(device, plan.info())]));
+        });
+        s.send(1, [one_more(Dev::Any)]);
+        s.send(1, [one_more(Dev::Of(0))]);
+        s.send(1, [one_more(Dev::Number(1 << 20))]);
+        s.send(1, [one_more(Dev::Any).queue(0)]);
+        s.control(sqe::add(65, plan.info()));
+        s.send(1, [with_path(sqe::delete(0), vec![])]);
+        s.send(1, [one_more(Dev::Of(1))]);
+        s.send(1, [one_more(Dev::Any)]);
+        s.send(1, [sqe::add(66, plan.info())]);
+    })
+}
+
 fn features() -> Script {
     script("control: GET_FEATURES", |s| {
         s.control_ring();
@@ -296,8 +320,12 @@ fn add_numbers() -> Script {
 
 /// ADD_DEV of a number, in the command and in the info.
 pub fn numbered(device: usize, command: Dev, info: Dev) -> Sqe {
-    let payload = Payload::Info(Box::new(wish()), info);
-    sqe::add(device, wish()).dev(command).payload(payload, &format!("info of {info:?}"))
+    numbered_wish(device, command, info, wish())
+}
+
+fn numbered_wish(device: usize, command: Dev, info: Dev, wish: ublksrv_ctrl_dev_info) -> Sqe {
+    let payload = Payload::Info(Box::new(wish), info);
+    sqe::add(device, wish).dev(command).payload(payload, &format!("info of {info:?}"))
 }
 
 fn add_numbered() -> Script {

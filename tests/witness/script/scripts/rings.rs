@@ -1,8 +1,8 @@
 //! io_uring (protocol 7): what the driver's rings rest on.
 
 use super::super::build::{Plan, read, script};
-use super::super::sqe::{Fd, NO_FD, nop};
-use super::super::{Enter, Register, Script, Step, Target};
+use super::super::sqe::{self, Fd, NO_FD, Word, nop};
+use super::super::{ADMIN, Enter, PRIVILEGED, Register, Script, Step, Target};
 use ublkit::sys::io_uring as uring;
 
 pub fn all() -> Vec<Script> {
@@ -24,6 +24,7 @@ pub fn all() -> Vec<Script> {
         two_rings(),
         names(),
         workers(),
+        personalities(),
     ]
 }
 
@@ -315,5 +316,38 @@ fn workers() -> Script {
         for count in [4, 2, 0, 1] {
             s.register(1, 1, Register::Workers(count));
         }
+    })
+}
+
+/// A personality lends a command the rights of another task, but not its slots.
+fn personalities() -> Script {
+    script("ring: personalities", |s| {
+        let plan = Plan::default();
+        s.added(&plan);
+        s.open(PRIVILEGED, 0, 0);
+        s.map(PRIVILEGED, &plan, 0);
+        s.ring(PRIVILEGED, 1, 8, uring::IORING_SETUP_SQE128);
+        s.send(1, [nop().personality(1)]);
+        s.send(1, [plan.fetch(0, 0).personality(1)]);
+        for task in [ADMIN, 2] {
+            s.register(task, 1, Register::Personality);
+        }
+        for personality in 0..4 {
+            s.send_by(2, 1, [sqe::info(0).personality(personality)]);
+            s.send_by(ADMIN, 1, [sqe::info(0).personality(personality)]);
+        }
+        s.send_by(2, 1, [sqe::add(1, plan.info()).personality(1)]);
+        // Who may not look for partitions: the rights count. Whose slot it is: the task.
+        s.send(1, [plan.fetch(0, 0).personality(2)]);
+        s.control(sqe::start(0, Word::PidOf(PRIVILEGED)).patient());
+        s.client(0, read(0, 8));
+        s.send_by(2, 1, [plan.commit(0, 0, 4096).personality(1)]);
+        s.send_by(ADMIN, 1, [plan.commit(0, 0, 4096)]);
+        s.send(1, [plan.commit(0, 0, 4096).personality(3)]);
+        s.send(1, [plan.commit(0, 0, 4096).personality(2)]);
+        s.step(Step::CloseRing(1));
+        s.ring(2, 1, 8, uring::IORING_SETUP_SINGLE_ISSUER);
+        s.register(ADMIN, 1, Register::Personality);
+        s.register(2, 1, Register::Personality);
     })
 }

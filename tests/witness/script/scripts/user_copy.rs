@@ -1,8 +1,9 @@
 //! Reading and writing a request's data by the char device (protocol 3.5).
 
 use super::super::build::{Plan, flush, read, script, write};
-use super::super::sqe::{self, Word};
-use super::super::{Script, Step};
+use super::super::sqe::{self, Fd, Word, put_pages, take_pages, transfer, transfer_pages};
+use super::super::{Register, Script, Step};
+use super::optional::LACKS_PAGES;
 use ublkit::sys::ublk as sys;
 
 pub fn all() -> Vec<Script> {
@@ -16,6 +17,8 @@ pub fn all() -> Vec<Script> {
         no_data(),
         sizes(),
         deep(),
+        by_ring(),
+        by_pages().not_on("6.12", LACKS_PAGES),
     ]
 }
 
@@ -165,5 +168,62 @@ fn deep() -> Script {
         get(s, 1, position(0, 64, 0), 512);
         get(s, 1, sys::UBLKSRV_IO_BUF_OFFSET | 64 << 25, 512);
         get(s, 1, position(0, 65, 0), 512);
+    })
+}
+
+/// Rings read and write the char device as `pread` and `pwrite` do.
+fn by_ring() -> Script {
+    script("user copy: READ and WRITE of a ring", |s| {
+        let get = |position, len| transfer(false, Fd::Char(0), position, 7, len);
+        let put = |position, len| transfer(true, Fd::Char(0), position, 7, len);
+        s.live(&PLAN);
+        s.client(0, write(0, 8));
+        for (position, len) in [
+            (position(0, 0, 0), 4096),
+            (position(0, 0, 4000), 512),
+            (position(0, 0, 4096), 512),
+            (position(0, 0, 4097), 512),
+            (position(0, 1, 0), 512),
+            (position(1, 0, 0), 512),
+            (0, 512),
+        ] {
+            s.send(1, [get(position, len)]);
+        }
+        s.send(1, [put(position(0, 0, 0), 512)]);
+        s.look(7, 4608);
+        s.send(1, [PLAN.commit(0, 0, 4096)]);
+        s.client(1, read(0, 8));
+        s.fill(7, 0xc3);
+        s.send(1, [put(position(0, 0, 0), 1024)]);
+        s.send(1, [put(position(0, 0, 2048), 512)]);
+        s.send(1, [get(position(0, 0, 0), 512)]);
+        s.send(1, [PLAN.commit(0, 0, 4096)]);
+        s.send(1, [put(position(0, 0, 0), 512)]);
+    })
+}
+
+/// The first check: data goes between a request and a program's memory, not another request's
+/// pages. It comes before all that else is wrong with the position, but after io_uring's own.
+fn by_pages() -> Script {
+    script("user copy: from and to a request's pages", |s| {
+        let plan = Plan::with(sys::UBLK_F_USER_COPY | sys::UBLK_F_SUPPORT_ZERO_COPY);
+        s.live(&plan);
+        s.register(1, 1, Register::Buffers(4));
+        let positions = [position(0, 0, 0), position(9, 0, 0), position(0, 9, 0), 1 << 62, 0];
+        for (client, (wish, is_write)) in
+            [(write(0, 8), true), (read(0, 8), false)].iter().enumerate()
+        {
+            s.client(client, *wish);
+            s.send(1, [put_pages(0, 2)]);
+            for position in positions {
+                s.send(1, [transfer_pages(*is_write, Fd::Char(0), position, (2, 0, 512))]);
+            }
+            for part in [(2, 4096, 512), (3, 0, 512)] {
+                s.send(1, [transfer_pages(*is_write, Fd::Char(0), position(9, 0, 0), part)]);
+            }
+            s.send(1, [transfer_pages(!is_write, Fd::Char(0), position(9, 0, 0), (2, 0, 512))]);
+            s.send(1, [take_pages(0, 2)]);
+            s.send(1, [plan.commit(0, 0, 4096)]);
+        }
     })
 }
