@@ -83,9 +83,9 @@ impl Plan {
         self.flags & others == 0
     }
 
-    fn slots(&self) -> impl Iterator<Item = (u16, u16)> {
-        let depth = self.depth;
-        (0..self.queues).flat_map(move |queue| (0..depth).map(move |tag| (queue, tag)))
+    pub fn slots(&self) -> impl Iterator<Item = (u16, u16)> + use<> {
+        let Self { queues, depth, .. } = *self;
+        (0..queues).flat_map(move |queue| (0..depth).map(move |tag| (queue, tag)))
     }
 
     /// The buffer of a slot: slots of a queue share one, for it is chance which has a request.

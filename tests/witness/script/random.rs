@@ -2,11 +2,12 @@
 
 mod batch;
 mod draft;
+mod pages;
 
 pub use batch::random_batch;
 
 use super::Script;
-use super::build::{Plan, script};
+use super::build::{Plan, SERVER, script};
 use super::sqe::{self, Fd, Sqe, Word, commit, fetch, get_data};
 use draft::{Draft, Numbers, OTHER};
 use ublkit::sys::ublk as sys;
@@ -15,11 +16,17 @@ use ublkit::sys::ublk as sys;
 pub fn random(seed: u64) -> Script {
     let mut numbers = Numbers(seed);
     let recovers = sys::UBLK_F_USER_RECOVERY;
+    let (automatic, zero_copy) = (sys::UBLK_F_AUTO_BUF_REG, sys::UBLK_F_SUPPORT_ZERO_COPY);
     let flags = numbers.pick(&[
         0,
         0,
         sys::UBLK_F_NEED_GET_DATA,
         sys::UBLK_F_USER_COPY,
+        zero_copy,
+        automatic | zero_copy,
+        automatic | sys::UBLK_F_USER_COPY,
+        recovers | sys::UBLK_F_USER_RECOVERY_REISSUE | automatic | zero_copy,
+        recovers | automatic,
         recovers,
         recovers | sys::UBLK_F_USER_RECOVERY_REISSUE,
         recovers | sys::UBLK_F_USER_RECOVERY_FAIL_IO,
@@ -28,17 +35,24 @@ pub fn random(seed: u64) -> Script {
     ]);
     let queues = numbers.pick(&[1, 2]);
     let depth = numbers.pick(&[1, 1, 2]);
+    // With one slot a queue no two requests need one place of a table.
+    let has_pages = flags & (automatic | zero_copy) != 0;
+    let depth = if has_pages { 1 } else { depth };
     let plan = Plan { queues, depth, ..Plan::with(flags) };
     let mut draft = Draft::new(numbers, plan, seed % 2 == 1);
     let steps = 12 + draft.numbers.below(16);
     let made = script(format!("random: {seed}"), |s| {
         s.opened(&plan);
         s.ring(OTHER, OTHER, 8, 0);
+        [SERVER, OTHER].into_iter().for_each(|ring| draft.table(s, ring));
+        draft.file(s);
         for _ in 0..steps {
             draft.step(s);
         }
     });
-    if draft.may_go {
+    if has_pages {
+        made.not_on("6.12", "it knows nothing of requests' pages")
+    } else if draft.may_go {
         made.not_on("6.12", "servers that go do it harm; see the scripts about them")
     } else {
         made
@@ -69,7 +83,8 @@ impl Draft {
         let missing = self.missing();
         match (self.numbers.below(10), missing) {
             (0..7, Some((queue, tag))) => {
-                s.send(1, [self.plan.fetch(queue, tag)]);
+                let fetch = self.placed(self.plan.fetch(queue, tag), queue);
+                s.send(1, [fetch]);
                 self.fetched.push((queue, tag));
             }
             (0..7, None) => {
@@ -94,13 +109,20 @@ impl Draft {
         }
         let result = self.result(first);
         s.fill(self.plan.buffer(queue), self.byte());
-        s.send(1, [self.plan.commit(queue, tag, result)]);
+        let answer = self.placed(self.plan.commit(queue, tag, result), queue);
+        if self.has_pages() {
+            return self.answer_pages(s, queue, first, answer);
+        }
+        s.send(1, [answer]);
     }
 
     /// What no server should do.
     fn mistake(&mut self, s: &mut Script) {
         let (queue, tag) = self.slot();
         let plan = self.plan;
+        if self.has_pages() && self.numbers.chance(40) {
+            return self.mistake_pages(s, queue);
+        }
         let by_other = self.numbers.chance(25);
         let ring = if by_other { OTHER } else { 1 };
         let sqe: Sqe = match self.numbers.below(12) {
@@ -136,7 +158,11 @@ impl Draft {
             1 => s.control(sqe::start_recovery(0)),
             _ => {
                 s.server(&self.plan);
-                s.fetched(&self.plan);
+                self.table(s, SERVER);
+                for (queue, tag) in self.plan.slots() {
+                    let fetch = self.placed(self.plan.fetch(queue, tag), queue);
+                    s.send(SERVER, [fetch]);
+                }
                 s.control(sqe::end_recovery(0, Word::PidOf(1)).patient());
                 s.pause(50);
                 s.control(sqe::info(0));
