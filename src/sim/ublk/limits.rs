@@ -70,8 +70,7 @@ pub struct Zones {
 /// The disk that START_DEV would attach, or the block layer's refusal. `params` are valid, or were
 /// never set.
 ///
-/// Not modelled: what the block layer says to what the driver stored unseen, which is DMA_ALIGN,
-/// SEGMENT and INTEGRITY on a zoned device, and here and there requests of less than a page.
+/// What it says to what the driver stored unseen is not played.
 pub(in crate::sim) fn limits(
     profile: Profile,
     device_flags: u64,
