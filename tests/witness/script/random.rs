@@ -8,6 +8,7 @@ pub use batch::random_batch;
 
 use super::Script;
 use super::build::{Plan, SERVER, script};
+use super::scripts::optional::{FREES_TWICE, LACKS_PAGES};
 use super::sqe::{self, Fd, Sqe, Word, commit, fetch, get_data};
 use draft::{Draft, Numbers, OTHER};
 use ublkit::sys::ublk as sys;
@@ -51,7 +52,7 @@ pub fn random(seed: u64) -> Script {
         }
     });
     if has_pages {
-        made.not_on("6.12", "it knows nothing of requests' pages")
+        made.not_on("6.12", LACKS_PAGES).not_on("6.18", FREES_TWICE)
     } else if draft.may_go {
         made.not_on("6.12", "servers that go do it harm; see the scripts about them")
     } else {

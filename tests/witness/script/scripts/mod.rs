@@ -4,7 +4,7 @@ mod batch;
 mod cancel;
 mod control;
 mod lives;
-mod optional;
+pub mod optional;
 mod params;
 mod results;
 mod rings;
