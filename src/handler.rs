@@ -164,7 +164,7 @@ impl Io<'_> {
         self.at.tag()
     }
 
-    /// How much data the request has: [`Request::data_bytes`], which was told apart already.
+    /// How much data the request has: [`Request::data_bytes`], worked out already.
     #[inline]
     pub fn data_bytes(&self) -> u32 {
         self.at.asked().1
@@ -291,9 +291,13 @@ impl Io<'_> {
             (DataPath::GetData, _) => {
                 self.at.set_place(Where::Region(region.0, range.start));
             }
-            _ => {
+            (_, place) => {
                 self.mover.give(self.at.tag(), self.at.region(region.0).source(range))?;
-                self.at.set_place(Where::Given);
+                match place {
+                    // Where the pages are stays known: whoever put them there takes them out.
+                    Where::Table => self.at.filled(self.data_bytes()),
+                    _ => self.at.set_place(Where::Given),
+                }
             }
         }
         Ok(())
@@ -378,8 +382,13 @@ impl Io<'_> {
     #[inline(always)] // as `begin`
     pub(crate) fn go_on(&mut self, index: u8) -> Result<(), Errno> {
         let action = self.at.again(index, self.submissions.number());
-        let file = self.file(&action).ok_or(Errno::EBADF)?;
-        self.ask(index, action, file)
+        match self.file(&action) {
+            Some(file) => self.ask(index, action, file),
+            None => {
+                self.at.forget_operation(index);
+                Err(Errno::EBADF) // it had one when it began
+            }
+        }
     }
 
     /// The file that it is about, if there is such a one.
@@ -402,7 +411,7 @@ impl Io<'_> {
                 start: transfer.start,
                 len_bytes: transfer.len_bytes,
             },
-            _ => ring::Data::Memory(self.at.part(transfer), transfer.len_bytes),
+            _ => ring::Data::Memory(self.at.part(index, transfer), transfer.len_bytes),
         };
         let sqe = match action {
             Action::Read(transfer) => Sqe::read(file, transfer.offset, data(transfer), id),

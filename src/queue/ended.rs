@@ -37,14 +37,17 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
             (Next::Ended(done), None) => desk.enter(Enter::Resume(done))?,
             // What succeeds is to be done, though its request was answered.
             (Next::Again, None | Some(Ok(()))) => desk.enter(Enter::GoOn(index))?,
-            // Nobody wants the rest of what fails,
+            // Nobody wants the rest of what fails.
             (Next::Again, Some(Err(_))) => {
-                self.slots.at(tag).forget_operation(index);
+                desk.at.forget_operation(index);
                 Left::Settled
             }
-            // and the handler is not entered again.
+            // The handler is not entered again.
             (Next::Ended(_), Some(_)) => Left::Settled,
-            (Next::Nonsense, _) => return Ok(false),
+            (Next::Nonsense, _) => {
+                desk.at.take_success_back(Errno::EIO);
+                return Ok(false);
+            }
         };
         self.go_on(tag, left)?;
         self.note_waiting(tag);

@@ -116,13 +116,15 @@ impl<K: Kernel, H: Handler> Queue<K, H> {
                         Some(Ended::Request { registers: true, .. }) if cqe.result >= 0 => {
                             self.slots.at(tag).set_place(Where::Table);
                         }
-                        // The rest of it is not done.
-                        Some(Ended::Request { next: Next::Again, .. }) => {
+                        // It is not done, or who knows what is; its rest is not asked for.
+                        Some(Ended::Request {
+                            next: next @ (Next::Again | Next::Nonsense),
+                            ..
+                        }) => {
                             self.slots.at(tag).take_success_back(Errno::EIO);
-                            self.slots.at(tag).forget_operation(index);
-                        }
-                        Some(Ended::Request { next: Next::Nonsense, .. }) => {
-                            self.slots.at(tag).take_success_back(Errno::EIO);
+                            if next == Next::Again {
+                                self.slots.at(tag).forget_operation(index);
+                            }
                         }
                         _ => {}
                     }

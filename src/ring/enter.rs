@@ -47,7 +47,7 @@ impl<K: Kernel, S: Entry> Ring<K, S> {
             let want = if completions > 1 && self.cq.has_some() { 0 } else { completions };
             let timeout = deadline.map(|end| end.saturating_sub(self.kernel.now()));
             self.enter(want, IORING_ENTER_GETEVENTS, timeout, &mut tries)?;
-            if self.cq.look()? {
+            if self.cq.has_next()? {
                 return Ok(Woken::Completion);
             }
             if self.sq.queued() == 0 && deadline.is_some_and(|end| self.kernel.now() >= end) {

@@ -148,7 +148,7 @@ impl<I: Index, S: Slots> Consumer<I, S> {
     /// The oldest entry not taken yet. When there is none the producer gets the taken slots back.
     #[inline]
     pub(super) fn pop(&mut self) -> Result<Option<S::Value>, RingError> {
-        if !self.look()? {
+        if !self.has_next()? {
             return Ok(None);
         }
         // SAFETY: masked. The slot lies between our head and the acquired tail, so the producer
@@ -160,7 +160,7 @@ impl<I: Index, S: Slots> Consumer<I, S> {
 
     /// Whether there is an entry. When all that was seen is taken, that is given back first.
     #[inline]
-    pub(super) fn look(&mut self) -> Result<bool, RingError> {
+    pub(super) fn has_next(&mut self) -> Result<bool, RingError> {
         if self.next != self.seen {
             return Ok(true);
         }
@@ -178,7 +178,7 @@ impl<I: Index, S: Slots> Consumer<I, S> {
     /// Whether an entry waits to be taken.
     #[inline]
     pub(super) fn has_some(&self) -> bool {
-        // Relaxed: no entry is read here. `pop` acquires, and cannot find an older tail than this.
+        // Relaxed: no entry is read here. `has_next` acquires, and cannot find an older tail.
         self.next != self.seen || self.next != self.tail.load(Ordering::Relaxed)
     }
 

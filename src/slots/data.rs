@@ -83,6 +83,28 @@ impl At<'_> {
     }
 }
 
+impl At<'_> {
+    /// The buffer's part that the operation at `index` moves, which is about to be queued
+    /// (`At::begin`, `At::again`).
+    #[inline(always)]
+    pub(crate) fn part(&self, index: u8, transfer: Transfer) -> Address {
+        debug_assert!(self.is_under_way(index), "an operation uses its data until it ends");
+        let end = transfer.start.checked_add(transfer.len_bytes);
+        assert!(end.is_some_and(|end| end <= self.slot.data_bytes), "a part of the request's data");
+        // SAFETY: inside the slot's buffer, as just checked (`set_request`: data <= buffer_bytes).
+        let place = unsafe { self.slot.buffer.byte_add(transfer.start as usize) };
+        // SAFETY: inside the buffer, which is unmapped only when nothing is lent. The operation
+        // counts as using the data until its completion (`At::ended`), and meanwhile `data`
+        // makes no reference.
+        unsafe { Address::new(place) }
+    }
+
+    /// Whether the request has an operation at `index`.
+    fn is_under_way(&self, index: u8) -> bool {
+        self.shared.operations.under_way(self.tag).any(|other| other == index)
+    }
+}
+
 impl Shared {
     /// Where data goes that nobody wants, for the kernel.
     pub(super) fn waste(&self) -> Address {
@@ -107,19 +129,6 @@ impl Slot {
         // References to buffers are made in `At::data` alone, not while the kernel has the slot;
         // that ends with the command's completion (`came`, `take`, `gone`). To regions there are
         // none but to atomics.
-        unsafe { Address::new(place) }
-    }
-
-    /// The buffer's part that an operation moves, which is about to be queued (`At::begin`).
-    #[inline(always)]
-    pub(crate) fn part(&self, transfer: Transfer) -> Address {
-        let end = transfer.start.checked_add(transfer.len_bytes);
-        assert!(end.is_some_and(|end| end <= self.data_bytes), "a part of the request's data");
-        // SAFETY: inside the slot's buffer, as just checked (`set_request`: data <= buffer_bytes).
-        let place = unsafe { self.buffer.byte_add(transfer.start as usize) };
-        // SAFETY: inside the buffer, which is unmapped only when nothing is lent. The operation
-        // counts as using the data until its completion (`At::ended`), and meanwhile `data`
-        // makes no reference.
         unsafe { Address::new(place) }
     }
 }

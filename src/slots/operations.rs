@@ -21,8 +21,8 @@ pub(crate) struct Allowed {
 
 /// The operations of a queue's requests: so many at one time for each.
 ///
-/// The invariant that keeps their times sound: a time is written only while its place has no
-/// operation, and all are leaked when one is under way at the end.
+/// The invariant that keeps their times sound: a time is written only while its place's operation
+/// is not queued (not yet, or completed), and all are leaked when one is under way at the end.
 #[derive(Debug)]
 pub(super) struct Operations {
     /// How many a request may have at one time,
@@ -166,7 +166,7 @@ impl Operations {
     /// The operation at `index`, which is not queued, is none.
     #[inline(never)] // rare
     pub(super) fn forget(&mut self, tag: u16, index: u8) {
-        self.of_mut(tag)[usize::from(index)] = None;
+        self.of_mut(tag)[usize::from(index)].take().expect("it is there");
         self.lent -= 1;
     }
 

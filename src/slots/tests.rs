@@ -108,8 +108,8 @@ fn parts_lie_in_their_own_buffer() {
         slots.at(tag).set_request(read(4096), Where::Buffer);
         for start in [0, 1536] {
             let transfer = Transfer { file: 0, offset: 0, start, len_bytes: 2560 };
-            assert_eq!(slots[tag].part(transfer).get(), buffer + u64::from(start));
             slots.at(tag).begin(Operation::new(Action::Read(transfer), 0), 2).unwrap();
+            assert_eq!(slots.at(tag).part(0, transfer).get(), buffer + u64::from(start));
             assert!(slots.at(tag).ended(0, 3, 0).is_some());
         }
     }
@@ -421,7 +421,7 @@ fn what_is_left_behind_keeps_its_memory() {
     assert!(slots.at(0).take(4));
     assert!(fresh.abs_diff(old) >= 4096);
     assert_eq!(slots.at(0).begin(Operation::new(Action::Read(transfer), 0), 4), Ok(2));
-    assert_eq!(slots[0].part(transfer).get(), fresh);
+    assert_eq!(slots.at(0).part(2, transfer).get(), fresh);
     assert!(matches!(slots.at(0).ended(2, 9, 0), Some(Ended::Request { .. })));
     for (index, spare) in [(0, 0), (1, 1)] {
         slots.check();

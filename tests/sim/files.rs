@@ -43,7 +43,7 @@ pub fn shares_queues(profile: Profile) -> bool {
 }
 
 /// Every path on every kernel that has it, in batches or not.
-fn ways() -> impl Iterator<Item = House> {
+pub fn ways() -> impl Iterator<Item = House> {
     let all =
         Profile::ALL.iter().flat_map(|profile| DataPath::ALL.iter().map(|it| (*profile, *it)));
     let there = all.filter(|(profile, path)| has(*profile, *path));

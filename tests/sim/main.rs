@@ -22,6 +22,7 @@ mod meters;
 mod properties;
 mod recovery;
 mod refusals;
+mod regions;
 mod shared_buffers;
 mod shares;
 mod small;

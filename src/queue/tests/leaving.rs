@@ -1,6 +1,7 @@
 //! Queues that leave, or whose device is quiesced.
 
 use super::*;
+use crate::slots::{Action, Operation as Asked, Transfer};
 
 /// A queue whose device is quiesced leaves as soon as it was silent for a while with nothing to do,
 /// and not before.
@@ -174,4 +175,23 @@ fn whoever_leaves_bears_nonsense() {
         house.queue.fail_all(false);
         assert_eq!(house.queue.ring.ready(), 0, "it was taken");
     }
+}
+
+/// Success that was settled is told nobody when what it says was not done, as far as is known.
+#[test]
+fn what_ends_with_nonsense_is_no_success() {
+    let mut house = live(DataPath::Copy, false, 1);
+    let asked = house.ask(write(at::DONE_MEANWHILE));
+    house.until_started(1);
+    let mut slot = house.queue.slots.at(0);
+    assert_eq!(slot.answer(), Some(Ok(())));
+    // Another operation in the place of the one that it has.
+    slot.forget_operation(0);
+    let transfer = Transfer { file: 0, offset: 0, start: 0, len_bytes: 512 };
+    let action = Action::Write { transfer, durable: false };
+    assert_eq!(slot.begin(Asked::new(action, 0), 0), Ok(0));
+    let ended = house.queue.complete(cqe(Id::Operation { tag: 0, index: 0 }, 513, 0));
+    assert!(matches!(ended, Err(QueueError::Unexpected { .. })));
+    house.queue.fail_all(false);
+    assert_eq!(house.answered(asked), Some(libc::EIO));
 }
