@@ -1,4 +1,5 @@
 //! Another process of this program, which says one line of how it went on its standard output.
+#![expect(unsafe_code, reason = "a system call of no wrapper; docs/safety.md")]
 
 use crate::cli::exit::Failure;
 use std::ffi::OsString;
@@ -11,8 +12,10 @@ use ublkit::ErrorKind;
 pub(super) struct Other(Child);
 
 impl Other {
-    /// Starts it with such words.
+    /// Starts it with such words. It has none of this process's files but the standard ones: the
+    /// caller's, a lock perhaps, are not for somebody who may stay for long.
     pub(super) fn start(words: impl Iterator<Item = OsString>) -> Result<Self, Error> {
+        keep_files();
         // Told apart by its path, not by what this process is called.
         let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
         let mut other = Command::new(program);
@@ -42,6 +45,13 @@ impl Other {
             Err(error) => failed("wait for", error),
         }
     }
+}
+
+/// Has all files but the standard ones stay behind when another program is executed.
+fn keep_files() {
+    let (first, last) = (3, libc::c_uint::MAX);
+    // SAFETY: files are marked, none is closed, and no memory is read (close_range(2), since 5.11).
+    let _ = unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) };
 }
 
 /// What such a process says.

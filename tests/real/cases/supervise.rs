@@ -42,7 +42,9 @@ fn is_alive(pid: u32) -> bool {
 /// A server in the background is live when its caller goes on, and has nothing of his any more.
 pub fn background(_: Context) {
     // That this ends says that nobody holds the pipes.
-    let path = run(UBLKIT, &["serve", "memory", "--size", "64M", "--background"]);
+    let lock = "/tmp/ublkit-callers.lock";
+    let start = "exec 9>$0; exec $1 serve memory --size 64M --background";
+    let path = run("sh", &["-c", start, lock, UBLKIT]);
     let path = path.trim_end();
     let pid = server(path);
     disk::read(&disk::open(path, 0), 0, 4096).unwrap();
@@ -51,6 +53,12 @@ pub fn background(_: Context) {
         assert_eq!(link(name), Path::new("/dev/null"), "{name}");
     }
     assert_eq!(link("cwd"), Path::new("/"));
+    let files = tools::names(&format!("/proc/{pid}/fd"));
+    assert!(
+        files.iter().all(|file| link(&format!("fd/{file}")) != Path::new(lock)),
+        "its caller's"
+    );
+    std::fs::remove_file(lock).unwrap();
     let stat = tools::read(&format!("/proc/{pid}/stat"));
     let session = stat.rsplit(')').next().unwrap().split_whitespace().nth(3).unwrap();
     assert_eq!(session, pid.to_string(), "it has a session of its own");

@@ -55,6 +55,9 @@ fn stopped(image: &Image, mode: &str) -> (Serving, Clients) {
     (serving, clients)
 }
 
+/// Slots for half of the writers: none is ever idle, and others wait for one.
+const SATURATED: &[&str] = &["--queues", "1", "--depth", "4"];
+
 /// Servers replaced one after the other under fio's verify and the writers: nobody sees an error.
 /// Where the kernel can quiesce that is so in mode 'wait', elsewhere in mode 'reissue'.
 pub fn under_load(context: Context) {
@@ -63,9 +66,9 @@ pub fn under_load(context: Context) {
     std::fs::copy(UBLKIT, &newer).unwrap();
     let _newer = Restore(|| drop(std::fs::remove_file(&newer)));
     let modes = if quiesces { &["wait", "reissue"][..] } else { &["reissue"] };
-    for mode in modes {
+    for (mode, shape) in modes.iter().zip([SATURATED, &[]]) {
         let image = Image::new("upgrade");
-        let mut serving = image.serve("64M", &["--recover", mode]);
+        let mut serving = image.serve("64M", &[&["--recover", mode], shape].concat());
         let (id, path) = (serving.id().to_string(), serving.path.clone());
         let oracle = Arc::new(Oracle::new(BLOCKS));
         let writers = Writers::start(&oracle, &path, WRITERS);
