@@ -37,7 +37,12 @@ impl Image {
     }
 
     pub(super) fn serve(&self, size: &str, words: &[&str]) -> Serving {
-        let file = ["file", self.path(), "--size", size, "--queues", "2", "--depth", DEPTH];
+        self.serve_with(DEPTH, size, words)
+    }
+
+    /// The same by queues of that depth.
+    pub(super) fn serve_with(&self, depth: &str, size: &str, words: &[&str]) -> Serving {
+        let file = ["file", self.path(), "--size", size, "--queues", "2", "--depth", depth];
         Serving::start(&[&file[..], words].concat())
     }
 
