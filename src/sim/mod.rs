@@ -138,7 +138,7 @@ impl Sim {
     ///
     /// # Errors
     ///
-    /// The file is no ring, or one of another task.
+    /// `EOPNOTSUPP`: the file is no ring; `EEXIST`: a ring that another task alone may use.
     pub fn register_personality(&self, task: &Task, ring: i32) -> Result<u32, crate::Errno> {
         self.shared.lock().register_personality(task.id(), ring)
     }

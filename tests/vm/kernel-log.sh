@@ -86,6 +86,7 @@ S
   sample bad-rcu-usage <<<'[   20.000001] WARNING: suspicious RCU usage'
   sample bad-kasan <<<'[   41.000000] BUG: KASAN: slab-use-after-free in ublk_ch_release+0x1f/0x80'
   sample bad-ubsan <<<'[   41.000000] UBSAN: array-index-out-of-bounds in drivers/block/ublk_drv.c:77:9'
+  sample bad-ubsan-else <<<'[   41.000000] UBSAN: array-index-out-of-bounds in /build/reproducible-path/linux-7.2.13/io_uring/rsrc.c:1071:12'
   sample bad-hung <<<'[  243.000000] INFO: task fio:412 blocked for more than 120 seconds.'
   sample bad-soft <<<'[   60.000000] watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [fio:412]'
   sample bad-hard <<<'[   60.000000] watchdog: CPU0: Watchdog detected hard LOCKUP on cpu 0'
@@ -118,6 +119,7 @@ S
 [    1.300000] virtme-ng-init: WARNING: failed to restore symlink
 [    1.400000] Invalid ELF header magic: != ELF
 [    1.500000] sysrq: Show Blocked State
+[    1.600000] UBSAN: array-index-out-of-bounds in /build/reproducible-path/linux-7.2.13/io_uring/rsrc.c:1070:12
 S
   for name in "$dir"/*; do
     verdict=good

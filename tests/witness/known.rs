@@ -172,6 +172,15 @@ pub const UNSHOWN: &[(&str, Seen)] = &[
         "a write in copy mode finds memory for a part of its data, and reaches the server shorter",
         ByNobody,
     ),
+    ("clients' page cache: what is dirty when a disk is stopped", ByNobody),
+    ("namespaces of processes, of users and of mounts", InAnswers),
+    ("that 6.12 refuses some of many control commands under way at one time (EINVAL)", InAnswers),
+    ("kernels that crash at a command ([protocol.md](protocol.md) has those known)", ByNobody),
+    (
+        "what the seam has no words for: registered buffers of a program's own memory, waits with \
+         EXT_ARG_REG or ABS_TIMER",
+        ByNobody,
+    ),
     ("GET_DEV_INFO tells the pid -1 of a server that is gone", InAnswers),
     ("TRY_STOP_DEV keeps the disk from being opened from its check on", ByNobody),
     (

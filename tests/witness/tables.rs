@@ -2,6 +2,7 @@
 //! played.
 
 use super::known::{self, NOT_MODELLED, UNSHOWN};
+use std::collections::BTreeSet;
 use std::path::Path;
 use ublkit::sim::Rule;
 
@@ -26,8 +27,9 @@ fn gaps() -> String {
     for reason in known::reasons() {
         let lists = NOT_MODELLED.iter().filter(|list| list.reason == reason);
         let lines: usize = lists.clone().map(|list| list.lines.len() * list.series.len()).sum();
-        let script = lists.map(|list| list.script).next().unwrap_or_default();
-        text += &format!("| {reason} | {lines} lines of `{script}` |\n");
+        let scripts: BTreeSet<_> = lists.map(|list| format!("`{}`", list.script)).collect();
+        text +=
+            &format!("| {reason} | {lines} lines of {} |\n", Vec::from_iter(scripts).join(", "));
     }
     for (gap, seen) in UNSHOWN {
         text += &format!("| {gap} | {} |\n", seen.words());

@@ -63,6 +63,13 @@ impl Operation {
 const MOST_BYTES: u32 = 0x7fff_f000;
 /// How long what hangs may hang after somebody has tried to cancel it.
 const STUCK: Duration = Duration::from_secs(10);
+/// What a transfer is from or to.
+enum Place {
+    Outside(Arc<Outside>),
+    /// The char device of such a device.
+    Char(usize),
+}
+
 /// Short transfers end between sectors.
 const SECTOR: usize = 512;
 
@@ -85,6 +92,13 @@ impl World {
             Ok(file) => file,
             Err(errno) => return Ok(Outcome::Done(-errno.number())),
         };
+        let place = match file {
+            Named::Outside(file) => Place::Outside(file),
+            Named::Inside(file) => match self.files.get(&file).map(|file| &file.kind) {
+                Some(Kind::Char(device)) => Place::Char(*device),
+                _ => return Err(self.refuse_inside(sqe.opcode)),
+            },
+        };
         let len_bytes = sqe.len.min(MOST_BYTES) as usize;
         let data = if is_fixed {
             match self.use_pages(issuer.ring, sqe.buf_index, sqe.addr, len_bytes, is_write) {
@@ -95,9 +109,9 @@ impl World {
             Data::Memory(sqe.addr)
         };
         let transfer = Transfer { offset: sqe.off, len_bytes, data };
-        let file = match file {
-            Named::Outside(file) => file,
-            Named::Inside(file) => return self.copy_by_ring(file, transfer, is_write, sqe.opcode),
+        let file = match place {
+            Place::Outside(file) => file,
+            Place::Char(device) => return Ok(self.copy_by_ring(device, transfer, is_write)),
         };
         let what = match is_write {
             true => What::Write { transfer, durable: sqe.op_flags != 0 },
@@ -107,17 +121,7 @@ impl World {
     }
 
     /// Of a char device: user copy, which is between a request's pages and a program's memory.
-    fn copy_by_ring(
-        &mut self,
-        file: FileId,
-        transfer: Transfer,
-        is_write: bool,
-        opcode: u8,
-    ) -> Result<Outcome, Errno> {
-        let Some(Kind::Char(device)) = self.files.get(&file).map(|file| &file.kind) else {
-            return Err(self.refuse_inside(opcode));
-        };
-        let device = *device;
+    fn copy_by_ring(&mut self, device: usize, transfer: Transfer, is_write: bool) -> Outcome {
         let Transfer { offset, len_bytes, data } = transfer;
         let copied = match data {
             Data::Pages(part) => {
@@ -128,7 +132,7 @@ impl World {
             Data::Memory(at) => self.read_data(device, offset, (at, len_bytes)),
         };
         let result = copied.map(|count| i32::try_from(count).expect("at most MOST_BYTES"));
-        Ok(Outcome::Done(result.unwrap_or_else(|errno| -errno.number())))
+        Outcome::Done(result.unwrap_or_else(|errno| -errno.number()))
     }
 
     /// FSYNC.

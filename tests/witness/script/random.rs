@@ -51,8 +51,10 @@ pub fn random(seed: u64) -> Script {
             draft.step(s);
         }
     });
-    if has_pages {
+    if flags & automatic != 0 {
         made.not_on("6.12", LACKS_PAGES).not_on("6.18", FREES_TWICE)
+    } else if has_pages {
+        made.not_on("6.12", LACKS_PAGES)
     } else if draft.may_go {
         made.not_on("6.12", "servers that go do it harm; see the scripts about them")
     } else {
