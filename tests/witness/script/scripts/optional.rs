@@ -1,6 +1,6 @@
 //! Optional ways of a request's data (protocol 6), as far as a server may get them wrong.
 
-use super::super::build::{Plan, read, script, write};
+use super::super::build::{Plan, discard, flush, read, script, write, zero};
 use super::super::sqe::{
     self, Fd, Part, Sqe, Word, commit, fetch, put_pages, take_pages, transfer_pages,
 };
@@ -19,6 +19,7 @@ pub fn all() -> Vec<Script> {
     let by_hand = by_hand().not_on("6.18", FREES_TWICE);
     let newer = [write_pages(), read_pages(), by_hand, by_user_copy(), by_nobody()].into_iter();
     let newer = newer.chain([other_ring(), other_ring_closes(), other_slot(), emptied()]);
+    let newer = newer.chain([no_data(), automatic_no_data(), by_others()]);
     all.extend(newer.map(|script| script.not_on("6.12", LACKS_PAGES)));
     all.extend(super::shared::all());
     all
@@ -305,5 +306,59 @@ fn emptied() -> Script {
         s.send(1, [at_place(commit(0, 0, 4096), 2, 0)]);
         s.send(1, [to_file((0, 0, 512))]);
         s.send(1, [take_pages(0, 1)]);
+    })
+}
+
+fn no_data() -> Script {
+    script("zero copy: of requests without data", |s| {
+        let attrs = sys::UBLK_ATTR_VOLATILE_CACHE;
+        let plan = Plan { attrs, discards: true, ..Plan::with(sys::UBLK_F_SUPPORT_ZERO_COPY) };
+        s.live(&plan);
+        s.register(1, 1, Register::Buffers(4));
+        for (client, wish) in [flush(), discard(8, 8), zero(8, 8)].into_iter().enumerate() {
+            s.client(client, wish);
+            s.send(1, [put_pages(0, 0)]);
+            s.send(1, [plan.commit(0, 0, 0)]);
+        }
+    })
+}
+
+/// There is no such place, which nobody learns before there is data.
+fn automatic_no_data() -> Script {
+    script("automatic buffers: of a request without data", |s| {
+        let attrs = sys::UBLK_ATTR_VOLATILE_CACHE;
+        s.opened(&Plan { attrs, ..Plan::with(sys::UBLK_F_AUTO_BUF_REG) });
+        s.register(1, 1, Register::Buffers(4));
+        s.send(1, [at_place(fetch(0, 0), 9, 0)]);
+        s.control(sqe::start(0, Word::PidOf(1)));
+        s.client(0, flush());
+        s.send(1, [at_place(commit(0, 0, 0), 9, 0)]);
+        s.client(1, write(0, 8));
+    })
+}
+
+/// Whose the slot is does not count; for taking out, nor does which one.
+fn by_others() -> Script {
+    script("zero copy: by other tasks, and of no slot", |s| {
+        let plan = Plan::with(sys::UBLK_F_SUPPORT_ZERO_COPY);
+        let take_nobodys =
+            |place| fetch(9, 9).op(sys::UBLK_U_IO_UNREGISTER_IO_BUF).at(Word::Number(place));
+        s.live(&plan);
+        s.ring(2, 2, 8, 0);
+        s.register(1, 1, Register::Buffers(4));
+        s.register(2, 2, Register::Buffers(4));
+        s.client(0, write(0, 8));
+        s.send(2, [put_pages(0, 0)]);
+        s.send(2, [to_file((0, 0, 512))]);
+        s.send(1, [to_file((0, 0, 512))]);
+        s.send(1, [take_pages(0, 0)]);
+        s.send(2, [take_nobodys(0)]);
+        s.send(1, [put_pages(0, 1)]);
+        s.send(2, [take_pages(0, 1)]);
+        s.send(1, [take_nobodys(1)]);
+        s.send(2, [put_pages(0, 2)]);
+        s.send(1, [plan.commit(0, 0, 4096)]);
+        // Only now does the request end.
+        s.send(2, [take_nobodys(2)]);
     })
 }
