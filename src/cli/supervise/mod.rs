@@ -36,8 +36,8 @@ pub(super) struct Background {
     /// Return once the disk is live, and serve on in the background
     ///
     /// The exit code and the sentence of one that cannot be served are those of the foreground. A
-    /// server in the background has nothing to do with the terminal any more, and does not heed
-    /// SIGHUP.
+    /// server in the background has nothing to do with the terminal any more, has none of its
+    /// caller's files open, and does not heed SIGHUP.
     #[arg(long)]
     background: bool,
     /// The server that '--background' has started.

@@ -111,7 +111,8 @@ pub fn pairs(context: Context) {
     assert_eq!(records(), Vec::<String>::new(), "of devices that are gone");
 }
 
-/// Of a live disk that two processes take away each is told that it is gone, and so is its server.
+/// Of a live disk that two processes take away each is told that it is gone, and so is its server;
+/// and a third one, who is late for sure.
 pub fn of_a_live_one(context: Context) {
     let mut dice = Dice::new("two commands about a live disk");
     let commands = ["stop", "delete --force"];
@@ -120,14 +121,16 @@ pub fn of_a_live_one(context: Context) {
             let recovery = [&[][..], &["--recover", "reissue"]][dice.below(2)];
             let serving = Serving::start(&[&["memory", "--size", "16M"], recovery].concat());
             disk::write(&disk::open(&serving.path, 0), 0, &[7; 4096]).expect("it is served");
-            let later = Duration::from_millis(dice.below(200) as u64); // together, or after it
+            let later = Duration::from_millis(dice.below(40) as u64);
             for outcome in both(words, &serving.id().to_string(), later) {
                 let Outcome::Ended(code, said) = outcome else { panic!("nobody serves it anew") };
                 assert!([0, 5].contains(&code), "{words:?}: {code}, {said}");
             }
+            let id = serving.id().to_string();
             let (code, said) = serving.end(SOON);
             assert_eq!(code, 0, "{words:?}: {said}");
             assert_eq!(devices(), Vec::<String>::new(), "{words:?}");
+            assert!(matches!(outcome(words[1], &id), Outcome::Ended(5, _)), "{words:?}");
         }
     }
     assert_eq!(records(), Vec::<String>::new(), "of devices that are gone");
